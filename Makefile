@@ -1,0 +1,63 @@
+# Every target sets up .venv first if it is not current.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# No usage data leave this machine; GCS clients do not look for a metadata server.
+export DO_NOT_TRACK := 1
+export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
+export NO_GCE_CHECK ?= true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench viz mlflow jupyter lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
+
+setup: $(READY) ## Prepare .venv
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+		|| { echo "synapseclr needs Python 3.11 or 3.12; '$(PYTHON)' is $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY) ## Simulate a volume, learn from it, and write data/08_reporting/report.html
+	$(BIN)/kedro run --pipeline=demo
+	@echo "Report: data/08_reporting/report.html"
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Put the code into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Run the benchmarks; results go to benchmarks/results
+	@for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+
+viz: $(READY) ## Serve the pipeline graph on http://127.0.0.1:4141
+	$(BIN)/kedro viz run --host 127.0.0.1 --port 4141 --no-browser
+
+# Kedro starts these two by name.
+mlflow jupyter: export PATH := $(abspath $(BIN)):$(PATH)
+
+mlflow: $(READY) ## Serve MLflow's run comparison on http://127.0.0.1:5000
+	$(BIN)/kedro mlflow ui
+
+jupyter: $(READY) ## Open the notebooks with the catalog loaded
+	$(BIN)/kedro jupyter lab --ip=127.0.0.1 notebooks
+
+lock: ## Renew requirements.lock from pyproject.toml
+	PYTHON=$(PYTHON) scripts/lock.sh
+
+clean: ## Remove the environment, caches and the demo's outputs; raw data of yours stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build src/*.egg-info test-artifacts
+	rm -rf data/01_raw/simulated data/0[2-8]_*/[!.]* mlflow.db mlartifacts

@@ -1,0 +1,24 @@
+"""Renew the pictures of the README from the outputs of a demo: ``python docs/make_images.py`` after ``make demo``."""
+
+from pathlib import Path
+
+from PIL import Image
+
+PROJECT = Path(__file__).resolve().parents[1]
+IMAGES = PROJECT / "docs/images"
+FIGURES = {"manifold_overlays": "manifold", "similarity_strip": "similarity"}
+WIDTH_PX = 1200
+
+
+def shrink(source: Path, destination: Path) -> None:
+    """Scale a picture to the README's width and reduce it to 128 colours."""
+    with Image.open(source) as opened:
+        picture = opened.convert("RGB")
+    height = round(picture.height * WIDTH_PX / picture.width)
+    picture.resize((WIDTH_PX, height), Image.Resampling.LANCZOS).quantize(128).save(destination, optimize=True)
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    for figure, name in FIGURES.items():
+        shrink(PROJECT / f"data/08_reporting/{figure}.png", IMAGES / f"{name}.png")

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Renew requirements.lock: install the project and its extras into a new environment and freeze what came.
+set -euo pipefail
+environment=$(mktemp -d)
+trap 'rm -rf "$environment"' EXIT
+"${PYTHON:-python3}" -m venv "$environment"
+"$environment/bin/python" -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' -e '.[dev]'
+{
+    echo "# Exact versions for 'pip install -c requirements.lock -e .'; renewed by 'make lock'."
+    "$environment/bin/python" -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+cpu$/\1/' | grep -v ' @ '
+} >requirements.lock

@@ -1,0 +1,1 @@
+"""What embeddings tell: imputation, neighbours, manifold. Pure functions on arrays and tables, without Kedro."""

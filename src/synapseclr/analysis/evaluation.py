@@ -1,0 +1,77 @@
+"""The evaluation of a run: scores condensed over folds, as the document that others rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread over folds.
+
+    Args:
+        scores: Tidy scores from :func:`synapseclr.analysis.trait_scores.score_representations`.
+
+    Returns:
+        One row per representation, layer, trait and probe, in order of first appearance: ``metric``, ``mean``, ``std``
+        (sample standard deviation over folds; 0 for a single fold), ``folds``.
+    """
+    keys = ["representation", "layer", "trait", "probe", "metric"]
+    grouped = scores.groupby(keys, sort=False)["score"]
+    summary = grouped.agg(mean="mean", std="std", folds="count").reset_index()
+    return summary.assign(std=summary["std"].fillna(0.0))
+
+
+def evaluation_document(
+    scores: pd.DataFrame, n_synapses: int, epochs: int, seconds: Mapping[str, float], probe: str = "linear"
+) -> dict[str, Any]:
+    """Condense a run into its evaluation.
+
+    Args:
+        scores: Tidy scores of every representation.
+        n_synapses: Synapses embedded.
+        epochs: Epochs that the encoder was trained for.
+        seconds: Wall-clock seconds per pipeline.
+        probe: Probe whose scores count.
+
+    Returns:
+        ``{"n_synapses", "epochs", "seconds", "representations": {name: {layer: {trait: {"metric", "mean", "std",
+        "folds"}}}}}`` with nothing but JSON's own types.
+    """
+    representations: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    summary = summarise_scores(scores[scores["probe"] == probe])
+    for row in summary.to_dict("records"):
+        traits = representations.setdefault(str(row["representation"]), {}).setdefault(str(row["layer"]), {})
+        traits[str(row["trait"])] = {
+            "metric": str(row["metric"]),
+            "mean": float(row["mean"]),
+            "std": float(row["std"]),
+            "folds": int(row["folds"]),
+        }
+    return {
+        "n_synapses": int(n_synapses),
+        "epochs": int(epochs),
+        "seconds": {str(pipeline): float(value) for pipeline, value in seconds.items()},
+        "representations": representations,
+    }
+
+
+def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Flatten an evaluation to metrics with stable names, for experiment trackers.
+
+    Args:
+        evaluation: As :func:`evaluation_document` returns it.
+
+    Returns:
+        ``representation/layer/trait/metric`` to mean over folds, and the same with ``_std`` to the spread.
+    """
+    metrics: dict[str, float] = {}
+    for representation, layers in evaluation["representations"].items():
+        for layer, traits in layers.items():
+            for trait, score in traits.items():
+                name = f"{representation}/{layer}/{trait}/{score['metric']}"
+                metrics[name] = score["mean"]
+                metrics[f"{name}_std"] = score["std"]
+    return metrics

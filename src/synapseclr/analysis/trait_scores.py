@@ -1,0 +1,113 @@
+"""Scores of every representation, layer, trait, probe and fold, as one tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.folds import TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.layers import check_finite
+from synapseclr.analysis.probes import fold_coordinates, fold_score, knn_probe, linear_probe
+from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.errors import TableError
+
+SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
+UNSCORED_COLUMNS = ("trait", "label", "n_annotated", "reason")
+
+Representations = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def score_representations(
+    representations: Representations,
+    annotations: pd.DataFrame,
+    config: ImputationConfig | None = None,
+    traits: Sequence[Trait] = TRAITS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score how well traits can be read off representations.
+
+    Args:
+        representations: Representation name to layer name to features (n, f), rows in the order of ``annotations``.
+        annotations: One row per synapse: traits (NaN where not annotated) and root ids.
+        config: Folds, probes and seeds.
+        traits: Traits to score.
+
+    Returns:
+        The scores, one row per representation, layer, trait, probe (linear, knn) and fold; and the traits that could
+        not be scored, with the number of annotated synapses and the reason. Every trait is in just one of the tables.
+
+    Raises:
+        TableError: If features and annotations do not have the same number of rows.
+        SynapseCLRError: If features are not finite.
+    """
+    config = config or ImputationConfig()
+    _check_rows(representations, annotations)
+    splits, unscored = _split_all(annotations, traits, config)
+    from threadpoolctl import threadpool_limits
+
+    rows = []
+    # The matrices are small: threads of the linear algebra libraries cost more than they bring.
+    with threadpool_limits(1):
+        for representation, layers in representations.items():
+            for layer, features_nf in layers.items():
+                for split in splits:
+                    for row in _score_split(features_nf, split, config):
+                        rows.append({"representation": representation, "layer": layer, **row})
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)), pd.DataFrame(unscored, columns=list(UNSCORED_COLUMNS))
+
+
+def _check_rows(representations: Representations, annotations: pd.DataFrame) -> None:
+    for representation, layers in representations.items():
+        for layer, features_nf in layers.items():
+            if len(features_nf) != len(annotations):
+                raise TableError(
+                    f"Representation '{representation}', layer '{layer}', has {len(features_nf)} rows, the annotations "
+                    f"have {len(annotations)}: run the embedding again on these synapses."
+                )
+            check_finite(features_nf, f"{representation}/{layer}")
+
+
+def _split_all(
+    annotations: pd.DataFrame, traits: Sequence[Trait], config: ImputationConfig
+) -> tuple[list[TraitSplit], list[dict[str, object]]]:
+    splits, unscored = [], []
+    for trait in traits:
+        try:
+            splits.append(split_trait(annotations, trait, config.n_folds, config.min_annotated, config.seed))
+        except UnscorableTraitError as reason:
+            n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
+            unscored.append(
+                {"trait": trait.name, "label": trait.label, "n_annotated": n_annotated, "reason": str(reason)}
+            )
+    return splits, unscored
+
+
+def _score_split(features_nf: np.ndarray, split: TraitSplit, config: ImputationConfig) -> list[dict[str, object]]:
+    """Scores of both probes on every fold of one trait."""
+    is_class = split.trait.kind == "class"
+    features_af = features_nf[split.rows_a]
+    rows: list[dict[str, object]] = []
+    for fold, (train, test) in enumerate(split.folds):
+        train_ar, test_br = fold_coordinates(features_af[train], features_af[test])
+        target_a = split.target_a[train]
+        predictions = {
+            "linear": linear_probe(
+                train_ar, target_a, test_br, is_class, split.groups_a[train], config.penalties, config.seed
+            ),
+            "knn": knn_probe(train_ar, target_a, test_br, config.n_neighbours),
+        }
+        for probe, predicted_b in predictions.items():
+            rows.append(
+                {
+                    "trait": split.trait.name,
+                    "probe": probe,
+                    "metric": split.trait.metric,
+                    "fold": fold,
+                    "score": fold_score(split.trait.metric, split.target_a[test], predicted_b),
+                    "n_train": len(train),
+                    "n_test": len(test),
+                }
+            )
+    return rows

@@ -1,0 +1,24 @@
+"""Random views of chunk batches: torch operations on the batch's own device.
+
+``Augmenter(AugmentationConfig(...))(chunk_bcxyz)`` gives one ``View``. The configuration is importable without torch;
+the rest is loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.augmentation.config import AugmentationConfig
+
+if TYPE_CHECKING:
+    from synapseclr.augmentation.augmenter import Augmenter, View
+    from synapseclr.augmentation.draws import ViewDraws, draw_view
+
+__all__ = ["AugmentationConfig", "Augmenter", "View", "ViewDraws", "draw_view"]
+
+_LAZY = {"Augmenter": "augmenter", "View": "augmenter", "ViewDraws": "draws", "draw_view": "draws"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,223 @@
+"""What an augmenter does: the published parameters under their published names, validated."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=0, le=16)]
+Voxels = Annotated[int, Field(ge=1)]
+
+MAX_RADIUS = 127
+
+_RANDOM_SWITCHES = (
+    "enable_section_cutout",
+    "enable_sectional_intensity",
+    "enable_global_intensity",
+    "enable_pixel_noise",
+    "enable_gaussian_blur",
+    "enable_swiss_cheese",
+    "enable_corner_cutout",
+    "enable_random_cutout",
+    "enable_random_periphery_cutout",
+    "enable_rotation",
+    "enable_displacement",
+    "enable_x_flip",
+    "enable_y_flip",
+    "enable_z_flip",
+    "enable_xy_swap",
+)
+_RANGES = (
+    "sectional_intensity_intercept",
+    "sectional_intensity_slope",
+    "sectional_intensity_gamma",
+    "global_intensity_intercept",
+    "global_intensity_slope",
+    "global_intensity_gamma",
+    "global_additive_gaussian_noise_scale",
+    "global_multiplicative_lognormal_noise_scale",
+    "cutout_size",
+    "periphery_cutout_center_fraction",
+)
+
+
+class AugmentationConfig(BaseModel):
+    """Parameters of the random views; the defaults are the published SO(3) pretraining values.
+
+    Lengths are in output voxels (the pitch of ``final_img_size``) except ``final_crop_size``, which is in input voxels
+    along x. ``batch_mode="coupled"`` draws once per view and shares over the batch, ``"decoupled"`` draws per sample.
+    ``fidelity="published"`` reproduces the published code with its errors (for parity with its weights);
+    ``"corrected"`` does what it meant. ``background`` sets what masked voxels hold under ``corrected``: ``"black"``
+    is intensity 0 (-1.571 after z-scoring, as published), ``"mean"`` is ``intensity_mean`` (0 after z-scoring).
+
+    Source: Wilson & Babadi 2022, doi:10.1101/2022.06.07.495207, and the configurations of its repository.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fidelity: Literal["corrected", "published"] = "corrected"
+    batch_mode: Literal["coupled", "decoupled"] = "coupled"
+    channel_organization: Literal["merged", "separate"] = "merged"
+    background: Literal["black", "mean"] = "black"
+
+    norm_scale: Positive = 255.0
+    intensity_mean: float = 0.44
+    intensity_std: Positive = 0.28
+    axial_to_sagittal_spacing: Positive = 5.0
+    final_crop_size: Voxels = 192
+    final_img_size: Annotated[int, Field(ge=2)] = 96
+
+    enable_section_cutout: bool = True
+    section_cutout_prob: Probability = 0.5
+    cutout_poisson_rate: NonNegative = 10.0
+
+    enable_sectional_intensity: bool = True
+    sectional_intensity_intercept_min: float = -0.05
+    sectional_intensity_intercept_max: float = 0.05
+    sectional_intensity_slope_min: NonNegative = 0.9
+    sectional_intensity_slope_max: NonNegative = 1.1
+    sectional_intensity_gamma_min: Positive = 0.9
+    sectional_intensity_gamma_max: Positive = 1.1
+
+    enable_global_intensity: bool = True
+    global_intensity_intercept_min: float = -0.05
+    global_intensity_intercept_max: float = 0.05
+    global_intensity_slope_min: NonNegative = 0.9
+    global_intensity_slope_max: NonNegative = 1.1
+    global_intensity_gamma_min: Positive = 0.9
+    global_intensity_gamma_max: Positive = 1.1
+
+    enable_pixel_noise: bool = True
+    global_additive_gaussian_noise_scale_min: NonNegative = 0.0
+    global_additive_gaussian_noise_scale_max: NonNegative = 0.05
+    global_multiplicative_lognormal_noise_scale_min: NonNegative = 0.0
+    global_multiplicative_lognormal_noise_scale_max: NonNegative = 0.05
+
+    enable_gaussian_blur: bool = True
+    gaussian_blur_prob: Probability = 0.5
+    gaussian_blur_sigmas: tuple[Positive, ...] = (0.25, 0.5, 0.75)
+
+    enable_swiss_cheese: bool = False
+    swiss_cheese_max_vol_fraction: Probability = 0.3
+    swiss_cheese_radii: tuple[Voxels, ...] = (5, 7, 9)
+
+    enable_corner_cutout: bool = True
+    corner_cutout_prob: Probability = 0.5
+    n_corner_cutout_applications: Count = 1
+    preserve_center_unmasked: bool = True
+
+    enable_random_cutout: bool = True
+    random_cutout_prob: Probability = 0.25
+    n_random_cutout_applications: Count = 2
+    cutout_size_min: Voxels = 12
+    cutout_size_max: Voxels = 36
+
+    enable_random_periphery_cutout: bool = True
+    random_periphery_cutout_prob: Probability = 0.25
+    periphery_cutout_center_max_displacement_fraction: Fraction = 0.2
+    periphery_cutout_center_fraction_min: Fraction = 0.5
+    periphery_cutout_center_fraction_max: Fraction = 0.75
+
+    enable_rotation: bool = True
+    enable_displacement: bool = True
+    global_max_relative_displacement: NonNegative = 0.2
+
+    enable_x_flip: bool = True
+    enable_y_flip: bool = True
+    enable_z_flip: bool = True
+    enable_xy_swap: bool = True
+
+    enable_active_zone: bool = True
+    connectivity: Literal[0, 6, 18, 26] = 26
+    active_zone_inflation_radii: tuple[Annotated[int, Field(ge=0, le=MAX_RADIUS)], ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+    @field_validator("gaussian_blur_sigmas", "swiss_cheese_radii", "active_zone_inflation_radii")
+    @classmethod
+    def _not_empty(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value:
+            raise ValueError("must list at least one value; switch the operation off with its enable_* field instead")
+        return value
+
+    @model_validator(mode="after")
+    def _check_across_fields(self) -> Self:
+        for name in _RANGES:
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise ValueError(f"{name}_min ({low}) is above {name}_max ({high})")
+        size = self.final_img_size
+        if self.final_crop_size % 2:
+            raise ValueError(
+                f"final_crop_size must be even so that the crop has a centre, found {self.final_crop_size}"
+            )
+        if self.enable_random_cutout and self.n_random_cutout_applications and self.cutout_size_max >= size:
+            raise ValueError(
+                f"cutout_size_max ({self.cutout_size_max}) must be below final_img_size ({size}): random cut-outs are "
+                "in output voxels; scale them with the image, for example with AugmentationConfig.resized"
+            )
+        if self.enable_corner_cutout and self.fidelity == "published" and size % 4:
+            raise ValueError(f"published corner cut-outs need a final_img_size divisible by 4, found {size}")
+        if self.enable_random_periphery_cutout:
+            half_min = int(0.5 * size * self.periphery_cutout_center_fraction_min)
+            half_max = int(0.5 * size * self.periphery_cutout_center_fraction_max)
+            if half_max <= half_min or int(0.5 * size * self.periphery_cutout_center_max_displacement_fraction) < 1:
+                raise ValueError(
+                    f"the periphery cut-out has no room at final_img_size {size}: widen its centre fractions "
+                    "(periphery_cutout_center_*), or set enable_random_periphery_cutout: false"
+                )
+        return self
+
+    @classmethod
+    def so3(cls, **overrides: Any) -> Self:
+        """Published pretraining: random rotations, flips and every masking operation but the ball holes."""
+        return cls(**overrides)
+
+    @classmethod
+    def dihedral(cls, **overrides: Any) -> Self:
+        """SO(3) without the rotation: only flips and the xy swap move the orientation of the cleft plane."""
+        return cls(**({"enable_rotation": False} | overrides))
+
+    @classmethod
+    def extract(cls, **overrides: Any) -> Self:
+        """What embeddings are computed from: resampling, active zone of radius 3, z-score; nothing random."""
+        return cls(**(dict.fromkeys(_RANDOM_SWITCHES, False) | {"active_zone_inflation_radii": (3,)} | overrides))
+
+    @classmethod
+    def display(cls, **overrides: Any) -> Self:
+        """What people look at: the crop at full resolution, no active zone, intensities left in [0, 1]."""
+        settings = {"final_img_size": 192, "intensity_mean": 0.0, "intensity_std": 1.0, "enable_active_zone": False}
+        return cls(**(dict.fromkeys(_RANDOM_SWITCHES, False) | settings | overrides))
+
+    def replaced(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed."""
+        return type(self)(**(self.model_dump() | changes))
+
+    def for_extraction(self, radius: int | None = None) -> Self:
+        """The extraction configuration of this pretraining one: same sizes and z-score, nothing random.
+
+        Args:
+            radius: Active zone inflation in output voxels. Default: the same length as the published 3 voxels of an
+                image of 96 a side, at least 1.
+        """
+        if radius is None:
+            radius = max(1, round(3 * self.final_img_size / 96))
+        return self.replaced(**dict.fromkeys(_RANDOM_SWITCHES, False), active_zone_inflation_radii=(radius,))
+
+    def resized(self, final_crop_size: int, final_img_size: int, **changes: Any) -> Self:
+        """A copy for another image size, with every length in output voxels scaled in proportion."""
+        ratio = final_img_size / self.final_img_size
+
+        def scaled(lengths: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(sorted({max(1, round(length * ratio)) if length else 0 for length in lengths}))
+
+        settings = {
+            "final_crop_size": final_crop_size,
+            "final_img_size": final_img_size,
+            "cutout_size_min": max(1, round(self.cutout_size_min * ratio)),
+            "cutout_size_max": max(1, round(self.cutout_size_max * ratio)),
+            "swiss_cheese_radii": scaled(self.swiss_cheese_radii),
+            "active_zone_inflation_radii": scaled(self.active_zone_inflation_radii),
+        }
+        return self.replaced(**(settings | changes))

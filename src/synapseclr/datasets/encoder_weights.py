@@ -1,0 +1,44 @@
+"""Weights and architecture in one safetensors file, as a Kedro dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from kedro.io import AbstractDataset
+
+if TYPE_CHECKING:
+    from synapseclr.models import EncoderWeights
+
+
+class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"]):
+    """Reads and writes :class:`synapseclr.models.EncoderWeights`; never a pickle.
+
+    Args:
+        filepath: Local path or fsspec URL of the ``.safetensors`` file.
+        credentials: Passed to fsspec.
+    """
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = filepath
+        self._filesystem, self._path = fsspec.core.url_to_fs(filepath, auto_mkdir=True, **(credentials or {}))
+        self.metadata = metadata
+
+    def load(self) -> EncoderWeights:
+        """Read the file; raises CheckpointError when it is not one of ours."""
+        from synapseclr.models import EncoderWeights
+
+        return EncoderWeights.from_bytes(self._filesystem.cat_file(self._path), self._filepath)
+
+    def save(self, data: EncoderWeights) -> None:
+        """Write the file; the old one stays until the new one is complete."""
+        with self._filesystem.transaction, self._filesystem.open(self._path, "wb") as file:
+            file.write(data.to_bytes())
+
+    def _exists(self) -> bool:
+        return bool(self._filesystem.exists(self._path))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}

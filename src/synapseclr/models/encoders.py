@@ -1,0 +1,118 @@
+"""3D convolutional encoders under their published names, built on MONAI's ResNet."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_STAGES: dict[int, tuple[str, list[int]]] = {
+    18: ("basic", [2, 2, 2, 2]),
+    34: ("basic", [3, 4, 6, 3]),
+    50: ("bottleneck", [3, 4, 6, 3]),
+}
+_BASE_CHANNELS = [64, 128, 256, 512]
+_MEDICALNET = "resnet18_medicalnet"
+_VARIANTS = ("", "_no_max_pool", "_no_max_pool_cifar_stem")
+
+ENCODER_NAMES: tuple[str, ...] = (
+    *(f"resnet{depth}{variant}" for variant in _VARIANTS for depth in _STAGES),
+    _MEDICALNET,
+)
+
+
+@dataclass(frozen=True)
+class _Stem:
+    kernel_size: int
+    stride: int
+    max_pool: bool
+
+
+def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) -> nn.Module:
+    """Build an encoder whose forward maps ``(b, c, x, y, z)`` to backbone features ``(b, f)``.
+
+    Args:
+        name: One of :data:`ENCODER_NAMES`: ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
+            ``_no_max_pool`` leaves the pooling out; ``_no_max_pool_cifar_stem`` also has a 3^3 stride-1 stem;
+            ``resnet18_medicalnet`` is the dilated network that MedicalNet weights fit.
+        in_channels: 1 for merged chunks, 2 for separate pre- and postsynaptic channels.
+        width_factor: Multiplies the channels of every stage (64, 128, 256, 512 at 1.0).
+
+    Returns:
+        A module with the published state-dict keys (``conv1.weight``, ``layer1.0.conv1.weight``, ...), whose
+        ``fc`` is the identity and whose ``n_features`` tells the feature dimension.
+
+    Raises:
+        ConfigurationError: If the name is unknown or a size is out of range.
+    """
+    from monai.networks.nets.resnet import ResNet
+    from torch import nn
+
+    if name not in ENCODER_NAMES:
+        raise ConfigurationError(f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODER_NAMES)}.")
+    if in_channels < 1:
+        raise ConfigurationError(f"in_channels is {in_channels}; an encoder needs at least 1 input channel.")
+    if int(_BASE_CHANNELS[0] * width_factor) < 1:
+        raise ConfigurationError(f"width_factor {width_factor} leaves no channel in the first stage (64 at 1.0).")
+
+    depth = int(re.match(r"resnet(\d+)", name).group(1))  # type: ignore[union-attr]
+    block, layers = _STAGES[depth]
+    stem = _stem_of(name)
+    encoder: Any = ResNet(
+        block=block,
+        layers=layers,
+        block_inplanes=_BASE_CHANNELS,
+        n_input_channels=in_channels,
+        conv1_t_size=stem.kernel_size,
+        conv1_t_stride=stem.stride,
+        no_max_pool=not stem.max_pool,
+        shortcut_type="A" if name == _MEDICALNET else "B",
+        widen_factor=width_factor,
+        feed_forward=False,
+        bias_downsample=False,
+    )
+    encoder.n_features = encoder.in_planes
+    encoder.fc = nn.Identity()
+    if name == _MEDICALNET:
+        _dilate(encoder)
+    return encoder
+
+
+def _stem_of(name: str) -> _Stem:
+    if name.endswith("_cifar_stem"):
+        return _Stem(kernel_size=3, stride=1, max_pool=False)
+    return _Stem(kernel_size=7, stride=2, max_pool=not name.endswith("_no_max_pool"))
+
+
+def _dilate(encoder: Any) -> None:
+    """Give stages 1 to 4 MedicalNet's strides 1, 2, 1, 1 and dilations 1, 1, 2, 4, and a shortcut with gradients."""
+    for stage, (stride, dilation) in {
+        encoder.layer2: (2, 1),
+        encoder.layer3: (1, 2),
+        encoder.layer4: (1, 4),
+    }.items():
+        for index, block in enumerate(stage):
+            for convolution in (block.conv1, block.conv2):
+                convolution.dilation = convolution.padding = (dilation,) * 3
+            if index == 0:
+                block.conv1.stride = (stride,) * 3
+                block.downsample = _pad_channels_shortcut(block.conv2.out_channels, stride)
+
+
+def _pad_channels_shortcut(planes: int, stride: int) -> nn.Module:
+    """The type-A shortcut: subsample in space, pad channels with zeros, and let gradients pass."""
+    import torch
+    from torch import nn
+
+    class PadChannels(nn.Module):
+        def forward(self, x_bcxyz: torch.Tensor) -> torch.Tensor:
+            x_bcxyz = x_bcxyz[:, :, ::stride, ::stride, ::stride]
+            missing = planes - x_bcxyz.shape[1]
+            return nn.functional.pad(x_bcxyz, (0, 0, 0, 0, 0, 0, 0, missing))
+
+    return PadChannels()

@@ -1,0 +1,26 @@
+"""The project's pipelines by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from kedro.pipeline import Pipeline
+
+_ANALYSES = ("manifold", "similarity", "imputation", "reporting")
+_MAIN = ("preprocessing", "pretraining", "embedding")
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Map every pipeline's name to the pipeline.
+
+    ``analysis`` joins what follows from embeddings, ``__default__`` is the way from volumes to the report, ``demo`` the
+    same on a simulated volume.
+    """
+    pipelines = {
+        name: import_module(f"synapseclr.pipelines.{name}").create_pipeline()
+        for name in ("simulation", *_MAIN, *_ANALYSES)
+    }
+    pipelines["analysis"] = sum((pipelines[name] for name in _ANALYSES), Pipeline([]))
+    pipelines["__default__"] = sum((pipelines[name] for name in _MAIN), Pipeline([])) + pipelines["analysis"]
+    pipelines["demo"] = pipelines["simulation"] + pipelines["__default__"]
+    return pipelines

@@ -1,0 +1,1 @@
+"""Kedro pipelines: they translate between the catalog and the libraries."""

@@ -1,0 +1,53 @@
+"""Nodes of the embedding pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from synapseclr import __version__
+from synapseclr.models import EncoderWeights
+from synapseclr.training import EmbeddingConfig, PretrainingConfig
+from synapseclr.volumes import ChunkStore
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+else:  # Kedro resolves the hints of nodes to validate parameters
+    AnnData = Any
+
+
+def initialise_encoder(pretraining: PretrainingConfig) -> EncoderWeights:
+    """Make the untrained encoder: the weights that training starts from."""
+    model = pretraining.model.build(pretraining.seed)
+    provenance = {"seed": str(pretraining.seed), "epochs": "0"}
+    return EncoderWeights(dict(model.state_dict()), pretraining.model, provenance)
+
+
+def embed_synapses(
+    encoder_weights: EncoderWeights,
+    synapse_chunks: ChunkStore,
+    synapse_metadata: pd.DataFrame,
+    annotations: pd.DataFrame,
+    pretraining: PretrainingConfig,
+    embedding: EmbeddingConfig,
+) -> AnnData:
+    """Embed every synapse: backbone in ``X``, projector layers in ``obsm``, metadata and annotations in ``obs``."""
+    from anndata import AnnData
+
+    from synapseclr.training import embed_store
+
+    layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)
+    obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
+    obs.index = obs["synapse_id"].astype(str).to_numpy()
+    provenance = {
+        "weights_sha256": encoder_weights.sha256,
+        "chunks_sha256": synapse_chunks.sha256,
+        "model": encoder_weights.model.model_dump_json(),
+        "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
+        "synapseclr_version": __version__,
+        **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
+    }
+    return AnnData(
+        X=layers.pop("encoder.fc"), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": "encoder.fc"}
+    )

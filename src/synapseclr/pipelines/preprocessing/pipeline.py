@@ -1,0 +1,32 @@
+"""The preprocessing pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from synapseclr.pipelines.preprocessing.nodes import cut_synapse_chunks, describe_chunks, plot_preprocessing
+
+
+def create_pipeline() -> Pipeline:
+    """Volumes and tables -> chunks, metadata, annotations and a report."""
+    return Pipeline(
+        [
+            Node(
+                cut_synapse_chunks,
+                inputs=["em_volume", "segmentation_volume", "cleft_volume", "synapse_table", "params:preprocessing"],
+                outputs="synapse_chunks",
+                name="cut_synapse_chunks",
+            ),
+            Node(
+                describe_chunks,
+                inputs=["synapse_chunks", "synapse_table", "annotation_table", "params:preprocessing"],
+                outputs=["synapse_metadata", "annotations", "annotation_scales", "preprocessing_report"],
+                name="describe_chunks",
+            ),
+            Node(
+                plot_preprocessing,
+                inputs="preprocessing_report",
+                outputs="preprocessing_histograms",
+                name="plot_preprocessing",
+            ),
+        ],
+        tags="preprocessing",
+    )

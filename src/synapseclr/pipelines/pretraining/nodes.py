@@ -1,0 +1,65 @@
+"""Nodes of the pretraining pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.models import EncoderWeights
+from synapseclr.training import PretrainingConfig, ProbeTargets
+from synapseclr.volumes import ChunkStore
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+else:  # Kedro resolves the hints of nodes to validate parameters
+    Figure = Any
+
+
+def train_encoder(
+    synapse_chunks: ChunkStore,
+    synapse_metadata: pd.DataFrame,
+    annotations: pd.DataFrame,
+    config: PretrainingConfig,
+    checkpoint_folder: str,
+) -> tuple[EncoderWeights, pd.DataFrame]:
+    """Train a SimCLR model and report every epoch to the active MLflow run."""
+    from synapseclr.training import fit
+
+    probe = select_probe_targets(synapse_metadata, annotations, config)
+    result = fit(synapse_chunks, config, checkpoint_folder, probe, _log_epoch)
+    return result.weights, result.history
+
+
+def select_probe_targets(metadata: pd.DataFrame, annotations: pd.DataFrame, config: PretrainingConfig) -> ProbeTargets:
+    """Choose the annotated synapses that the k-NN probe embeds, at random if there are too many."""
+    monitoring = config.monitoring
+    traits = [trait for trait in monitoring.probe_traits if trait in annotations.columns]
+    table = metadata.merge(annotations[["synapse_id", *traits]], on="synapse_id", validate="one_to_one")
+    table = table[table[traits].notna().any(axis=1)]
+    if len(table) > monitoring.probe_max_synapses and not config.drop_annotated:
+        table = table.sample(monitoring.probe_max_synapses, random_state=config.seed).sort_values("chunk_index")
+    groups = {trait: "post_root_id" if trait.startswith("post") else "pre_root_id" for trait in traits}
+    return ProbeTargets(
+        indices=table["chunk_index"].to_numpy(np.int64),
+        labels={trait: table[trait].to_numpy(np.float64) for trait in traits},
+        groups={trait: pd.factorize(table[column])[0].astype(np.int64) for trait, column in groups.items()},
+    )
+
+
+def plot_training_curve(training_history: pd.DataFrame) -> Figure:
+    """Draw losses, representation quality and learning rate over the epochs."""
+    from synapseclr.plotting import training_curve
+
+    return training_curve(training_history)
+
+
+def _log_epoch(epoch: int, metrics: dict[str, Any]) -> None:
+    """Log an epoch's row to the active MLflow run, if there is one."""
+    import mlflow
+
+    if mlflow.active_run() is not None:
+        mlflow.log_metrics(
+            {f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}, step=epoch
+        )

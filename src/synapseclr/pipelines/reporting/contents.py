@@ -1,0 +1,146 @@
+"""The report's other sections: manifold, neighbours, examples, training, data, and the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from synapseclr.analysis.config import ReportingConfig
+from synapseclr.analysis.traits import trait_named
+from synapseclr.pipelines.manifold.nodes import axis_name, draw_interactive, draw_overlays
+from synapseclr.pipelines.similarity.nodes import draw_neighbours
+from synapseclr.pipelines.similarity.slabs import read_slabs
+from synapseclr.plotting.histograms import preprocessing_histograms
+from synapseclr.plotting.report import Picture, Section, Table
+from synapseclr.plotting.sections import contact_sheet
+from synapseclr.plotting.training import training_figure
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from synapseclr.volumes import ChunkStore
+
+_COUNTS = {
+    "n_synapses_in_table": "synapses in the table",
+    "n_chunks": "chunks cut",
+    "n_rejected": "rejected",
+    "n_padded": "padded at the volume's edge",
+    "n_pre_missing": "without presynaptic mask",
+    "n_post_missing": "without postsynaptic mask",
+    "n_neurites": "neurites",
+    "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
+    "chunk_size_vx": "chunk size (voxels)",
+    "voxel_size_nm": "voxel size (nm)",
+}
+
+
+def describe_manifold(synapse_manifold: AnnData, interactive: bool) -> Section:
+    """The plane, coloured by every trait that is annotated."""
+    settings = synapse_manifold.uns["manifold"]
+    caption = (
+        "Every point is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
+    )
+    if axis_name(synapse_manifold) == "UMAP":
+        text = (
+            f"UMAP of the first {settings['n_components']} principal components of {settings['layer']} "
+            f"({settings['n_neighbours']} neighbours, minimal distance {settings['min_dist']}). Distances between far "
+            "clusters mean little."
+        )
+    else:
+        text = f"The first two principal components stand in for UMAP ({settings['method']})."
+    return Section(
+        "Manifold",
+        [text],
+        [Picture(draw_overlays(synapse_manifold), caption)],
+        interactive=draw_interactive(synapse_manifold) if interactive else None,
+    )
+
+
+def describe_similarity(nearest_neighbours: pd.DataFrame, synapse_chunks: ChunkStore) -> Section:
+    """Queries with their nearest neighbours."""
+    text = (
+        "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
+    )
+    caption = "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features."
+    return Section("Similar synapses", [text], [Picture(draw_neighbours(nearest_neighbours, synapse_chunks), caption)])
+
+
+def describe_examples(synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig) -> Section:
+    """Synapses drawn at random, good and bad alike."""
+    rng = np.random.default_rng(config.seed)
+    rows = np.sort(rng.choice(len(obs), size=min(config.n_examples, len(obs)), replace=False))
+    chosen = obs.iloc[rows]
+    titles = [_example_title(row) for _, row in chosen.iterrows()]
+    slabs = read_slabs(synapse_chunks, chosen["synapse_id"].to_numpy())
+    figure = contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
+    text = f"{len(rows)} synapses drawn at random, not chosen: what the encoder sees, defects included."
+    caption = "Synapse id and presynaptic type; the section through the widest part of the cleft, with its masks."
+    return Section("Examples", [text], [Picture(figure, caption)])
+
+
+def _example_title(row: pd.Series) -> str:
+    kind = row.get("pre_cell_type", np.nan)
+    name = "type unknown" if pd.isna(kind) else trait_named("pre_cell_type").class_names[int(kind)]
+    return f"{row['synapse_id']}\n{name}"
+
+
+def describe_training(training_history: pd.DataFrame) -> Section:
+    """How the training went."""
+    last = training_history.iloc[-1]
+    known = {"train_loss": "training loss", "validation_loss": "validation loss", "effective_rank": "effective rank"}
+    ends = [f"{label} {last[name]:.3g}" for name, label in known.items() if name in training_history]
+    text = f"After {training_history['epoch'].nunique()} epochs: {', '.join(ends)}."
+    caption = "Loss with learning rate, the k-NN probe on annotated synapses, and the effective rank of the features."
+    return Section("Training", [text], [Picture(training_figure(training_history), caption)])
+
+
+def describe_data(preprocessing_report: Mapping[str, Any]) -> Section:
+    """What preprocessing found, dropped and why."""
+    rows = [[label, _text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report]
+    tables = [Table(("data", "value"), rows)]
+    rejected = preprocessing_report.get("rejected", {})
+    if rejected:
+        listed = [[str(synapse_id), str(reason)] for synapse_id, reason in rejected.items()]
+        tables.append(Table(("synapse id", "reason"), listed, f"{len(rejected)} rejected synapses", is_folded=True))
+    caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
+    return Section("Data", pictures=[Picture(preprocessing_histograms(preprocessing_report), caption)], tables=tables)
+
+
+def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], parameters: Mapping[str, Any]) -> Section:
+    """What was run: time, provenance and parameters."""
+    times = [[name, f"{value:.1f}"] for name, value in seconds.items()]
+    origins = [[str(name), _text(value)] for name, value in flatten(provenance).items()]
+    settings = [[name, _text(value)] for name, value in flatten(parameters).items()]
+    tables = [Table(("pipeline", "seconds"), times)]
+    if origins:
+        tables.append(Table(("provenance", "value"), origins, "Where weights and chunks came from", is_folded=True))
+    tables.append(Table(("parameter", "value"), settings, f"{len(settings)} parameters", is_folded=True))
+    return Section("The run", tables=tables)
+
+
+def flatten(tree: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested parameters, validated models among them, to dotted names.
+
+    Args:
+        tree: Nested mappings and pydantic models.
+        prefix: Name of the tree.
+    """
+    items = tree.model_dump() if isinstance(tree, BaseModel) else tree
+    flat: dict[str, Any] = {}
+    for name, value in items.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, Mapping | BaseModel):
+            flat |= flatten(value, path)
+        else:
+            flat[path] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " x ".join(str(item) for item in value) if len(value) == 3 else ", ".join(str(item) for item in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

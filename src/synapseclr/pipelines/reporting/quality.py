@@ -1,0 +1,94 @@
+"""The report's section on what the representations are worth."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from synapseclr.analysis.layers import BACKBONE
+from synapseclr.analysis.traits import TRAITS
+from synapseclr.plotting.report import Picture, Section, Table
+from synapseclr.plotting.scores import score_comparison
+
+_COLUMNS = (
+    ("synapseclr", BACKBONE, "SynapseCLR, backbone"),
+    ("synapseclr", "projector.mlp.0", "SynapseCLR, projector middle"),
+    ("synapseclr", "projector.mlp.3", "SynapseCLR, projector end"),
+    ("random", BACKBONE, "random encoder, backbone"),
+    ("trivial_statistics", "statistics", "trivial statistics"),
+)
+_METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
+_PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
+_HEADLINE_TRAITS = ("pre_cell_type", "post_cell_type")
+
+
+def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, probe: str) -> Section:
+    """Compare the representations.
+
+    Args:
+        summary: Scores condensed over folds.
+        unscored: Traits that could not be scored: ``label``, ``n_annotated``, ``reason``.
+        probe: Probe to lead with; the other one follows in a folded table.
+
+    Returns:
+        Figure, one table per probe, and the traits without a score.
+    """
+    labels = {trait.name: trait.label for trait in TRAITS}
+    tables = []
+    if len(unscored):
+        rows = unscored[["label", "n_annotated", "reason"]].astype(str).to_numpy().tolist()
+        tables.append(Table(("trait", "annotated synapses", "why it has no score"), rows, "Traits without a score."))
+    if summary.empty:
+        text = "No trait could be scored, so nothing is said here about the quality of the representation."
+        return Section("Representation quality", [text], tables=tables)
+    n_folds = int(summary["folds"].max())
+    text = (
+        f"How well annotated traits can be read off each representation, over {n_folds} folds that no neurite crosses. "
+        "ROC AUC: 0.5 is chance, 1 is perfect. Explained variance: 0 is the mean, 1 is perfect, below 0 is worse than "
+        "the mean. The random encoder has the same architecture with untrained weights; trivial statistics are each "
+        "chunk's mean, variance and histogram of intensity and the volumes of its masks."
+    )
+    other = "knn" if probe == "linear" else "linear"
+    picture = Picture(
+        score_comparison(summary, labels, probe),
+        f"Scores of the {_PROBE_LABELS[probe]}: mean and standard deviation over folds. Dashed: chance.",
+    )
+    tables.insert(0, _score_table(summary, probe, is_folded=False))
+    tables.insert(1, _score_table(summary, other, is_folded=True))
+    return Section("Representation quality", [text], [picture], tables)
+
+
+def _score_table(summary: pd.DataFrame, probe: str, is_folded: bool) -> Table:
+    """Traits by representations, the best mean of each row in bold."""
+    chosen = summary[summary["probe"] == probe].to_dict("records")
+    scores = {(row["representation"], row["layer"], row["trait"]): row for row in chosen}
+    rows: list[list[str]] = []
+    strong: set[tuple[int, int]] = set()
+    for trait in TRAITS:
+        cells = [scores.get((name, layer, trait.name)) for name, layer, _ in _COLUMNS]
+        means = [float("-inf") if cell is None else float(cell["mean"]) for cell in cells]
+        if not any(cells):
+            continue
+        strong.add((len(rows), 2 + means.index(max(means))))
+        texts = ["" if cell is None else f"{_rounded(cell['mean'])} ± {_rounded(cell['std'])}" for cell in cells]
+        rows.append([trait.label, _METRIC_LABELS[trait.metric], *texts])
+    columns = ("trait", "metric", *(label for _, _, label in _COLUMNS))
+    caption = f"Scores of the {_PROBE_LABELS[probe]}: mean ± standard deviation over folds; best mean in bold."
+    return Table(columns, rows, caption, frozenset(strong), is_folded, has_numbers=True)
+
+
+def _rounded(value: float) -> str:
+    # Adding zero turns the -0.0 that rounding may leave into 0.0.
+    return f"{round(float(value), 3) + 0.0:.3f}"
+
+
+def headline(summary: pd.DataFrame, probe: str) -> dict[str, str]:
+    """The scores that stand on top of the report: cell types from the backbone, against the random encoder."""
+    chosen = summary[(summary["probe"] == probe) & (summary["layer"] == BACKBONE)]
+    means = chosen.set_index(["trait", "representation"])["mean"]
+    labels = {trait.name: trait.label for trait in TRAITS}
+    facts = {}
+    for trait in _HEADLINE_TRAITS:
+        if (trait, "synapseclr") in means.index and (trait, "random") in means.index:
+            trained, untrained = means[(trait, "synapseclr")], means[(trait, "random")]
+            facts[f"{labels[trait]}, ROC AUC (untrained)"] = f"{trained:.3f} ({untrained:.3f})"
+    return facts

@@ -1,0 +1,25 @@
+"""Figures of chunks, manifolds, scores and runs. Every function returns a figure, none of them saves one."""
+
+from synapseclr.plotting.histograms import preprocessing_histograms
+from synapseclr.plotting.neighbours import neighbour_strips
+from synapseclr.plotting.report import render_report
+from synapseclr.plotting.scatter import Overlay, interactive_scatter, scatter_panels
+from synapseclr.plotting.scores import score_comparison
+from synapseclr.plotting.sections import contact_sheet, synapse_section
+from synapseclr.plotting.theme import figure_png
+from synapseclr.plotting.training import training_curve, training_figure
+
+__all__ = [
+    "Overlay",
+    "contact_sheet",
+    "figure_png",
+    "interactive_scatter",
+    "neighbour_strips",
+    "preprocessing_histograms",
+    "render_report",
+    "scatter_panels",
+    "score_comparison",
+    "synapse_section",
+    "training_curve",
+    "training_figure",
+]

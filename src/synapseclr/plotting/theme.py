@@ -1,0 +1,179 @@
+"""One look for all figures: few lines, readable type, colours that the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#222222"
+MUTED = "#6b6b6b"
+GRID = "#e4e4e4"
+UNKNOWN = "#d2d2d2"
+"""Grey of synapses that are not annotated."""
+
+CYCLE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7a00", "#000000")
+"""Categorical colours. Source: Okabe & Ito 2008, https://jfly.uni-koeln.de/color/ (yellow darkened for white paper)."""
+
+CLASS_COLOURS = ("#0072b2", "#d55e00")
+"""Colours of the classes 0 and 1: excitatory blue, inhibitory vermilion."""
+
+SEQUENTIAL = "viridis"
+
+MASK_COLOURS: dict[int, tuple[int, int, int]] = {1: (138, 43, 226), 2: (255, 128, 0), 3: (52, 235, 128)}
+"""RGB per mask code, as published: presynaptic violet, cleft orange, postsynaptic green."""
+
+MASK_NAMES = {1: "presynaptic", 2: "cleft", 3: "postsynaptic"}
+
+_REPRESENTATION_COLOURS = {"synapseclr": "#0072b2", "random": "#8f8f8f", "trivial_statistics": "#e69f00"}
+_REPRESENTATION_LABELS = {
+    "synapseclr": "SynapseCLR",
+    "random": "random encoder",
+    "trivial_statistics": "trivial statistics",
+}
+
+
+def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Label and colour of each representation; those without a fixed colour take the next free one of the cycle.
+
+    Args:
+        names: Representation names in order of appearance.
+
+    Returns:
+        Name to (label, colour).
+    """
+    free = [colour for colour in CYCLE if colour not in _REPRESENTATION_COLOURS.values()]
+    others = [name for name in names if name not in _REPRESENTATION_COLOURS]
+    colours = _REPRESENTATION_COLOURS | {name: free[index % len(free)] for index, name in enumerate(others)}
+    return {name: (_REPRESENTATION_LABELS.get(name, name), colours[name]) for name in names}
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Make an empty figure that needs no display and no pyplot state.
+
+    Args:
+        width_in: Width in inches.
+        height_in: Height in inches.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    return Figure(figsize=(width_in, height_in), dpi=120, layout=layout, facecolor="white")
+
+
+def panel_grid(
+    n_panels: int,
+    columns: int,
+    panel_in: tuple[float, float],
+    right_in: float = 0.06,
+    above_in: float = 0.25,
+    below_in: float = 0.06,
+    foot_in: float = 0.1,
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of equal panels at fixed places.
+
+    Panels stay aligned whatever stands beside them, and many panels cost no layout computation.
+
+    Args:
+        n_panels: Panels wanted, filled row by row.
+        columns: Panels per row, at most.
+        panel_in: Width and height of a panel, in inches.
+        right_in: Space to the right of each panel.
+        above_in: Space above each panel, for its title.
+        below_in: Space below each panel.
+        foot_in: Space at the bottom of the figure, for a legend.
+
+    Returns:
+        The figure and its n panels.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, n_panels)
+    rows = -(-n_panels // columns)
+    left_in = 0.1
+    cell_in = (panel_in[0] + right_in, panel_in[1] + above_in + below_in)
+    size_in = (left_in + columns * cell_in[0], foot_in + rows * cell_in[1])
+    figure = Figure(figsize=size_in, dpi=120, facecolor="white")
+    panels = []
+    for index in range(n_panels):
+        row, column = divmod(index, columns)
+        x_in = left_in + column * cell_in[0]
+        y_in = foot_in + (rows - 1 - row) * cell_in[1] + below_in
+        place = (x_in / size_in[0], y_in / size_in[1], panel_in[0] / size_in[0], panel_in[1] / size_in[1])
+        panels.append(figure.add_axes(place))
+    return figure, panels
+
+
+def style_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = "", grid: str = "") -> None:
+    """Put the common look on data axes.
+
+    Args:
+        axes: What to style.
+        title: Left-aligned heading.
+        x_label: Label of the abscissa, with its unit.
+        y_label: Label of the ordinate, with its unit.
+        grid: ``x``, ``y``, ``both`` or nothing.
+    """
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=8, length=3, color=MUTED)
+    axes.set_title(title, loc="left", fontsize=9.5, color=INK)
+    axes.set_xlabel(x_label, fontsize=8.5, color=INK)
+    axes.set_ylabel(y_label, fontsize=8.5, color=INK)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(True, axis=grid, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
+
+
+def style_image(axes: Axes, title: str = "") -> None:
+    """Put the common look on axes that show an image or an embedding: a frame, no ticks."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color(UNKNOWN)
+    axes.spines[:].set_linewidth(0.7)
+    axes.set_title(title, loc="left", fontsize=8, color=INK)
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """Draw a legend without a frame."""
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, **options)
+
+
+def note(axes: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are empty."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=8.5, color=MUTED, wrap=True)
+
+
+def figure_png(figure: Figure, dpi: int = 120) -> bytes:
+    """Render a figure to a PNG in memory.
+
+    Args:
+        figure: What to render.
+        dpi: Dots per inch.
+
+    Returns:
+        The PNG file's bytes.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def plotly_layout(height: int) -> dict[str, Any]:
+    """Layout options that give a plotly figure the common look.
+
+    Args:
+        height: Height in pixels.
+    """
+    return {
+        "template": "plotly_white",
+        "height": height,
+        "font": {"family": "Helvetica, Arial, sans-serif", "size": 12, "color": INK},
+        "colorway": list(CYCLE),
+        "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
+        "hoverlabel": {"font": {"size": 12}},
+    }

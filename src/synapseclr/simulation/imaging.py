@@ -1,0 +1,92 @@
+"""From ideal grey levels to an electron micrograph: membranes, texture, section-to-section changes, cut-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from synapseclr.simulation.config import SimulationConfig
+from synapseclr.simulation.painting import Territory, border_distance
+
+CYTOPLASM_GREY = 158.0
+REMAINDER_GREY = 172.0
+
+
+def paint_cytoplasm(territory: Territory, n_neurites: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw cytoplasm in each neurite's own tone, and membranes along all borders.
+
+    Args:
+        territory: Who owns each voxel.
+        n_neurites: Number of neurites.
+        rng: Source of randomness; the tone is independent of kind and cell type.
+
+    Returns:
+        Image in grey levels, shape (z, y, x).
+    """
+    tone = np.concatenate([[REMAINDER_GREY], CYTOPLASM_GREY + rng.normal(0, 8, n_neurites)]).astype(np.float32)
+    image_zyx = np.empty(territory.owner_zyx.shape, np.float32)
+    _cytoplasm(
+        territory.owner_zyx, territory.second_zyx, territory.depth_zyx, territory.second_depth_zyx, tone, image_zyx
+    )
+    return image_zyx
+
+
+@njit(cache=True)
+def _cytoplasm(owner, second, depth, second_depth, tone, image):
+    nz, ny, nx = owner.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                o = owner[z, y, x]
+                grey = tone[o]
+                gap = border_distance(depth[z, y, x], second_depth[z, y, x], o, second[z, y, x])
+                if gap < 40.0:
+                    grey -= np.float32(92.0 * np.exp(-((gap / 12.5) ** 2)))
+                image[z, y, x] = grey
+
+
+def expose_sections(
+    image_zyx: NDArray[np.float32],
+    config: SimulationConfig,
+    rng: np.random.Generator,
+    progress: Callable[[str, float], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Turn ideal grey levels into sections with texture, blur, their own contrast, and pixel noise.
+
+    Args:
+        image_zyx: Ideal grey levels, shape (z, y, x).
+        config: What to simulate.
+        rng: Source of randomness.
+        progress: Called with a stage name and the share done.
+
+    Returns:
+        Grey levels 1 to 255, uint8; 0 is kept for missing data. Shape (z, y, x).
+    """
+    em_zyx = np.empty(image_zyx.shape, np.uint8)
+    for z, section in enumerate(image_zyx):
+        grain = rng.standard_normal(section.shape, np.float32)
+        texture = gaussian_filter(grain, 1.1) * (2 * np.sqrt(np.pi) * 1.1)
+        picture = gaussian_filter(section + np.float32(config.texture_sd) * texture, 0.6)
+        gain, offset = np.exp(rng.normal(0, config.section_gain_sd)), rng.normal(0, config.section_offset_sd)
+        picture = (picture - 128.0) * np.float32(gain) + np.float32(128.0 + offset)
+        picture += np.float32(config.pixel_noise_sd) * rng.standard_normal(section.shape, np.float32)
+        em_zyx[z] = np.clip(picture, 1, 255).astype(np.uint8)
+        if progress is not None and z % 10 == 0:
+            progress("expose sections", (z + 1) / len(image_zyx))
+    return em_zyx
+
+
+def cut_out_sections(em_zyx: NDArray[np.uint8], fraction: float, rng: np.random.Generator) -> None:
+    """Blacken rectangles in some sections, and a quarter of those sections wholly, in place."""
+    n_sections, ny, nx = em_zyx.shape
+    for z in np.flatnonzero(rng.uniform(size=n_sections) < fraction):
+        if rng.uniform() < 0.25:
+            em_zyx[z] = 0
+            continue
+        height, width = (int(edge * rng.uniform(0.15, 0.5)) for edge in (ny, nx))
+        y, x = int(rng.integers(0, ny - height)), int(rng.integers(0, nx - width))
+        em_zyx[z, y : y + height, x : x + width] = 0

@@ -1,0 +1,22 @@
+"""Pretraining and embedding. Names that need torch or Lightning are imported when they are first asked for."""
+
+from typing import Any
+
+from synapseclr.training.config import EmbeddingConfig, PretrainingConfig
+from synapseclr.training.probe_targets import ProbeTargets
+
+__all__ = ["EmbeddingConfig", "PretrainingConfig", "ProbeTargets", "TrainingResult", "embed_store", "fit"]
+
+_LAZY = {
+    "embed_store": "extraction",
+    "fit": "engine",
+    "TrainingResult": "engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"synapseclr.training.{_LAZY[name]}"), name)

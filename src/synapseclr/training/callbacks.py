@@ -1,0 +1,106 @@
+"""What happens beside the training step: the k-NN probe, and the record of every epoch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+
+from synapseclr.training.extraction import embed_batches
+from synapseclr.training.module import BACKBONE, PretrainingModule
+from synapseclr.training.probe_targets import ProbeTargets
+from synapseclr.training.quality import knn_roc_auc
+from synapseclr.volumes import ChunkStore
+
+logger = logging.getLogger(__name__)
+
+EpochReport = Callable[[int, dict[str, float]], None]
+
+
+class KNNProbe(lightning.Callback):
+    """Measures how well a synapse's neighbours, from other neurites, tell its class.
+
+    Attributes:
+        scores: ROC AUC as ``knn_<trait>`` of the epoch that has just ended; empty where it was not probed.
+    """
+
+    def __init__(self, store: ChunkStore, targets: ProbeTargets) -> None:
+        self.scores: dict[str, float] = {}
+        self._store = store
+        self._targets = targets
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Embed the annotated synapses and score them, on every process alike."""
+        assert isinstance(pl_module, PretrainingModule)
+        monitoring = pl_module.config.monitoring
+        epoch = trainer.current_epoch + 1
+        self.scores = {}
+        if epoch % monitoring.probe_every_n_epochs and epoch != pl_module.config.epochs:
+            return
+        batch_size = pl_module.config.batch_size
+        starts = range(0, len(self._targets.indices), batch_size)
+        batches = (self._store.read(self._targets.indices[start : start + batch_size]) for start in starts)
+        layers = embed_batches(pl_module.model, batches, pl_module.config.augmentation, pl_module.device)
+        for trait, labels in self._targets.labels.items():
+            score = knn_roc_auc(layers[BACKBONE], labels, self._targets.groups[trait], monitoring.probe_neighbours)
+            if math.isfinite(score):
+                self.scores[f"knn_{trait}"] = score
+
+
+class EpochRecorder(lightning.Callback):
+    """Keeps one row of metrics an epoch, in the checkpoint too, and reports each row as soon as it is known.
+
+    Args:
+        report: Called with (epoch, metrics) after every epoch, and for the epochs before a resumed one.
+        probe: Its scores become part of the rows; it must come earlier in the list of callbacks.
+    """
+
+    def __init__(self, report: EpochReport, probe: KNNProbe | None = None) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._report = report
+        self._probe = probe
+        self._started = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Report what was recorded before an interruption."""
+        for row in self.rows:
+            self._report(int(row["epoch"]), row)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Append and report the epoch's row. Epochs count from 1."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, PretrainingModule)
+        seconds = time.monotonic() - self._started
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics |= self._probe.scores if self._probe is not None else {}
+        row = {
+            "epoch": float(trainer.current_epoch + 1),
+            "learning_rate": self._learning_rate,
+            **metrics,
+            "seconds": seconds,
+        }
+        self.rows.append(row)
+        self._report(int(row["epoch"]), row)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        logger.info("Epoch %d of %d: %s (%.1f s)", row["epoch"], pl_module.config.epochs, shown, seconds)
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        """Note the learning rate while it is the epoch's own: the schedule moves on before the epoch ends."""
+        self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows for the checkpoint, in plain types."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows back."""
+        self.rows = list(state_dict["rows"])

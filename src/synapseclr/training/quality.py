@@ -1,0 +1,64 @@
+"""How good a representation is, without labels (alignment, uniformity, effective rank) and with few (k-NN probe)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+
+def alignment(z_i: Tensor, z_j: Tensor) -> Tensor:
+    """Mean squared distance of the normalised projections (b, d) of two views; 0 is perfect.
+
+    Source: Wang & Isola 2020, arXiv:2005.10242, with alpha = 2.
+    """
+    return (functional.normalize(z_i, dim=1) - functional.normalize(z_j, dim=1)).pow(2).sum(dim=1).mean()
+
+
+def uniformity(z: Tensor) -> Tensor:
+    """Logarithm of the mean Gaussian potential of normalised projections (b, d); lower is more uniform, 0 is collapse.
+
+    Source: Wang & Isola 2020, arXiv:2005.10242, with t = 2.
+    """
+    return torch.pdist(functional.normalize(z, dim=1)).pow(2).mul(-2).exp().mean().log()
+
+
+def effective_rank(features_nf: Tensor) -> Tensor:
+    """RankMe: the exponential of the entropy of the normalised singular values; 1 is collapse, min(n, f) the most.
+
+    Source: Garrido et al. 2023, arXiv:2210.02885, equation 1 (its epsilon of 1e-7 included).
+    """
+    singular_values = torch.linalg.svdvals(features_nf.float())
+    p = singular_values / singular_values.sum().clamp_min(1e-12) + 1e-7
+    return torch.exp(-(p * p.log()).sum())
+
+
+def knn_roc_auc(
+    features_nf: Tensor, labels_n: NDArray[np.float64], groups_n: NDArray[np.int64], neighbours: int
+) -> float:
+    """ROC AUC of a leave-one-neurite-out k-NN vote in cosine similarity.
+
+    Args:
+        features_nf: Features (n, f).
+        labels_n: 0, 1 or NaN (not annotated; left out).
+        groups_n: Neurite of each synapse; a synapse's own neurite never votes.
+        neighbours: k, capped to what is there.
+
+    Returns:
+        The area under the curve; NaN when only one class is annotated.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    known = np.flatnonzero(np.isfinite(labels_n))
+    if len(np.unique(labels_n[known])) != 2:
+        return float("nan")
+    features = functional.normalize(features_nf[torch.from_numpy(known)].float(), dim=1)
+    groups = torch.from_numpy(np.unique(groups_n[known], return_inverse=True)[1])
+    similarity = (features @ features.T).masked_fill(groups[:, None] == groups[None, :], float("-inf"))
+    top = similarity.topk(min(neighbours, len(known) - 1), dim=1)
+    weight = top.values.isfinite().float()
+    votes = torch.from_numpy(labels_n[known]).float()[top.indices]
+    score = (votes * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
+    return float(roc_auc_score(labels_n[known], score.numpy()))

@@ -1,0 +1,42 @@
+"""The evaluation document and its metrics."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from synapseclr.analysis.evaluation import evaluation_document, evaluation_metrics, summarise_scores
+from synapseclr.analysis.trait_scores import SCORE_COLUMNS
+
+
+def _row(representation, probe, fold, score):
+    return (representation, "encoder.fc", "pre_cell_type", probe, "roc_auc", fold, score, 200, 100)
+
+
+@pytest.fixture
+def scores():
+    rows = [_row("synapseclr", "linear", fold, score) for fold, score in enumerate((0.9, 0.8, 1.0))]
+    rows += [_row("synapseclr", "knn", 0, 0.1), _row("random", "linear", 0, 0.6)]
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+
+
+def test_document_has_the_agreed_form(scores):
+    document = evaluation_document(scores, n_synapses=450, epochs=20, seconds={"manifold": 1.5})
+    assert set(document) == {"n_synapses", "epochs", "seconds", "representations"}
+    assert document["seconds"] == {"manifold": 1.5}
+    entry = document["representations"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
+    assert entry == {"metric": "roc_auc", "mean": pytest.approx(0.9), "std": pytest.approx(0.1), "folds": 3}
+    assert document["representations"]["random"]["encoder.fc"]["pre_cell_type"]["std"] == 0.0
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_metrics_have_stable_names(scores):
+    metrics = evaluation_metrics(evaluation_document(scores, 1, 1, {}))
+    assert metrics["synapseclr/encoder.fc/pre_cell_type/roc_auc"] == pytest.approx(0.9)
+    assert metrics["synapseclr/encoder.fc/pre_cell_type/roc_auc_std"] == pytest.approx(0.1)
+
+
+def test_no_scores_make_an_empty_evaluation():
+    empty = pd.DataFrame([], columns=list(SCORE_COLUMNS))
+    assert summarise_scores(empty).empty
+    assert evaluation_document(empty, 28, 1, {})["representations"] == {}

@@ -1,0 +1,165 @@
+"""Probes and scores on data whose answers are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.folds import UnscorableTraitError, split_trait
+from synapseclr.analysis.probes import fold_coordinates, knn_probe, linear_probe
+from synapseclr.analysis.trait_scores import score_representations
+from synapseclr.analysis.traits import TRAITS, trait_named, trait_values
+from synapseclr.errors import SynapseCLRError, TableError
+
+N_SYNAPSES, N_NEURITES, N_FEATURES = 240, 40, 32
+CELL_TYPE, CLEFT = trait_named("pre_cell_type"), trait_named("cleft_size_log1p_zscore")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def annotations(rng):
+    neurite_n = rng.permutation(np.arange(N_SYNAPSES) % N_NEURITES)
+    return pd.DataFrame(
+        {
+            # Neighbouring ids beyond 2^53: float would merge them.
+            "pre_root_id": 648518346349540000 + neurite_n,
+            "post_root_id": 648518346349550000 + rng.integers(0, N_NEURITES, N_SYNAPSES),
+            "pre_cell_type": (neurite_n % 3 == 0).astype(float),
+            "cleft_size_log1p_zscore": rng.normal(size=N_SYNAPSES),
+        }
+    )
+
+
+def _mean(scores, trait, probe):
+    return scores.query("trait == @trait and probe == @probe")["score"].mean()
+
+
+def _score(features_nf, annotations, **options):
+    return score_representations({"r": {"l": features_nf.astype(np.float32)}}, annotations, ImputationConfig(**options))
+
+
+def test_both_probes_read_a_separable_trait_perfectly(annotations, rng):
+    features_nf = 0.1 * rng.normal(size=(N_SYNAPSES, N_FEATURES))
+    features_nf[:, 0] += 10 * annotations["pre_cell_type"]
+    features_nf[:, 1] += 10 * annotations["cleft_size_log1p_zscore"]
+    scores, _ = _score(features_nf[:, :2], annotations)
+    assert _mean(scores, "pre_cell_type", "linear") == pytest.approx(1.0)
+    assert _mean(scores, "pre_cell_type", "knn") > 0.99
+    assert _mean(scores, "cleft_size_log1p_zscore", "linear") > 0.99
+    assert _mean(scores, "cleft_size_log1p_zscore", "knn") > 0.8
+
+
+def test_features_without_the_trait_score_at_chance(annotations, rng):
+    scores, _ = _score(rng.normal(size=(N_SYNAPSES, N_FEATURES)), annotations)
+    for probe in ("linear", "knn"):
+        assert _mean(scores, "pre_cell_type", probe) == pytest.approx(0.5, abs=0.12)
+        assert _mean(scores, "cleft_size_log1p_zscore", probe) < 0.1
+
+
+def test_features_that_only_tell_the_neurite_do_not_tell_its_type(rng):
+    # Every neurite has a code of its own, types are drawn by lot: folds that split neurites would score 1.
+    neurite_n = np.repeat(np.arange(N_NEURITES), N_SYNAPSES // N_NEURITES)
+    code_nf = rng.normal(size=(N_NEURITES, 64))[neurite_n]
+    types = rng.permutation(np.arange(N_NEURITES) % 2).astype(float)
+    annotations = pd.DataFrame({"pre_root_id": neurite_n, "pre_cell_type": types[neurite_n]})
+    grouped, _ = _score(code_nf, annotations, n_neighbours=3)
+    leaking, _ = _score(code_nf, annotations.assign(pre_root_id=np.arange(N_SYNAPSES)), n_neighbours=3)
+    for probe in ("linear", "knn"):
+        assert _mean(leaking, "pre_cell_type", probe) > 0.95
+        assert _mean(grouped, "pre_cell_type", probe) < 0.75
+
+
+@pytest.mark.parametrize("trait", [CELL_TYPE, CLEFT])
+def test_no_neurite_is_on_both_sides_of_a_fold(annotations, trait):
+    split = split_trait(annotations, trait, n_folds=3, min_annotated=30, seed=0)
+    tested = np.concatenate([test for _, test in split.folds])
+    assert sorted(tested) == list(range(len(split.rows_a)))
+    for train, test in split.folds:
+        assert not set(split.groups_a[train]) & set(split.groups_a[test])
+
+
+def test_folds_follow_the_seed(annotations):
+    first, same, other = (split_trait(annotations, CELL_TYPE, 3, 30, seed).folds[0][1] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, same)
+    assert len(first) != len(other) or (first != other).any()
+
+
+def test_fold_coordinates_keep_distances_of_standardised_features(rng):
+    train_af, test_bf = rng.normal(2, 3, (20, 50)).astype(np.float32), rng.normal(2, 3, (7, 50)).astype(np.float32)
+    train_ar, _ = fold_coordinates(train_af, test_bf)
+    standard_af = (train_af - train_af.mean(0)) / train_af.std(0) / np.sqrt(50)
+    expected_aa = np.linalg.norm(standard_af[:, None] - standard_af[None], axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(train_ar[:, None] - train_ar[None], axis=-1), expected_aa, atol=1e-5)
+    assert train_ar.shape[1] <= 20
+
+
+def test_linear_probe_is_ridge_regression_in_the_full_space(rng):
+    from sklearn.linear_model import Ridge
+
+    train_af, test_bf, target_a = rng.normal(size=(30, 80)), rng.normal(size=(9, 80)), rng.normal(size=30)
+    train_ar, test_br = fold_coordinates(train_af, test_bf)
+    predicted_b = linear_probe(train_ar, target_a, test_br, False, np.arange(30), [0.5])
+    mean_f, scale_f = train_af.mean(0), train_af.std(0) * np.sqrt(80)
+    ridge = Ridge(alpha=0.5).fit((train_af - mean_f) / scale_f, target_a)
+    np.testing.assert_allclose(predicted_b, ridge.predict((test_bf - mean_f) / scale_f), atol=1e-8)
+
+
+def test_knn_probe_matches_sklearn(rng):
+    from sklearn.neighbors import KNeighborsRegressor
+
+    train_ar, test_br, target_a = rng.normal(size=(40, 5)), rng.normal(size=(11, 5)), rng.normal(size=40)
+    expected_b = KNeighborsRegressor(4).fit(train_ar, target_a).predict(test_br)
+    np.testing.assert_allclose(knn_probe(train_ar, target_a, test_br, 4), expected_b)
+
+
+def test_constant_features_score_at_chance_instead_of_failing(annotations):
+    scores, _ = _score(np.full((N_SYNAPSES, N_FEATURES), 0.1), annotations)
+    assert _mean(scores, "pre_cell_type", "linear") == pytest.approx(0.5)
+    assert _mean(scores, "cleft_size_log1p_zscore", "linear") == pytest.approx(0.0, abs=1e-6)
+
+
+def test_every_trait_is_scored_or_listed_with_its_reason(annotations, rng):
+    annotations["post_cell_type"] = 0.0
+    annotations["has_mito_post"] = np.nan
+    annotations["has_mito_pre"] = [1.0] * 5 + [np.nan] * (N_SYNAPSES - 5)
+    scores, unscored = _score(rng.normal(size=(N_SYNAPSES, 8)), annotations)
+    reasons = unscored.set_index("trait")["reason"]
+    assert set(scores["trait"]) | set(reasons.index) == {trait.name for trait in TRAITS}
+    assert not set(scores["trait"]) & set(reasons.index)
+    assert reasons["post_cell_type"] == "only one class: no synapse is annotated 'inhibitory'"
+    assert reasons["has_mito_post"] == "no synapse is annotated"
+    assert reasons["has_mito_pre"].startswith("5 annotated synapses, at least 30")
+    assert reasons["presyn_soma_dist_log1p_zscore"] == "no such column in the annotations"
+
+
+def test_a_class_on_too_few_neurites_is_not_scored(annotations):
+    annotations["pre_cell_type"] = (annotations["pre_root_id"] == annotations["pre_root_id"].iloc[0]).astype(float)
+    with pytest.raises(UnscorableTraitError, match="'inhibitory' occurs on 1 neurites, 3 folds need 3"):
+        split_trait(annotations, CELL_TYPE, 3, 30, 0)
+
+
+def test_sizes_count_only_where_there_is_a_mitochondrion():
+    table = pd.DataFrame(
+        {
+            "mito_size_pre_vx_log1p_zscore_zi": [0.5, -np.inf, 1.0, np.nan],
+            "has_mito_pre": [1.0, 0.0, np.nan, np.nan],
+        }
+    )
+    values_n = trait_values(table, trait_named("mito_size_pre_vx_log1p_zscore_zi"))
+    np.testing.assert_array_equal(values_n, [0.5, np.nan, np.nan, np.nan])
+
+
+def test_unequal_row_counts_are_refused(annotations):
+    with pytest.raises(TableError, match="has 3 rows, the annotations have 240"):
+        _score(np.zeros((3, 4)), annotations)
+
+
+def test_diverged_features_are_refused(annotations):
+    features_nf = np.ones((N_SYNAPSES, 4))
+    features_nf[7, 1] = np.nan
+    with pytest.raises(SynapseCLRError, match="'r/l' are not finite for 1 of 240"):
+        _score(features_nf, annotations)

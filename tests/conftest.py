@@ -1,0 +1,71 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+os.environ.setdefault("NO_GCE_CHECK", "true")
+
+PROJECT = Path(__file__).resolve().parents[1]
+_SHARED = PROJECT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """Inputs and outputs recorded from the published implementation."""
+    folder = _SHARED / "golden"
+    if not folder.exists():
+        pytest.skip(f"the golden vectors are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fib25_folder() -> Path:
+    """A small real EM volume."""
+    folder = _SHARED / "data" / "fib25_medulla"
+    if not folder.exists():
+        pytest.skip(f"the FIB-25 volume is not at {folder}")
+    return folder
+
+
+@dataclass
+class Runner:
+    """Runs `kedro run` as a user does, with the outputs and the MLflow store in a folder of the test's."""
+
+    root: Path
+    environment: str = "test"
+
+    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        parameters = [f"data_root={self.root}"]
+        parameters += [a.removeprefix("--params=") for a in arguments if a.startswith("--params=")]
+        others = [a for a in arguments if not a.startswith("--params=")]
+        command = [sys.executable, "-m", "kedro", "run", f"--env={self.environment}", *others]
+        command.append(f"--params={','.join(parameters)}")
+        done = subprocess.run(command, cwd=PROJECT, env=self.variables, capture_output=True, text=True, timeout=600)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        return done
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return os.environ | {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
+            "MLFLOW_ARTIFACT_ROOT": str(self.root / "mlartifacts"),
+            "COLUMNS": "200",
+        }
+
+    def report(self, name: str) -> dict:
+        return json.loads((self.root / "08_reporting" / name).read_text())
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Runner:
+    """The whole demo, at a tiny size, run once."""
+    runner = Runner(tmp_path_factory.mktemp("demo"))
+    runner("--pipeline=demo")
+    return runner

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from synapseclr.errors import ConfigurationError
+from synapseclr.objectives import nt_xent
+
+
+def naive(z_i, z_j, temperature):
+    """The definition, one anchor at a time."""
+    z = functional.normalize(torch.cat([z_i, z_j]), dim=1)
+    n, losses = len(z_i), []
+    for anchor in range(2 * n):
+        similarity = torch.exp(z @ z[anchor] / temperature)
+        positive = similarity[(anchor + n) % (2 * n)]
+        losses.append(-torch.log(positive / (similarity.sum() - similarity[anchor])))
+    return torch.stack(losses).mean()
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(6, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+def test_it_matches_the_definition(pair):
+    torch.testing.assert_close(nt_xent(*pair, 0.3), naive(*pair, 0.3))
+
+
+def test_it_is_symmetric_in_the_views(pair):
+    torch.testing.assert_close(nt_xent(*pair), nt_xent(*pair[::-1]))
+
+
+def test_identical_projections_give_the_logarithm_of_the_rivals():
+    same = torch.ones(4, 3)
+    assert nt_xent(same, same).item() == pytest.approx(np.log(2 * 4 - 1), rel=1e-6)
+
+
+def test_it_is_finite_at_a_low_temperature(pair):
+    assert torch.isfinite(nt_xent(*(z.float() for z in pair), 0.001))
+
+
+@pytest.mark.parametrize("batch", ["b8", "b3"])
+@pytest.mark.parametrize("temperature", ["0.5", "0.1"])
+@pytest.mark.parametrize(("suffix", "tolerance"), [("", 1e-5), ("__f64", 1e-9)])
+def test_values_and_gradients_equal_the_published_ones(golden_folder, batch, temperature, suffix, tolerance):
+    golden = np.load(golden_folder / "g07_ntxent.npz")
+    dtype = torch.float64 if suffix else torch.float32
+    z_i, z_j = (torch.from_numpy(golden[f"{batch}__z_{side}"]).to(dtype).requires_grad_() for side in ("i", "j"))
+    loss = nt_xent(z_i, z_j, float(temperature))
+    loss.backward()
+    prefix = f"{batch}__T{temperature}__"
+    for name, value in (("loss", loss), ("grad_i", z_i.grad), ("grad_j", z_j.grad)):
+        expected = golden[f"{prefix}{name}{suffix}"]
+        np.testing.assert_allclose(value.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "temperature", "message"),
+    [
+        (((4, 3), (3, 3)), 0.5, "two \\(batch, dimension\\) tensors"),
+        (((1, 3), (1, 3)), 0.5, "at least 2"),
+        (((4, 3), (4, 3)), 0.0, "must be positive"),
+    ],
+)
+def test_bad_input_is_refused(shapes, temperature, message):
+    with pytest.raises(ConfigurationError, match=message):
+        nt_xent(*(torch.ones(shape) for shape in shapes), temperature)

@@ -1,0 +1,237 @@
+"""The analysis pipelines on small data in memory, and their configuration."""
+
+import json
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from anndata import AnnData
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+from pydantic import ValidationError
+
+from synapseclr.analysis.config import ImputationConfig, ManifoldConfig, ReportingConfig, SimilarityConfig
+from synapseclr.analysis.traits import TRAITS
+from synapseclr.errors import TableError
+from synapseclr.pipelines import imputation, manifold, reporting, similarity
+from synapseclr.pipelines.imputation.nodes import score_traits
+from synapseclr.pipelines.reporting.contents import flatten
+from synapseclr.pipelines.similarity.nodes import find_neighbours
+from synapseclr.pipelines.similarity.slabs import read_slabs
+
+N_SYNAPSES = 90
+CONFIGS = {
+    "manifold": ManifoldConfig,
+    "similarity": SimilarityConfig,
+    "imputation": ImputationConfig,
+    "reporting": ReportingConfig,
+}
+PIPELINES = {"manifold": manifold, "similarity": similarity, "imputation": imputation, "reporting": reporting}
+PARAMETERS = {
+    "manifold": ManifoldConfig(n_components=8, n_neighbours=10, n_epochs=20),
+    "similarity": SimilarityConfig(n_neighbours=3, n_queries=2),
+    "imputation": ImputationConfig(),
+    "reporting": ReportingConfig(n_examples=4, dpi=50),
+}
+CONF = Path(__file__).parents[2] / "conf" / "base"
+
+
+class MemoryStore:
+    """Stands in for the chunk store."""
+
+    voxel_size_nm = (16.0, 16.0, 40.0)
+
+    def __init__(self, synapse_id):
+        rng = np.random.default_rng(0)
+        self.synapse_id = synapse_id
+        self.chunk_ncxyz = rng.integers(0, 256, (len(synapse_id), 2, 12, 12, 4), dtype=np.uint8)
+        self.chunk_ncxyz[:, 1] %= 4
+
+    def __len__(self):
+        return len(self.synapse_id)
+
+    def read(self, indices):
+        return self.chunk_ncxyz[indices]
+
+
+class Kept(MemoryDataset):
+    """Outlives the run, so that tests can look at it."""
+
+    def __init__(self, *data):
+        super().__init__(*data, copy_mode="assign")
+
+    def _release(self):
+        pass
+
+
+def _embeddings(signal, seed, annotated=True):
+    rng = np.random.default_rng(0)
+    synapse_id = np.arange(N_SYNAPSES) + 2**60
+    neurite_n = rng.permutation(np.arange(N_SYNAPSES) % 30)
+    obs = pd.DataFrame(
+        {
+            "synapse_id": synapse_id,
+            "pre_root_id": neurite_n + 2**60,
+            "post_root_id": neurite_n[::-1] + 2**61,
+            "synaptic_cleft_volume": 100.0,
+            "n_cutout_sections": 0,
+            "is_padded": False,
+            "cleft_size_log1p_zscore": rng.normal(size=N_SYNAPSES) if annotated else np.nan,
+            "pre_cell_type": (neurite_n % 2).astype(float) if annotated else np.nan,
+        }
+    )
+    obs.index = obs["synapse_id"].astype(str).to_numpy()
+    noise = np.random.default_rng(seed)
+    features_nf = noise.normal(size=(N_SYNAPSES, 24)).astype(np.float32)
+    features_nf[:, 0] += signal * np.nan_to_num(obs["pre_cell_type"])
+    layers = {"projector.mlp.0": features_nf[:, :16].copy(), "projector.mlp.3": features_nf[:, :8].copy()}
+    return AnnData(X=features_nf, obs=obs, obsm=layers, uns={"provenance": {"weights_sha256": "abc"}})
+
+
+def _run(annotated=True):
+    embeddings = _embeddings(20.0, 1, annotated)
+    history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
+    inputs = {
+        "synapse_embeddings": embeddings,
+        "random.synapse_embeddings": _embeddings(0.0, 2, annotated),
+        "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
+        "training_history": history,
+        "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
+        "pipeline_seconds": {"pretraining": 61.5},
+        "parameters": PARAMETERS,
+        **{f"params:{name}": config for name, config in PARAMETERS.items()},
+    }
+    pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
+    catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
+    for name in pipeline.all_outputs():
+        catalog[name] = Kept()
+    SequentialRunner().run(pipeline, catalog)
+    return catalog
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    return _run()
+
+
+def test_manifold_keeps_synapses_and_adds_coordinates(catalog):
+    projected = catalog.load("synapse_manifold")
+    assert projected.obsm["X_umap"].shape == (N_SYNAPSES, 2)
+    assert projected.obsm["X_pca"].shape == (N_SYNAPSES, 8)
+    pd.testing.assert_frame_equal(projected.obs, catalog.load("synapse_embeddings").obs)
+    assert projected.uns["manifold"]["n_neighbours"] == 10
+    assert projected.uns["provenance"] == {"weights_sha256": "abc"}
+
+
+def test_manifold_can_be_stored(catalog, tmp_path):
+    catalog.load("synapse_manifold").write_zarr(tmp_path / "manifold.zarr")
+
+
+def test_every_synapse_has_its_neighbours(catalog):
+    table = catalog.load("nearest_neighbours")
+    assert len(table) == 3 * N_SYNAPSES
+    assert table["synapse_id"].dtype == np.int64
+    assert table.groupby("is_drawn")["synapse_id"].nunique()[True] == 2
+    assert len(catalog.load("similarity_strip").axes) == 2 * 4
+
+
+def test_evaluation_has_the_agreed_form(catalog):
+    evaluation = catalog.load("evaluation")
+    assert (evaluation["n_synapses"], evaluation["epochs"]) == (N_SYNAPSES, 2)
+    assert evaluation["seconds"] == {"pretraining": 61.5}
+    assert set(evaluation["representations"]) == {"synapseclr", "random", "trivial_statistics"}
+    assert set(evaluation["representations"]["synapseclr"]) == {"encoder.fc", "projector.mlp.0", "projector.mlp.3"}
+    assert set(evaluation["representations"]["trivial_statistics"]) == {"statistics"}
+    score = evaluation["representations"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
+    assert (score["metric"], score["folds"]) == ("roc_auc", 3)
+    assert score["mean"] > 0.95 > evaluation["representations"]["random"]["encoder.fc"]["pre_cell_type"]["mean"]
+    json.dumps(evaluation, allow_nan=False)
+    assert catalog.load("evaluation_metrics")["synapseclr/encoder.fc/pre_cell_type/roc_auc"] == score["mean"]
+
+
+def test_traits_without_a_score_are_listed(catalog):
+    unscored = catalog.load("unscored_traits")
+    assert set(unscored["trait"]) | set(catalog.load("trait_scores")["trait"]) == {trait.name for trait in TRAITS}
+
+
+def test_report_is_complete_and_self_contained(catalog):
+    html = catalog.load("report")
+    for heading in (
+        "Representation quality",
+        "Manifold",
+        "Similar synapses",
+        "Examples",
+        "Training",
+        "Data",
+        "The run",
+    ):
+        assert f"<h2>{heading}</h2>" in html
+    assert html.count("data:image/png;base64,") == 6
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
+    assert "no such column in the annotations" in html
+    assert "weights_sha256" in html
+    assert "imputation.n_folds" in html
+    assert "61.5" in html
+
+
+def test_report_comes_out_without_annotations():
+    catalog = _run(annotated=False)
+    assert catalog.load("evaluation")["representations"] == {}
+    assert catalog.load("evaluation_metrics") == {}
+    assert "No trait could be scored" in catalog.load("report")
+
+
+def test_embeddings_of_other_synapses_are_refused():
+    trained, other = _embeddings(1.0, 1), _embeddings(1.0, 2)[:50]
+    statistics = pd.DataFrame({"synapse_id": trained.obs["synapse_id"]})
+    with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
+        score_traits(trained, other, statistics, ImputationConfig())
+
+
+def test_unknown_queries_are_refused():
+    config = SimilarityConfig(n_neighbours=2, query_synapse_ids=(17,))
+    with pytest.raises(TableError, match=r"query_synapse_ids names synapses without embedding: \[17\]"):
+        find_neighbours(_embeddings(1.0, 1), config)
+
+
+def test_a_synapse_without_chunk_is_refused():
+    with pytest.raises(TableError, match=r"1 synapses have no chunk in the store, such as \[3\]"):
+        read_slabs(MemoryStore(np.array([1, 2])), np.array([1, 3]))
+
+
+def test_parameters_are_flattened():
+    flat = flatten({"imputation": ImputationConfig(), "data_root": "data", "nested": {"deep": {"x": 1}}})
+    assert flat["imputation.n_folds"] == 3
+    assert (flat["data_root"], flat["nested.deep.x"]) == ("data", 1)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configured_parameters_are_valid(name):
+    parameters = yaml.safe_load((CONF / name / "parameters.yml").read_text())
+    assert list(parameters) == [name]
+    assert set(parameters[name]) == set(CONFIGS[name].model_fields)
+    CONFIGS[name].model_validate(parameters[name])
+    with pytest.raises(ValidationError, match="misspelt"):
+        CONFIGS[name].model_validate({**parameters[name], "misspelt": 1})
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_node_hints_resolve_so_that_kedro_validates_parameters(name):
+    for node in PIPELINES[name].create_pipeline().nodes:
+        hints = get_type_hints(node.func)
+        if f"params:{name}" in node.inputs:
+            assert CONFIGS[name] in hints.values()
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_output_is_in_the_catalog_below_the_data_root(name):
+    entries = yaml.safe_load((CONF / name / "catalog.yml").read_text())
+    assert entries.pop("_root") == "${runtime_params:data_root,${globals:data_root}}"
+    assert PIPELINES[name].create_pipeline().all_outputs() <= set(entries)
+    for entry in entries.values():
+        assert re.match(r"\$\{_root\}/0\d_\w+/", entry["filepath"])
+        assert entry["metadata"]["kedro-viz"]["layer"] in {"feature", "model_output", "reporting"}

@@ -1,0 +1,154 @@
+"""Real runs through Kedro's command line, at a tiny size."""
+
+import json
+import shutil
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from synapseclr.models import EncoderWeights
+
+OUTPUTS = [
+    "02_intermediate/synapse_chunks.zarr",
+    "03_primary/synapse_metadata.parquet",
+    "03_primary/annotations.parquet",
+    "06_models/encoder_weights.safetensors",
+    "07_model_output/synapse_embeddings.zarr",
+    "08_reporting/evaluation.json",
+    "08_reporting/report.html",
+]
+
+
+@pytest.fixture(scope="module")
+def demo_run(demo):
+    """The MLflow record of the demo."""
+    client = MlflowClient(demo.variables["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("synapseclr")
+    runs = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
+    return client, runs[0]
+
+
+@pytest.mark.parametrize("path", OUTPUTS)
+def test_the_demo_leaves_its_outputs(demo, path):
+    assert (demo.root / path).exists()
+
+
+def test_the_evaluation_has_the_agreed_form(demo):
+    evaluation = demo.report("evaluation.json")
+    assert evaluation["n_synapses"] >= 10
+    assert evaluation["epochs"] == 2
+    assert {"simulation", "preprocessing", "pretraining", "embedding", "manifold"} <= set(evaluation["seconds"])
+    assert {"synapseclr", "random", "trivial_statistics"} == set(evaluation["representations"])
+    assert set(evaluation["representations"]["synapseclr"]) == {"encoder.fc", "projector.mlp.0", "projector.mlp.3"}
+    scores = [
+        s for layers in evaluation["representations"].values() for traits in layers.values() for s in traits.values()
+    ]
+    assert scores
+    for score in scores:
+        assert set(score) == {"metric", "mean", "std", "folds"}
+        assert score["metric"] in {"roc_auc", "explained_variance"}
+
+
+def test_embeddings_carry_layers_metadata_and_provenance(demo):
+    import anndata
+
+    embeddings = anndata.read_zarr(demo.root / "07_model_output/synapse_embeddings.zarr")
+    metadata = pd.read_parquet(demo.root / "03_primary/synapse_metadata.parquet")
+    assert embeddings.X.shape == (len(metadata), 64)
+    assert embeddings.X.dtype == np.float32
+    assert set(embeddings.obsm) == {"projector.mlp.0", "projector.mlp.3"}
+    assert embeddings.obs["pre_root_id"].tolist() == metadata["pre_root_id"].tolist()
+    assert embeddings.obs["pre_root_id"].min() > 2**53
+    weights_file = demo.root / "06_models/encoder_weights.safetensors"
+    weights = EncoderWeights.from_bytes(weights_file.read_bytes(), str(weights_file))
+    assert embeddings.uns["provenance"]["weights_sha256"] == weights.sha256
+
+
+def test_mlflow_has_flat_parameters_and_tags(demo_run):
+    _, run = demo_run
+    assert run.data.params["pretraining.model.encoder"] == "resnet18"
+    assert run.data.params["pretraining.augmentation.final_img_size"] == "16"
+    assert run.data.params["preprocessing.chunk_size_vx"] == "[80, 80, 32]"
+    assert run.data.tags["pipeline"] == "demo"
+    assert run.data.tags["environment"] == "test"
+    assert len(run.data.tags["data_sha256"]) == 64
+    assert run.info.status == "FINISHED"
+
+
+def test_mlflow_has_metrics_of_every_epoch(demo_run):
+    client, run = demo_run
+    for name in ("train_loss", "validation_loss", "alignment", "uniformity", "effective_rank", "learning_rate"):
+        history = client.get_metric_history(run.info.run_id, f"pretraining/{name}")
+        assert [point.step for point in history] == [1, 2], name
+    assert any(name.startswith("pretraining/knn_") for name in run.data.metrics)
+    assert any(name.startswith("synapseclr/encoder.fc/") for name in run.data.metrics)
+
+
+def test_mlflow_has_weights_figures_and_reports(demo_run):
+    client, run = demo_run
+
+    def files(path=None):
+        for item in client.list_artifacts(run.info.run_id, path):
+            yield from files(item.path) if item.is_dir else [item.path]
+
+    assert {
+        "model/encoder_weights.safetensors",
+        "pretraining/training_curve.json",
+        "reporting/report.html",
+        "reporting/evaluation.json",
+        "manifold/manifold_overlays.png",
+        "similarity/similarity_strip.png",
+    } <= set(files())
+
+
+@pytest.mark.parametrize("pipeline", ["preprocessing", "embedding", "analysis"])
+def test_each_pipeline_runs_alone_from_stored_inputs(demo, pipeline):
+    demo(f"--pipeline={pipeline}")
+
+
+def test_pretraining_alone_with_another_parameter_gives_a_run_to_compare(demo, demo_run, tmp_path):
+    _, first = demo_run
+    copy = type(demo)(tmp_path)
+    for folder in ("02_intermediate", "03_primary"):
+        shutil.copytree(demo.root / folder, tmp_path / folder)
+    copy("--pipeline=pretraining", "--params=pretraining.epochs=1,pretraining.objective.temperature=0.3")
+    mlflow.set_tracking_uri(copy.variables["MLFLOW_TRACKING_URI"])
+    second = mlflow.search_runs(experiment_names=["synapseclr"], output_format="list")[0]
+    changed = {k for k in first.data.params if second.data.params.get(k, first.data.params[k]) != first.data.params[k]}
+    assert changed == {"pretraining.epochs", "pretraining.objective.temperature"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("pretraining.epoch=3", "epoch"),
+        ("pretraining.epochs=many", "epochs"),
+        ("pretraining.augmentation.gaussian_blur_prob=2", "gaussian_blur_prob"),
+        ("pretrainig.epochs=3", "Unknown parameter pretrainig"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_run_before_any_node(demo, parameter, message):
+    done = demo("--pipeline=pretraining", f"--params={parameter}", check=False)
+    printed = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert message in printed
+    assert "Completed node" not in printed
+
+
+def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):
+    copy = type(demo)(tmp_path)
+    shutil.copytree(demo.root / "01_raw", tmp_path / "01_raw")
+    shutil.rmtree(tmp_path / "01_raw/simulated/segmentation")
+    done = copy("--pipeline=preprocessing", check=False)
+    assert done.returncode != 0
+    assert "No segmentation volume can be opened at" in " ".join(done.stdout.split())
+
+
+def test_parquet_keeps_the_flags_and_types(demo):
+    metadata = pd.read_parquet(demo.root / "03_primary/synapse_metadata.parquet")
+    assert metadata["synapse_id"].dtype == np.int64
+    assert metadata["is_padded"].dtype == bool
+    assert json.dumps(demo.report("preprocessing_report.json"))

@@ -1,0 +1,50 @@
+"""The report page."""
+
+import re
+
+import numpy as np
+from plotly.graph_objects import Figure as PlotlyFigure
+from plotly.graph_objects import Scatter
+
+from synapseclr.plotting.report import Picture, Section, Table, render_report
+from synapseclr.plotting.theme import new_figure
+
+
+def _page(**section):
+    return render_report(
+        "Title", {"synapses": "450"}, [Section("First", ["Some <text>."], **section)], "the end", dpi=50
+    )
+
+
+def _loads(html):
+    """Everything that a browser would fetch."""
+    return re.findall(r"""(?:src|href|url\(|@import)\s*[=(]?\s*["']?(https?:)?//""", html)
+
+
+def test_page_is_self_contained():
+    figure = new_figure(2, 2)
+    figure.subplots().plot(np.arange(3))
+    html = _page(pictures=[Picture(figure, "A line & more")])
+    assert html.count("data:image/png;base64,") == 1
+    assert 'alt="A line &amp; more"' in html
+    assert not _loads(html)
+    assert "<script" not in html
+
+
+def test_text_is_escaped():
+    assert "Some &lt;text&gt;." in _page()
+
+
+def test_tables_mark_the_best():
+    html = _page(tables=[Table(("a", "b"), [("1", "2")], "caption", frozenset({(0, 1)}))])
+    assert '<td class="strong">2</td>' in html
+    assert "<td>1</td>" in html
+
+
+def test_plotly_comes_once():
+    interactive = PlotlyFigure(Scatter(x=[1], y=[2]))
+    sections = [Section("a", interactive=interactive), Section("b", interactive=interactive)]
+    html = render_report("t", {}, sections)
+    assert html.count("Plotly.newPlot(") >= 2
+    assert len(html) < 8e6
+    assert not re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:""", html)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+
+from synapseclr.training.quality import alignment, effective_rank, knn_roc_auc, uniformity
+
+
+def test_alignment_is_zero_for_equal_and_four_for_opposite_directions():
+    z = torch.randn(5, 3)
+    assert alignment(z, 2 * z).item() == pytest.approx(0, abs=1e-6)
+    assert alignment(z, -z).item() == pytest.approx(4, rel=1e-6)
+
+
+def test_uniformity_is_zero_when_collapsed_and_negative_when_spread():
+    assert uniformity(torch.ones(6, 4)).item() == pytest.approx(0, abs=1e-6)
+    assert uniformity(torch.eye(4)).item() == pytest.approx(-4, rel=1e-6)  # squared distance 2, times -2
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_effective_rank_of_equal_singular_values_is_their_number(rank):
+    q, _ = torch.linalg.qr(torch.randn(20, rank, generator=torch.Generator().manual_seed(0)))
+    assert effective_rank(torch.nn.functional.pad(q, (0, 4))).item() == pytest.approx(rank, rel=1e-3)
+
+
+def test_knn_separates_what_is_separable():
+    labels = np.array([0.0, 1.0] * 10)
+    features = torch.from_numpy(np.column_stack([labels, 1 - labels])) + 0.01
+    assert knn_roc_auc(features, labels, np.arange(20), 3) == 1.0
+
+
+def test_a_synapse_does_not_learn_its_class_from_its_own_neurite():
+    """Features tell the neurite and nothing else: with its siblings shut out, a synapse finds other classes."""
+    groups = np.repeat(np.arange(10), 4)
+    labels = (groups % 2).astype(float)
+    features = torch.eye(10)[torch.from_numpy(groups)]
+    assert knn_roc_auc(features, labels, np.arange(40), 3) == 1.0
+    assert knn_roc_auc(features, labels, groups, 3) < 0.7
+
+
+def test_unannotated_synapses_are_left_out():
+    labels = np.array([0.0, 1.0, 0.0, 1.0, np.nan])
+    features = torch.tensor([[0.0, 1], [1, 0], [0, 1], [1, 0], [1, 1]])
+    assert knn_roc_auc(features, labels, np.arange(5), 1) == 1.0
+
+
+def test_one_class_alone_has_no_score():
+    assert np.isnan(knn_roc_auc(torch.randn(4, 2), np.zeros(4), np.arange(4), 1))

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from synapseclr.volumes import ChunkStore, cut_chunks, summarise, tabulate_chunks, write_chunk_store
+
+
+@pytest.fixture(scope="module")
+def tabulated(tiny_volume, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("metadata") / "chunks.zarr")
+    tiny = tiny_volume
+    write_chunk_store(cut_chunks(tiny.em, tiny.segmentation, tiny.cleft, tiny.synapses, tiny.config), path)
+    store = ChunkStore(path)
+    table, statistics = tabulate_chunks(store, tiny.synapses, tiny.config.position_unit_nm, batch_size=1)
+    return store, table, statistics
+
+
+def test_one_row_a_chunk_in_store_order(tabulated):
+    store, table, _ = tabulated
+    assert table["synapse_id"].tolist() == store.synapse_id.tolist()
+    assert table["chunk_index"].tolist() == [0, 1]
+
+
+def test_root_ids_stay_integers(tabulated, tiny_volume):
+    _, table, _ = tabulated
+    expected = tiny_volume.synapses.set_index("id")["pre_root_id"]
+    assert table.set_index("synapse_id")["pre_root_id"].to_dict() == expected.to_dict()
+    assert table["pre_root_id"].dtype == np.int64
+
+
+def test_volumes_are_voxel_counts_times_the_spacing_ratio(tabulated):
+    store, table, _ = tabulated
+    chunk = store.read([0])[0]
+    assert table["synaptic_cleft_volume"][0] == (chunk[1] == 2).sum() * 2.5
+    assert table["pre_synaptic_volume"][0] == (chunk[1] == 1).sum() * 2.5
+
+
+def test_centres_are_in_nanometres(tabulated):
+    row = tabulated[1].set_index("synapse_id").loc[7]
+    assert (row["centre_x_nm"], row["centre_y_nm"], row["centre_z_nm"]) == (42 * 16, 24 * 16, 10 * 40)
+
+
+def test_flags_tell_padding(tabulated):
+    assert tabulated[1].set_index("synapse_id")["is_padded"].to_dict() == {3: True, 7: False}
+
+
+def test_intensity_statistics_leave_zeros_out(tabulated):
+    store, _, statistics = tabulated
+    values = store.read(slice(None))[:, 0]
+    values = values[values > 0] / 255
+    assert statistics["intensity"]["mean"] == pytest.approx(values.mean())
+    assert statistics["intensity"]["std"] == pytest.approx(values.std())
+    assert sum(statistics["intensity"]["histogram"]) == values.size
+
+
+def test_the_report_counts_what_was_dropped(tabulated, tiny_volume):
+    store, table, statistics = tabulated
+    report = summarise(store, tiny_volume.synapses, table, statistics, unknown_ids=[12])
+    assert (report["n_chunks"], report["n_rejected"], report["n_padded"]) == (2, 0, 1)
+    assert report["annotations_of_unknown_synapses"] == [12]
+    assert report["cutout_sections"] == {"1": 2}
