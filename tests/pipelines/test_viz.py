@@ -1,8 +1,6 @@
 """The pipeline graph, through kedro-viz' own server."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,38 +16,48 @@ PROJECT = Path(__file__).resolve().parents[2]
 LAYERS = {"raw", "intermediate", "primary", "feature", "models", "model_output", "reporting"}
 
 
+# What `kedro viz run` starts, without its question to PyPI for a newer version (a closed network can end it there).
+SERVE = """
+import sys
+from pathlib import Path
+from kedro.framework.startup import bootstrap_project
+from kedro_viz.server import run_server
+
+project, port, data_root = sys.argv[1:]
+package = bootstrap_project(Path(project)).package_name
+run_server(
+    port=int(port), project_path=project, package_name=package, pipeline_name="demo", env="test",
+    extra_params={"data_root": data_root},
+)
+"""
+
+
 @pytest.fixture(scope="module")
-def viz(demo):
+def viz(demo, tmp_path_factory):
     """A function that asks the server."""
+    log = tmp_path_factory.mktemp("viz") / "server.log"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "kedro", "viz", "run", "--no-browser", "--host=127.0.0.1", f"--port={port}"]
-    command += ["--pipeline=demo", "--env=test", f"--params=data_root={demo.root}"]
-    server = subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=demo.variables,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-c", SERVE, str(PROJECT), str(port), str(demo.root)]
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, cwd=PROJECT, env=demo.variables, stdout=stream, stderr=subprocess.STDOUT)
 
     def ask(path):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=60) as answer:
             return json.load(answer)
 
     try:
-        for _ in range(180):
+        for _ in range(360):
             try:
                 ask("main")
                 break
             except (urllib.error.URLError, ConnectionError):
-                assert server.poll() is None, "kedro viz ended"
+                assert server.poll() is None, f"kedro viz ended with {server.returncode}: {log.read_text()}"
                 time.sleep(0.5)
         yield ask
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # the server is a child of the command
+        server.kill()
         server.wait(timeout=30)
 
 
