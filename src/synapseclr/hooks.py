@@ -36,7 +36,7 @@ class ParameterGuard:
             for name in p.inputs()
             if name.startswith("params:")
         }
-        known.add("data_root")
+        known |= {"data_root", "augmentation"}  # these are resolved in the configuration, not read by nodes
         unknown = sorted(set(given) - known)
         if unknown:
             raise ConfigurationError(f"Unknown parameter {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")

@@ -1,10 +1,13 @@
 """Kedro's project settings."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kedro.utils import find_kedro_project
 
+from synapseclr.errors import ConfigurationError
 from synapseclr.hooks import ParameterGuard, PipelineClock, RunTracking, SimulationGuard
 
 _PROJECT = find_kedro_project(Path.cwd()) or Path(__file__).resolve().parents[2]
@@ -26,6 +29,13 @@ def _mlflow_artifacts(default_folder: str) -> str | None:
     return configured or (None if os.environ.get("MLFLOW_TRACKING_URI") else _in_project(default_folder))
 
 
+def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
+    """The choice of a parameter that names one of several."""
+    if name not in choices:
+        raise ConfigurationError(f"The parameter {parameter} is '{name}'. Choose one of: {', '.join(choices)}.")
+    return choices[name]
+
+
 HOOKS = (ParameterGuard(), SimulationGuard(), PipelineClock(), RunTracking())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)  # RunTracking extends its hook
 
@@ -33,6 +43,10 @@ CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "merge_strategy": {"parameters": "soft"},
     "default_run_env": "local",
-    "custom_resolvers": {"mlflow_tracking_uri": _mlflow_tracking_uri, "mlflow_artifacts": _mlflow_artifacts},
+    "custom_resolvers": {
+        "mlflow_tracking_uri": _mlflow_tracking_uri,
+        "mlflow_artifacts": _mlflow_artifacts,
+        "one_of": _one_of,
+    },
     "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
 }

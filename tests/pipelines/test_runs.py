@@ -97,6 +97,7 @@ def test_mlflow_has_weights_figures_and_reports(demo_run):
     assert {
         "model/encoder_weights.safetensors",
         "pretraining/training_curve.json",
+        "pretraining/augmented_pairs.png",
         "reporting/report.html",
         "reporting/evaluation.json",
         "manifold/manifold_overlays.png",
@@ -128,6 +129,7 @@ def test_pretraining_alone_with_another_parameter_gives_a_run_to_compare(demo, d
         ("pretraining.epochs=many", "epochs"),
         ("pretraining.augmentation.gaussian_blur_prob=2", "gaussian_blur_prob"),
         ("pretrainig.epochs=3", "Unknown parameter pretrainig"),
+        ("augmentation=so4", "Choose one of: so3, dihedral, extract, display"),
     ],
 )
 def test_a_wrong_parameter_ends_the_run_before_any_node(demo, parameter, message):

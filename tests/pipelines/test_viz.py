@@ -90,6 +90,7 @@ def test_datasets_lie_in_kedros_layers(viz, nodes):
         ("training_curve", "PlotlyPreview"),
         ("manifold_overlays", "ImagePreview"),
         ("similarity_strip", "ImagePreview"),
+        ("augmented_pairs", "ImagePreview"),
         ("trait_scores", "TablePreview"),
         ("synapse_table", "TablePreview"),
     ],

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from synapseclr.plotting import (
     Overlay,
+    augmented_pairs,
     contact_sheet,
     figure_png,
     interactive_scatter,
@@ -18,6 +19,7 @@ from synapseclr.plotting import (
     training_curve,
     training_figure,
 )
+from synapseclr.plotting.augmented_pairs import view_picture
 from synapseclr.plotting.scatter import marker_area
 from synapseclr.plotting.sections import mask_overlay, richest_section, scale_bar_length_nm
 from synapseclr.plotting.theme import MASK_COLOURS, panel_grid
@@ -51,6 +53,26 @@ def history():
             "knn_post_cell_type": np.nan,
         }
     )
+
+
+def test_augmented_pairs_show_synapse_and_two_views(chunk_ncxyz):
+    intensity_nvcxyz = np.random.default_rng(0).random((8, 2, 2, 10, 10, 10), dtype=np.float32)
+    cleft_nvxyz = np.zeros((8, 2, 10, 10, 10), dtype=bool)
+    figure = augmented_pairs(chunk_ncxyz, intensity_nvcxyz, cleft_nvxyz, VOXEL_SIZE_NM, range(8))
+    assert len(figure.axes) == 24
+    assert [axes.get_title(loc="left") for axes in figure.axes[3:6]] == ["1", "view 1", "view 2"]
+    assert _renders(figure)
+
+
+def test_a_view_shows_the_section_with_most_cleft_and_one_channel_in_grey():
+    intensity_cxyz = np.random.default_rng(0).random((1, 6, 4, 5), dtype=np.float32)
+    cleft_xyz = np.zeros((6, 4, 5), dtype=bool)
+    cleft_xyz[2:4, 2, 1] = True
+    picture = view_picture(intensity_cxyz, cleft_xyz)
+    np.testing.assert_array_equal(picture, np.repeat(intensity_cxyz[0, :, :, 1].T[..., None], 3, axis=2))
+    two = view_picture(np.concatenate([intensity_cxyz, 0 * intensity_cxyz]), cleft_xyz)
+    assert not two[..., 1].any()
+    np.testing.assert_array_equal(two[..., 0], picture[..., 0])
 
 
 def _renders(figure):

@@ -1,5 +1,6 @@
 """Figures of chunks, manifolds, scores and runs. Every function returns a figure, none of them saves one."""
 
+from synapseclr.plotting.augmented_pairs import augmented_pairs
 from synapseclr.plotting.histograms import preprocessing_histograms
 from synapseclr.plotting.neighbours import neighbour_strips
 from synapseclr.plotting.report import render_report
@@ -11,6 +12,7 @@ from synapseclr.plotting.training import training_curve, training_figure
 
 __all__ = [
     "Overlay",
+    "augmented_pairs",
     "contact_sheet",
     "figure_png",
     "interactive_scatter",

@@ -5,12 +5,21 @@ from typing import Any
 from synapseclr.training.config import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.probe_targets import ProbeTargets
 
-__all__ = ["EmbeddingConfig", "PretrainingConfig", "ProbeTargets", "TrainingResult", "embed_store", "fit"]
+__all__ = [
+    "EmbeddingConfig",
+    "PretrainingConfig",
+    "ProbeTargets",
+    "TrainingResult",
+    "embed_store",
+    "fit",
+    "sample_augmented_pairs",
+]
 
 _LAZY = {
     "embed_store": "extraction",
     "fit": "engine",
     "TrainingResult": "engine",
+    "sample_augmented_pairs": "preview",
 }
 
 

@@ -12,9 +12,10 @@ from synapseclr.training import PretrainingConfig, ProbeTargets
 from synapseclr.volumes import ChunkStore
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 else:  # Kedro resolves the hints of nodes to validate parameters
-    Figure = Any
+    Figure = PlotlyFigure = Any
 
 
 def train_encoder(
@@ -48,7 +49,22 @@ def select_probe_targets(metadata: pd.DataFrame, annotations: pd.DataFrame, conf
     )
 
 
-def plot_training_curve(training_history: pd.DataFrame) -> Figure:
+def draw_augmented_pairs(synapse_chunks: ChunkStore, config: PretrainingConfig) -> Figure:
+    """Draw sixteen synapses with two views each, as the network gets them."""
+    from synapseclr.plotting import augmented_pairs
+    from synapseclr.training import sample_augmented_pairs
+
+    pairs = sample_augmented_pairs(synapse_chunks, config)
+    return augmented_pairs(
+        pairs.chunk_ncxyz,
+        pairs.intensity_nvcxyz,
+        pairs.cleft_nvxyz,
+        synapse_chunks.voxel_size_nm,
+        pairs.synapse_id.tolist(),
+    )
+
+
+def plot_training_curve(training_history: pd.DataFrame) -> PlotlyFigure:
     """Draw losses, representation quality and learning rate over the epochs."""
     from synapseclr.plotting import training_curve
 

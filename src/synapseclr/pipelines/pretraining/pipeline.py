@@ -2,13 +2,19 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.pretraining.nodes import plot_training_curve, train_encoder
+from synapseclr.pipelines.pretraining.nodes import draw_augmented_pairs, plot_training_curve, train_encoder
 
 
 def create_pipeline() -> Pipeline:
-    """Chunks -> weights of an encoder, the history of its training, and a curve."""
+    """Chunks -> weights of an encoder, the history of its training, a curve, and pairs of views."""
     return Pipeline(
         [
+            Node(
+                draw_augmented_pairs,
+                inputs=["synapse_chunks", "params:pretraining"],
+                outputs="augmented_pairs",
+                name="draw_augmented_pairs",
+            ),
             Node(
                 train_encoder,
                 inputs=[

@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.traits import trait_named
 from synapseclr.pipelines.manifold.nodes import axis_name, draw_interactive, draw_overlays
+from synapseclr.pipelines.pretraining.nodes import draw_augmented_pairs
 from synapseclr.pipelines.similarity.nodes import draw_neighbours
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.histograms import preprocessing_histograms
 from synapseclr.plotting.report import Picture, Section, Table
 from synapseclr.plotting.sections import contact_sheet
 from synapseclr.plotting.training import training_figure
+from synapseclr.training import PretrainingConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -86,6 +88,18 @@ def _example_title(row: pd.Series) -> str:
     kind = row.get("pre_cell_type", np.nan)
     name = "type unknown" if pd.isna(kind) else trait_named("pre_cell_type").class_names[int(kind)]
     return f"{row['synapse_id']}\n{name}"
+
+
+def describe_views(synapse_chunks: ChunkStore, config: PretrainingConfig) -> Section:
+    """What the network sees."""
+    text = (
+        "Sixteen synapses drawn at random, each with two random views. Training pulls the two views of a synapse "
+        "together and pushes those of others apart, so the encoder learns what the views have in common."
+    )
+    caption = "The section with most cleft of the chunk and of each view."
+    if config.augmentation.channel_organization == "separate":
+        caption += " Views: presynaptic side magenta, postsynaptic side green, what both channels hold grey."
+    return Section("What the network sees", [text], [Picture(draw_augmented_pairs(synapse_chunks, config), caption)])
 
 
 def describe_training(training_history: pd.DataFrame) -> Section:

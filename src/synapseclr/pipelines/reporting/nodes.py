@@ -16,9 +16,11 @@ from synapseclr.pipelines.reporting.contents import (
     describe_run,
     describe_similarity,
     describe_training,
+    describe_views,
 )
 from synapseclr.pipelines.reporting.quality import describe_quality, headline
 from synapseclr.plotting.report import render_report
+from synapseclr.training import PretrainingConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,6 +70,7 @@ def compose_report(
     preprocessing_report: dict[str, Any],
     training_history: pd.DataFrame,
     parameters: dict[str, Any],
+    pretraining: PretrainingConfig,
     config: ReportingConfig,
 ) -> str:
     """Put the run's results on one self-contained page.
@@ -81,6 +84,7 @@ def compose_report(
         describe_manifold(synapse_manifold, config.interactive),
         describe_similarity(nearest_neighbours, synapse_chunks),
         describe_examples(synapse_chunks, synapse_manifold.obs, config),
+        describe_views(synapse_chunks, pretraining),
         describe_training(training_history),
         describe_data(preprocessing_report),
         describe_run(evaluation["seconds"], synapse_manifold.uns.get("provenance", {}), parameters),

@@ -27,6 +27,7 @@ def create_pipeline() -> Pipeline:
                     "preprocessing_report",
                     "training_history",
                     "parameters",
+                    "params:pretraining",
                     "params:reporting",
                 ],
                 "report",
