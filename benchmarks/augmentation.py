@@ -2,23 +2,32 @@
 
     python benchmarks/augmentation.py [--quick] [--threads 2] [--device cpu]
 
-The baseline is written here, as one would at first: float maps at full resolution, ``grid_sample``, a dense ball
-convolution for the dilation and a component labelling per sample. ``--quick`` uses small chunks and one repeat.
+The baseline is benchmarks/baselines/dense_augmentation.py. Shares of a view (CPU only) are its functions' cumulative
+times. ``--quick`` uses small chunks and one repeat.
 """
 
 import argparse
+import cProfile
 import json
 import os
 import platform
+import pstats
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cc3d
-import numpy as np
 import torch
-import torch.nn.functional as F
+from baselines.dense_augmentation import (
+    dense_blur,
+    dense_decode,
+    dense_dilation,
+    dense_noise,
+    dense_resample,
+    dense_tone,
+    dense_view,
+    looped_components,
+)
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
 from synapseclr.augmentation.active_zone import neurite_sides
@@ -30,7 +39,21 @@ from synapseclr.augmentation.published import decode_published, resample_publish
 from synapseclr.augmentation.resampling import make_stencil, resample
 
 RESULT = Path(__file__).parent / "results" / "augmentation.json"
-RADIUS = 9
+
+# The functions that make up each share of a view, corrected and published.
+FAMILIES = {
+    "draws": ("draw",),
+    "decode and anti-alias": ("prepare", "decode_published"),
+    "section cut-outs": ("cut_sections",),
+    "tone maps": ("map_tone",),
+    "pixel noise": ("noise_fields", "add_pixel_noise"),
+    "resampling": ("corrected_grid", "published_grid", "make_stencil", "resample"),
+    "blur": ("carried_intensity", "blur_gaussian"),
+    "cut-outs": ("_keep", "spare_whole_cleft", "_cut"),
+    "flips and swap": ("flip_axes", "swap_xy"),
+    "components": ("neurite_sides",),
+    "dilation": ("dilate_ball",),
+}
 
 
 def synthetic_chunks(batch: int, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -45,73 +68,6 @@ def synthetic_chunks(batch: int, shape: tuple[int, int, int]) -> torch.Tensor:
     chunk = torch.randint(1, 256, (batch, 2, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     chunk[:, 1] = mask
     return chunk
-
-
-def dense_dilation(mask_bxyz: torch.Tensor, radius: int) -> torch.Tensor:
-    """Ball dilation by a dense convolution."""
-    line = torch.arange(-radius, radius + 1, device=mask_bxyz.device) ** 2
-    ball = (line[:, None, None] + line[None, :, None] + line <= radius**2).float()
-    return F.conv3d(mask_bxyz[:, None].float(), ball[None, None], padding=radius)[:, 0] > 0.5
-
-
-def looped_components(mask_bcxyz: torch.Tensor) -> torch.Tensor:
-    """Pieces that touch the cleft, sample by sample on the CPU."""
-    found = []
-    for pre, cleft, post in mask_bcxyz.cpu().numpy():
-        active = np.zeros_like(cleft)
-        for side in (pre | cleft, post | cleft):
-            labels = cc3d.connected_components(side, connectivity=26)
-            for label in np.unique(labels[cleft]):
-                active |= labels == label
-        found.append(torch.from_numpy(active))
-    return torch.stack(found).to(mask_bcxyz.device)
-
-
-def dense_decode(chunk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float intensities and boolean masks at full resolution."""
-    return chunk[:, :1].float() / 255.0, torch.stack([chunk[:, 1] == code for code in (1, 2, 3)], dim=1)
-
-
-def dense_tone(x: torch.Tensor) -> torch.Tensor:
-    """Per-section and global tone maps."""
-    for shape in ((len(x), 1, 1, 1, x.shape[-1]), (len(x), 1, 1, 1, 1)):
-        gamma, slope = 0.9 + 0.2 * torch.rand(shape, device=x.device), 0.9 + 0.2 * torch.rand(shape, device=x.device)
-        x = (0.01 + slope * x**gamma).clamp(0, 1)
-    return x
-
-
-def dense_noise(x: torch.Tensor) -> torch.Tensor:
-    """Lognormal and Gaussian noise."""
-    factor = torch.exp(0.03 * torch.randn_like(x))
-    return (x * factor / factor.mean(dim=(1, 2, 3, 4), keepdim=True) + 0.03 * torch.randn_like(x)).clamp(0, 1)
-
-
-def dense_resample(x: torch.Tensor, mask: torch.Tensor, theta: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-    """affine_grid and grid_sample."""
-    grid = F.affine_grid(theta.expand(len(x), 3, 4), [len(x), 1, size, size, size], align_corners=True)
-    sampled = [F.grid_sample(volume, grid, align_corners=True) for volume in (x, mask.float())]
-    return sampled[0], sampled[1] > 0.5
-
-
-def dense_blur(x: torch.Tensor) -> torch.Tensor:
-    """A 3 x 3 x 3 convolution for each of three kernels, one of which is taken."""
-    kernel = torch.rand(3, 1, 3, 3, 3, device=x.device)
-    return F.conv3d(x, kernel, padding=1)[:, :1]
-
-
-def dense_view(chunk: torch.Tensor, theta: torch.Tensor, size: int, radius: int, random: bool) -> torch.Tensor:
-    """A whole view the straightforward way."""
-    x, mask = dense_decode(chunk)
-    if random:
-        x = dense_noise(dense_tone(x))
-    x, mask = dense_resample(x, mask, theta, size)
-    if random:
-        x = dense_blur(x)
-        keep = torch.ones_like(x, dtype=torch.bool)
-        keep[..., : size // 4] = False
-        x, mask = (x * keep).flip(2), (mask & keep).flip(2)
-    zone = dense_dilation(looped_components(mask), radius)[:, None]
-    return (x * zone - 0.44) / 0.28
 
 
 class Timer:
@@ -218,6 +174,24 @@ def whole_cases(chunk: torch.Tensor, config: AugmentationConfig, timer: Timer) -
     return cases
 
 
+def shares(chunk: torch.Tensor, config: AugmentationConfig, views: int) -> dict[str, float]:
+    """Percent of a view's time that each family of operations takes, over several draws; the rest is ``other``."""
+    augmenter, source = Augmenter(config), torch.Generator().manual_seed(0)
+    profile = cProfile.Profile()
+    profile.runcall(lambda: [augmenter(chunk, source) for _ in range(views)])
+    stats = pstats.Stats(profile)
+    cumulative: dict[str, float] = {}
+    for (file, _, function), (*_, seconds, callers) in stats.stats.items():  # type: ignore[attr-defined]
+        # blur_gaussian inside carried_intensity is already in the latter's time
+        inner = sum(times[3] for caller, times in callers.items() if caller[2] == "carried_intensity")
+        if "synapseclr" in file:
+            cumulative[function] = cumulative.get(function, 0.0) + seconds - inner
+    total = cumulative["__call__"]
+    percent = {name: 100 * sum(cumulative.get(f, 0.0) for f in parts) / total for name, parts in FAMILIES.items()}
+    percent["other"] = 100 - sum(percent.values())
+    return {name: round(value, 1) for name, value in percent.items()}
+
+
 def main() -> None:
     """Run the benchmark and write its result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -236,6 +210,10 @@ def main() -> None:
     chunk = synthetic_chunks(options.batch, shape).to(device)
     timer = Timer(device, 1 if options.quick else 3)
     cases = {**operation_cases(chunk, config, timer), **whole_cases(chunk, config, timer)}
+    share = {}
+    if device.type == "cpu":
+        for fidelity in ("corrected", "published"):
+            share[fidelity] = shares(chunk, config.replaced(fidelity=fidelity), 2 if options.quick else 6)
     unit = f"ms per batch of {options.batch}"
     rows = [
         {"case": case, "ours": round(ours, 2), "baseline": round(base, 2), "unit": unit, "ratio": round(base / ours, 2)}
@@ -251,7 +229,9 @@ def main() -> None:
         "image": config.final_img_size,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    options.output.write_text(json.dumps({"machine": machine, "shares_percent": share, "rows": rows}, indent=2) + "\n")
+    for fidelity, percent in share.items():
+        print(f"{fidelity} view, percent: " + ", ".join(f"{name} {value}" for name, value in percent.items()))
     for row in rows:
         print(f"{row['case']:45s} {row['ours']:10.1f} {row['baseline']:10.1f} ms  {row['ratio']:7.1f} x")
 

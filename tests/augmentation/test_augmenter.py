@@ -242,8 +242,3 @@ def test_other_types_and_shapes_are_refused(chunk):
 def test_empty_batch_is_refused():
     with pytest.raises(SynapseCLRError, match="empty"):
         Augmenter(PLAIN)(torch.zeros(0, 2, 8, 8, 8, dtype=torch.uint8))
-
-
-def test_published_fidelity_refuses_chunks_that_are_not_square(make_chunk):
-    with pytest.raises(SynapseCLRError, match="square"):
-        Augmenter(PLAIN.replaced(fidelity="published"))(make_chunk(1, (24, 22, 8)))

@@ -187,7 +187,7 @@ class AugmentationConfig(BaseModel):
     @classmethod
     def display(cls, **overrides: Any) -> Self:
         """What people look at: the crop at full resolution, no active zone, intensities left in [0, 1]."""
-        settings = {"final_img_size": 192, "intensity_mean": 0.0, "intensity_std": 1.0}
+        settings: dict[str, Any] = {"final_img_size": 192, "intensity_mean": 0.0, "intensity_std": 1.0}
         settings |= {"enable_active_zone": False, "active_zone_inflation_radii": (0,)}
         return cls(**(dict.fromkeys(_RANDOM_SWITCHES, False) | settings | overrides))
 
