@@ -1,16 +1,49 @@
-"""Encoders, projection head and weights."""
+"""Encoders, projection head, and weights: made, imported, exported and loaded."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from synapseclr.models.config import ModelConfig
 from synapseclr.models.encoders import ENCODER_NAMES, build_encoder
 from synapseclr.models.weights import EncoderWeights
 
-__all__ = ["ENCODER_NAMES", "LAYERS", "EncoderWeights", "ModelConfig", "SimCLR", "build_encoder"]
+if TYPE_CHECKING:
+    from synapseclr.models.card import export, model_card
+    from synapseclr.models.importing import ImportedWeights, ImportReport, import_checkpoint
+    from synapseclr.models.loading import load_encoder, load_weights
+    from synapseclr.models.simclr import LAYERS, SimCLR
+
+__all__ = [
+    "ENCODER_NAMES",
+    "LAYERS",
+    "EncoderWeights",
+    "ImportReport",
+    "ImportedWeights",
+    "ModelConfig",
+    "SimCLR",
+    "build_encoder",
+    "export",
+    "import_checkpoint",
+    "load_encoder",
+    "load_weights",
+    "model_card",
+]
+
+_MODULE_OF = {
+    "LAYERS": "simclr",
+    "SimCLR": "simclr",
+    "ImportReport": "importing",
+    "ImportedWeights": "importing",
+    "import_checkpoint": "importing",
+    "load_encoder": "loading",
+    "load_weights": "loading",
+    "export": "card",
+    "model_card": "card",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Import torch only when a name that needs it is asked for: configuration stays light at CLI start."""
-    if name in ("SimCLR", "LAYERS"):
-        from synapseclr.models import simclr
-
-        return getattr(simclr, name)
+    """Import what needs torch, and what few runs need, when it is asked for: the command line starts without it."""
+    if name in _MODULE_OF:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

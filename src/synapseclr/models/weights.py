@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from synapseclr.models.simclr import SimCLR
 
+FILE_NAME = "encoder_weights.safetensors"
+"""The name under which the pipeline logs weights and :func:`synapseclr.models.export` writes them."""
+
 _FORMAT = "synapseclr-1"
 
 
@@ -86,5 +89,15 @@ class EncoderWeights:
                 f"{source} holds tensors but not a SynapseCLR model: its header lacks format '{_FORMAT}'. "
                 "Write it with synapseclr.models.EncoderWeights."
             )
-        model = ModelConfig.model_validate_json(metadata["model"])
-        return cls(state_dict, model, json.loads(metadata["provenance"]))
+        try:
+            return cls(
+                state_dict,
+                ModelConfig.model_validate_json(metadata["model"]),
+                json.loads(metadata["provenance"]),
+            )
+        except (KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{source} has a header that this version cannot read ({reason}). Load it with the version of "
+                "synapseclr that wrote it."
+            ) from error
