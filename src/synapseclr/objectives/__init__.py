@@ -1,5 +1,31 @@
-"""Contrastive objectives, one per file."""
+"""Objectives that compare two views, one per file: ``(z_i, z_j) -> loss``, and the gathering of views over processes.
 
-from synapseclr.objectives.nt_xent import nt_xent
+``ObjectiveConfig(name=...).build()`` gives one. The configuration is importable without torch; the rest is loaded on
+first use. (None of these functions has the name of its file: importing the file would hide the function.)
+"""
 
-__all__ = ["nt_xent"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.objectives.config import ObjectiveConfig
+
+if TYPE_CHECKING:
+    from synapseclr.objectives.contrastive import nt_xent
+    from synapseclr.objectives.decoupled import dcl
+    from synapseclr.objectives.gather import gather_views
+    from synapseclr.objectives.vicreg import vicreg_loss
+
+__all__ = ["ObjectiveConfig", "dcl", "gather_views", "nt_xent", "vicreg_loss"]
+
+_LAZY = {
+    "dcl": "decoupled",
+    "gather_views": "gather",
+    "nt_xent": "contrastive",
+    "vicreg_loss": "vicreg",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

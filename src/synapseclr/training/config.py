@@ -8,15 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import ModelConfig
-
-
-class ObjectiveConfig(BaseModel):
-    """The contrastive objective."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["nt_xent"] = Field("nt_xent", description="Which objective of synapseclr.objectives.")
-    temperature: float = Field(0.5, gt=0, description="Temperature of NT-Xent.")
+from synapseclr.objectives import ObjectiveConfig
 
 
 class OptimiserConfig(BaseModel):

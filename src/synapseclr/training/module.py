@@ -1,4 +1,4 @@
-"""The training step: two random views of every chunk, one model, one contrastive loss."""
+"""The training step: two random views of every chunk, one model, one loss that compares the views."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
-from synapseclr.objectives import nt_xent
+from synapseclr.objectives import gather_views
 from synapseclr.training.config import PretrainingConfig
 from synapseclr.training.quality import alignment, effective_rank, uniformity
 
@@ -35,6 +35,7 @@ class PretrainingModule(lightning.LightningModule):
         self.model = config.model.build(config.seed)
         self.model.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.augmenter = Augmenter(config.augmentation)
+        self._objective = config.objective.build()
         self._validation: list[dict[str, Tensor]] = []
 
     def training_step(self, chunk_bcxyz: Tensor, batch_index: int) -> Tensor:
@@ -83,7 +84,8 @@ class PretrainingModule(lightning.LightningModule):
         return layers
 
     def _loss(self, z_i: Tensor, z_j: Tensor) -> Tensor:
-        return nt_xent(z_i, z_j, self.config.objective.temperature)
+        """The objective over the samples of all processes."""
+        return self._objective(*gather_views(z_i, z_j))
 
     def _generator(self, stage: int, epoch: int, batch_index: int) -> torch.Generator:
         seed = 0

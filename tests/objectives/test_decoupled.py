@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+
+from synapseclr.errors import ConfigurationError
+from synapseclr.objectives import dcl, nt_xent
+
+
+def naive(z_i, z_j, temperature):
+    """The definition, one anchor and one rival at a time."""
+    views = [[z / z.square().sum().sqrt() for z in side] for side in (z_i, z_j)]
+    losses = []
+    for side in (0, 1):
+        for sample, anchor in enumerate(views[side]):
+            rivals = [z for other in views for index, z in enumerate(other) if index != sample]
+            denominator = sum(((anchor * rival).sum() / temperature).exp() for rival in rivals)
+            numerator = ((anchor * views[1 - side][sample]).sum() / temperature).exp()
+            losses.append(-(numerator / denominator).log())
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0])
+def test_values_and_gradients_match_the_definition(pair, temperature):
+    results = []
+    for objective in (dcl, naive):
+        leaves = [z.clone().requires_grad_() for z in pair]
+        loss = objective(*leaves, temperature)
+        results.append((loss.detach(), *torch.autograd.grad(loss, leaves)))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_batch_whose_views_are_all_the_same_gives_the_logarithm_of_the_rivals():
+    same = torch.ones(4, 3)
+    assert dcl(same, same).item() == pytest.approx(math.log(2 * (4 - 1)), rel=1e-6)
+
+
+def test_it_lies_below_nt_xent_by_what_the_positive_adds():
+    """exp(NT-Xent) = exp(DCL) + 1 for one anchor; here all anchors are alike."""
+    z_i, z_j = torch.tensor([[1.0, 0.2], [-1.0, -0.2]]), torch.tensor([[1.0, -0.2], [-1.0, 0.2]])
+    assert nt_xent(z_i, z_j).exp().item() == pytest.approx(dcl(z_i, z_j).exp().item() + 1, rel=1e-5)
+
+
+def test_it_does_not_depend_on_lengths_order_or_which_view_is_first(pair):
+    expected, order = dcl(*pair), torch.tensor([3, 0, 5, 1, 4, 2])
+    lengths = torch.arange(1, 7, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(dcl(pair[0] * lengths, pair[1] * 7), expected)
+    torch.testing.assert_close(dcl(pair[0][order], pair[1][order]), expected)
+    torch.testing.assert_close(dcl(*pair[::-1]), expected)
+    assert abs(dcl(pair[0][order], pair[1]) - expected) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "temperature", "message"),
+    [
+        (((4, 3), (3, 3)), 0.5, "DCL needs two \\(batch, dimension\\) tensors, got \\(4, 3\\) and \\(3, 3\\)"),
+        (((1, 3), (1, 3)), 0.5, "at least 2"),
+        (((4, 3), (4, 3)), -1.0, "must be positive"),
+    ],
+)
+def test_bad_input_is_refused(shapes, temperature, message):
+    with pytest.raises(ConfigurationError, match=message):
+        dcl(*(torch.ones(shape) for shape in shapes), temperature)
