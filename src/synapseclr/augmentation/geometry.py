@@ -17,10 +17,12 @@ class Grid:
     Attributes:
         position_npi: Positions, float32, shape (n, output voxels, 3); n is 1 where they are shared over the batch.
         size: Side of the output cube.
+        normalised_npi: The same positions as ``affine_grid`` gives them, where it gave them.
     """
 
     position_npi: Tensor
     size: int
+    normalised_npi: Tensor | None = None
 
 
 def published_scale(shape_xyz: Sequence[int], final_crop_size: int, spacing: float) -> tuple[float, ...]:
@@ -62,7 +64,7 @@ def published_grid(theta_bik: Tensor, shape_xyz: Sequence[int], final_img_size: 
     grid = F.affine_grid(theta_bik, [len(theta_bik), 1, size, size, size], align_corners=True)
     extent = torch.tensor(shape_xyz, dtype=grid.dtype).to(grid.device, non_blocking=True) - 1
     position = (grid.flatten(1, 3).flip(-1) + 1) / 2 * extent
-    return Grid(position, size)
+    return Grid(position, size, grid.flatten(1, 3))
 
 
 def corrected_grid(

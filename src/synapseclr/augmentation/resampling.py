@@ -1,8 +1,9 @@
-"""Trilinear resampling of many volumes at shared positions, as one weighted gather.
+"""Trilinear resampling, at positions that a batch shares or at each sample's own.
 
-Eight corner indices and weights per output voxel are computed once and reused for every channel and, in coupled mode,
-for every sample: the volumes are kept with (channel, sample) innermost, so that a corner is one contiguous row. On the
-CPU this is some fifteen times faster than ``grid_sample``, which walks channel by channel.
+Shared: eight corner indices and weights per output voxel are computed once and reused for every channel and sample; the
+volumes are kept with (channel, sample) innermost, so that a corner is one contiguous row of a weighted gather. Each
+sample's own: torch's ``grid_sample``, as there is nothing to reuse but the few channels. Each is several times as fast
+as the other where it is used; ``benchmarks/augmentation.py``.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,31 @@ class Stencil:
     size: int
 
 
-def make_stencil(grid: Grid, shape_xyz: Sequence[int]) -> Stencil:
+@dataclass(frozen=True)
+class Positions:
+    """Each sample's own positions, as ``grid_sample`` takes them (``align_corners=True``).
+
+    Attributes:
+        position_nxyzi: Positions over the volume's half extent, -1 to 1, axes in the order z, y, x, float32, shape
+            (n, size, size, size, 3).
+    """
+
+    position_nxyzi: Tensor
+
+
+def make_stencil(grid: Grid, shape_xyz: Sequence[int]) -> Stencil | Positions:
+    """What ``resample`` needs to sample volumes of this shape at these positions."""
+    if len(grid.position_npi) == 1 or 1 in shape_xyz:  # grid_sample cannot place anything between single voxels
+        return _corners(grid, shape_xyz)
+    cube = (grid.size,) * 3
+    if grid.normalised_npi is not None:
+        return Positions(grid.normalised_npi.unflatten(1, cube))
+    half = (torch.tensor(shape_xyz, dtype=torch.float32) - 1) / 2
+    half = half.to(grid.position_npi.device, non_blocking=True)
+    return Positions((grid.position_npi / half - 1).flip(-1).unflatten(1, cube))
+
+
+def _corners(grid: Grid, shape_xyz: Sequence[int]) -> Stencil:
     """Corner indices and weights; corners in the order and weights in the arithmetic of torch's grid_sample."""
     n = len(grid.position_npi)
     index: list[tuple[Tensor, Tensor]] = []
@@ -79,7 +104,7 @@ def layout_for(volume_bcxyz: Tensor, shared_grid: bool) -> Tensor:
     return volume_bcxyz.permute(order).contiguous().permute(back)
 
 
-def resample(volume_bcxyz: Tensor, stencil: Stencil, threshold: float | None = None) -> Tensor:
+def resample(volume_bcxyz: Tensor, stencil: Stencil | Positions, threshold: float | None = None) -> Tensor:
     """Resample float volumes, zeros outside.
 
     Args:
@@ -95,6 +120,11 @@ def resample(volume_bcxyz: Tensor, stencil: Stencil, threshold: float | None = N
         ValueError: If the stencil is for another batch size.
     """
     batch, channels = volume_bcxyz.shape[:2]
+    if isinstance(stencil, Positions):
+        if len(stencil.position_nxyzi) != batch:
+            raise ValueError(f"the positions are for {len(stencil.position_nxyzi)} samples, the batch has {batch}")
+        sampled = F.grid_sample(volume_bcxyz, stencil.position_nxyzi, align_corners=True)
+        return (sampled if threshold is None else sampled > threshold).contiguous()
     if stencil.n not in (1, batch):
         raise ValueError(f"the stencil is for {stencil.n} samples, the batch has {batch}")
     shared = stencil.n == 1
