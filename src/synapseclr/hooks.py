@@ -100,6 +100,7 @@ class RunTracking(MlflowHook):
         """Start the run and tag it."""
         import mlflow
 
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the nodes have bars of their own
         super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         if self._is_mlflow_enabled:
             names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "__default__"]

@@ -9,7 +9,11 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from synapseclr.models import EncoderWeights
+from synapseclr.augmentation import AugmentationConfig
+from synapseclr.errors import ConfigurationError
+from synapseclr.models import EncoderWeights, ModelConfig
+from synapseclr.pipelines.embedding.nodes import embed_synapses
+from synapseclr.training import EmbeddingConfig, PretrainingConfig
 
 OUTPUTS = [
     "02_intermediate/synapse_chunks.zarr",
@@ -147,6 +151,26 @@ def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):
     done = copy("--pipeline=preprocessing", check=False)
     assert done.returncode != 0
     assert "No segmentation volume can be opened at" in " ".join(done.stdout.split())
+
+
+def test_weights_of_other_channels_end_in_a_sentence(demo):
+    done = demo("--pipeline=embedding", "--params=pretraining.augmentation.channel_organization=merged", check=False)
+    printed = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "take in_channels 2, but the augmentation makes images of channel_organization 'merged'" in printed
+
+
+@pytest.mark.parametrize(("in_channels", "organization", "fix"), [(1, "separate", "merged"), (2, "merged", "separate")])
+def test_the_channels_that_do_not_fit_are_named_with_the_fix(in_channels, organization, fix):
+    config = ModelConfig(encoder="resnet18", width_factor=0.125, in_channels=in_channels)
+    weights = EncoderWeights(dict(config.build(0).state_dict()), config, {})
+    pretraining = PretrainingConfig(augmentation=AugmentationConfig(channel_organization=organization))
+    message = (
+        f"in_channels {in_channels}, .* channel_organization '{organization}'. .*"
+        f"augmentation.channel_organization: {fix} and model.in_channels: {in_channels}"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        embed_synapses(weights, None, None, None, pretraining, EmbeddingConfig())
 
 
 def test_parquet_keeps_the_flags_and_types(demo):

@@ -28,9 +28,10 @@ def load_encoder(source: str | Path, storage_options: Mapping[str, Any] | None =
         source: One of
 
             - a path or fsspec URL of a ``.safetensors`` file of ours, or of the folder that has it;
-            - an MLflow URI of the file or its folder: ``runs:/<run id>/model`` (where ``kedro run`` logs it),
-              ``models:/<name>/<version>``, ``mlflow-artifacts:/<path>``. The tracking server is MLflow's current
-              one: set ``MLFLOW_TRACKING_URI``, or call ``mlflow.set_tracking_uri``.
+            - an MLflow URI of the file, its folder, or the model that is served: ``runs:/<run id>/model`` and
+              ``runs:/<run id>/encoder`` (where ``kedro run`` logs them), ``models:/<name>/<version>``,
+              ``mlflow-artifacts:/<path>``. The tracking server is MLflow's current one: set
+              ``MLFLOW_TRACKING_URI``, or call ``mlflow.set_tracking_uri``.
         storage_options: Passed to fsspec; not used for MLflow URIs.
 
     Returns:

@@ -32,11 +32,17 @@ def embed_synapses(
     pretraining: PretrainingConfig,
     embedding: EmbeddingConfig,
 ) -> AnnData:
-    """Embed every synapse: backbone in ``X``, projector layers in ``obsm``, metadata and annotations in ``obs``."""
+    """Embed every synapse: backbone in ``X``, projector layers in ``obsm``, metadata and annotations in ``obs``.
+
+    Raises:
+        ConfigurationError: If the weights take other channels than pretraining's augmentation makes.
+    """
     from anndata import AnnData
 
     from synapseclr.training import embed_store
+    from synapseclr.training.compatibility import check_channels
 
+    check_channels(encoder_weights.model, pretraining.augmentation)
     layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)
     obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     obs.index = obs["synapse_id"].astype(str).to_numpy()

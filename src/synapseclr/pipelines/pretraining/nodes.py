@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from synapseclr.models import EncoderWeights
 from synapseclr.training import PretrainingConfig, ProbeTargets
+from synapseclr.training.serving import ServingConfig
 from synapseclr.volumes import ChunkStore
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 else:  # Kedro resolves the hints of nodes to validate parameters
     Figure = PlotlyFigure = Any
+
+logger = logging.getLogger(__name__)
 
 
 def train_encoder(
@@ -69,6 +73,29 @@ def plot_training_curve(training_history: pd.DataFrame) -> PlotlyFigure:
     from synapseclr.plotting import training_curve
 
     return training_curve(training_history)
+
+
+def log_encoder_model(
+    encoder_weights: EncoderWeights, synapse_chunks: ChunkStore, pretraining: PretrainingConfig, serving: ServingConfig
+) -> None:
+    """Log the encoder to the active MLflow run as a model that takes chunks, and register it."""
+    import mlflow
+
+    from synapseclr.training.serving import log_encoder
+
+    run = mlflow.active_run()
+    if run is None:
+        logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
+        return
+    logged = log_encoder(encoder_weights, pretraining.augmentation, synapse_chunks, serving.registered_model)
+    tags = {"encoder_model_uri": logged.uri}
+    if serving.registered_model is not None:
+        tags |= {
+            "registered_model": serving.registered_model,
+            "registered_model_version": str(logged.registered_version),
+        }
+    mlflow.set_tags(tags)
+    logger.info("The encoder is %s in MLflow. docs/weights.md tells how to serve it.", logged.uri)
 
 
 def _log_epoch(epoch: int, metrics: dict[str, Any]) -> None:

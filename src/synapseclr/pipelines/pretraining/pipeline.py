@@ -2,11 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.pretraining.nodes import draw_augmented_pairs, plot_training_curve, train_encoder
+from synapseclr.pipelines.pretraining.nodes import (
+    draw_augmented_pairs,
+    log_encoder_model,
+    plot_training_curve,
+    train_encoder,
+)
 
 
 def create_pipeline() -> Pipeline:
-    """Chunks -> weights of an encoder, the history of its training, a curve, and pairs of views."""
+    """Chunks -> weights of an encoder, the history of its training, a curve, pairs of views, and a model in MLflow."""
     return Pipeline(
         [
             Node(
@@ -28,6 +33,12 @@ def create_pipeline() -> Pipeline:
                 name="train_encoder",
             ),
             Node(plot_training_curve, inputs="training_history", outputs="training_curve", name="plot_training_curve"),
+            Node(
+                log_encoder_model,
+                inputs=["encoder_weights", "synapse_chunks", "params:pretraining", "params:serving"],
+                outputs=None,
+                name="log_encoder_model",
+            ),
         ],
         tags="pretraining",
     )

@@ -1,0 +1,20 @@
+"""The encoder as an MLflow model: chunks in, features out. What needs torch or MLflow is imported on request."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.training.serving.config import ServingConfig
+
+if TYPE_CHECKING:
+    from synapseclr.training.serving.encoder_model import EncoderModel
+    from synapseclr.training.serving.logged import LoggedEncoder, log_encoder
+
+__all__ = ["EncoderModel", "LoggedEncoder", "ServingConfig", "log_encoder"]
+
+_LAZY = {"EncoderModel": "encoder_model", "LoggedEncoder": "logged", "log_encoder": "logged"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,0 +1,127 @@
+"""An encoder, logged to the active MLflow run as a model, and registered."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synapseclr import __version__
+from synapseclr.models.weights import FILE_NAME
+from synapseclr.training.compatibility import check_channels
+from synapseclr.volumes.chunk_store import CHANNELS, MASK_CODES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from synapseclr.augmentation import AugmentationConfig
+    from synapseclr.models import EncoderWeights
+    from synapseclr.volumes import ChunkStore
+
+NAME = "encoder"
+"""The model's name in the run: ``runs:/<run id>/encoder``."""
+
+logger = logging.getLogger(__name__)
+
+_CODE = Path(__file__).with_name("mlflow_entry.py")
+_NEEDED = ("connected-components-3d", "mlflow", "monai", "numpy", "pandas", "pydantic", "safetensors", "torch")
+_MOST_VALUES = 500_000
+
+
+@dataclass(frozen=True)
+class LoggedEncoder:
+    """Where MLflow has the model.
+
+    Attributes:
+        uri: ``models:/<name>/<version>`` if it is registered, else ``models:/<model id>``.
+        registered_version: Its number in the registry.
+    """
+
+    uri: str
+    registered_version: int | None
+
+
+def log_encoder(
+    weights: EncoderWeights, augmentation: AugmentationConfig, chunks: ChunkStore, registered_model: str | None
+) -> LoggedEncoder:
+    """Log an encoder with what prepares its input to the active MLflow run: uint8 chunks in, features out.
+
+    The artifacts are the safetensors file and the extraction's configuration; nothing is pickled.
+
+    Args:
+        weights: What is logged.
+        augmentation: Pretraining's; the model applies its extraction form, as the embedding pipeline does.
+        chunks: What the encoder was trained on: says the voxel size, and gives the input example.
+        registered_model: Name in the registry that gets a new version; None: not registered.
+
+    Raises:
+        CheckpointError: If the weights do not fit their architecture.
+        ConfigurationError: If the weights' channels are not those of the augmentation.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    check_channels(weights.model, augmentation)
+    n_features = int(weights.build().encoder.n_features)  # type: ignore[arg-type]
+    extraction = augmentation.for_extraction()
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"weights": Path(folder, FILE_NAME), "extraction": Path(folder, "extraction.json")}
+        files["weights"].write_bytes(weights.to_bytes())
+        files["extraction"].write_text(extraction.model_dump_json(indent=1))
+        info = mlflow.pyfunc.log_model(
+            name=NAME,
+            python_model=str(_CODE),
+            artifacts={name: str(path) for name, path in files.items()},
+            signature=ModelSignature(
+                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, len(CHANNELS), -1, -1, -1))]),
+                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_features))]),
+            ),
+            input_example=_example(chunks, extraction),
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDED],
+            registered_model_name=registered_model,
+            metadata={
+                "synapseclr_version": __version__,
+                "weights_sha256": weights.sha256,
+                "chunks_sha256": chunks.sha256,
+                "channels": CHANNELS,
+                "mask_codes": MASK_CODES,
+                "voxel_size_nm": [float(length) for length in chunks.voxel_size_nm],
+                "chunk_size_vx": [int(length) for length in chunks.chunk_size_vx],
+            },
+        )
+    if registered_model is None:
+        return LoggedEncoder(info.model_uri, None)
+    number = int(info.registered_model_version)
+    return LoggedEncoder(f"models:/{registered_model}/{number}", number)
+
+
+def _example(chunks: ChunkStore, extraction: AugmentationConfig) -> NDArray[np.uint8] | None:
+    """The first chunk, cut to what the network sees of it; None where that is too much for the text MLflow keeps."""
+    chunk_ncxyz = chunks.read([0])
+    if extraction.fidelity == "corrected":  # the published resampling depends on the chunk's size
+        x, y, z = _seen(chunk_ncxyz.shape[2:], extraction)
+        chunk_ncxyz = np.ascontiguousarray(chunk_ncxyz[:, :, x, y, z])
+    if chunk_ncxyz.size > _MOST_VALUES:
+        logger.info("A chunk has %d values, too many for an input example in MLflow: none is kept.", chunk_ncxyz.size)
+        return None
+    return chunk_ncxyz
+
+
+def _seen(shape_xyz: tuple[int, ...], extraction: AugmentationConfig) -> list[slice]:
+    """What influences the features: the crop, in whole boxes of the anti-aliasing, with one more on each side."""
+    from synapseclr.augmentation.corrected import pooling_factors
+
+    sagittal = extraction.final_crop_size
+    crop_xyz = (sagittal, sagittal, ceil(sagittal / extraction.axial_to_sagittal_spacing))
+    margin_xyz = [
+        max(0, (length - crop) // 2 // factor - 1) * factor
+        for length, crop, factor in zip(shape_xyz, crop_xyz, pooling_factors(extraction), strict=True)
+    ]
+    return [slice(margin, length - margin) for margin, length in zip(margin_xyz, shape_xyz, strict=True)]
