@@ -16,12 +16,14 @@ from pydantic import ValidationError
 
 from synapseclr.analysis.config import ImputationConfig, ManifoldConfig, ReportingConfig, SimilarityConfig
 from synapseclr.analysis.traits import TRAITS
+from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines import imputation, manifold, reporting, similarity
 from synapseclr.pipelines.imputation.nodes import score_traits
 from synapseclr.pipelines.reporting.contents import flatten
 from synapseclr.pipelines.similarity.nodes import find_neighbours
 from synapseclr.pipelines.similarity.slabs import read_slabs
+from synapseclr.training import PretrainingConfig
 
 N_SYNAPSES = 90
 CONFIGS = {
@@ -37,6 +39,9 @@ PARAMETERS = {
     "imputation": ImputationConfig(),
     "reporting": ReportingConfig(n_examples=4, dpi=50),
 }
+PRETRAINING = PretrainingConfig(
+    augmentation=AugmentationConfig(axial_to_sagittal_spacing=2.5).resized(12, 12, cutout_size_max=5)
+)
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
 
@@ -104,6 +109,7 @@ def _run(annotated=True):
         "pipeline_seconds": {"pretraining": 61.5},
         "parameters": PARAMETERS,
         **{f"params:{name}": config for name, config in PARAMETERS.items()},
+        "params:pretraining": PRETRAINING,
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
@@ -165,12 +171,13 @@ def test_report_is_complete_and_self_contained(catalog):
         "Manifold",
         "Similar synapses",
         "Examples",
+        "What the network sees",
         "Training",
         "Data",
         "The run",
     ):
         assert f"<h2>{heading}</h2>" in html
-    assert html.count("data:image/png;base64,") == 6
+    assert html.count("data:image/png;base64,") == 7
     assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
     assert "no such column in the annotations" in html
     assert "weights_sha256" in html
