@@ -67,7 +67,8 @@ def test_the_model_gives_the_rows_of_the_embedding_pipeline(model, chunk_ncxyz, 
 def test_the_input_example_is_a_small_cut_of_a_real_chunk_with_its_features(model, chunk_ncxyz, embedded_nf):
     example = model.input_example
     assert example.dtype == np.uint8
-    assert example[0].size < chunk_ncxyz[0].size / 2
+    assert chunk_ncxyz.shape[2:] == (80, 80, 32)
+    assert example.shape == (1, 2, 72, 72, 28)  # the crop of 64 x 64 x 26 and a pooling box more on each side
     np.testing.assert_allclose(model.predict(example), embedded_nf[:1], rtol=0, atol=1e-4)
 
 
