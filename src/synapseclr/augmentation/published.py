@@ -17,7 +17,7 @@ from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.draws import ViewDraws
 from synapseclr.augmentation.geometry import flip_axes, published_grid, published_scale, published_theta, swap_xy
 from synapseclr.augmentation.intensity import add_pixel_noise, blur_gaussian, cut_sections, map_tone, noise_fields
-from synapseclr.augmentation.resampling import empty_table, layout_for, make_stencil, resample
+from synapseclr.augmentation.resampling import empty_table, layout_for, make_stencil, memory_order, resample
 from synapseclr.errors import SynapseCLRError
 
 LEVELS = 256
@@ -50,7 +50,7 @@ def decode_published(
     else:
         start_bz = torch.arange(table.numel() // LEVELS, dtype=torch.int32, device=chunk.device) * LEVELS
         index = chunk[:, :1].to(torch.int32).add_(start_bz.reshape(len(table), 1, 1, 1, -1))
-        order, back = ((2, 3, 4, 1, 0), (4, 3, 0, 1, 2)) if shared_grid else ((0, 2, 3, 4, 1), (0, 4, 1, 2, 3))
+        order, back = memory_order(shared_grid)
         index = index.permute(order)
         intensity = table.flatten().index_select(0, index.flatten()).view(index.shape).permute(back)
     mask = empty_table((batch, 3, *shape), shared_grid, chunk.device)

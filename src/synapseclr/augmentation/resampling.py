@@ -98,9 +98,14 @@ def empty_table(shape_bcxyz: tuple[int, ...], shared_grid: bool, device: torch.d
     return torch.empty(batch, x, y, z, channels, device=device).permute(0, 4, 1, 2, 3)
 
 
+def memory_order(shared_grid: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes of (batch, channels, x, y, z) as ``empty_table`` lays them out, outermost first; and the way back."""
+    return ((2, 3, 4, 1, 0), (4, 3, 0, 1, 2)) if shared_grid else ((0, 2, 3, 4, 1), (0, 4, 1, 2, 3))
+
+
 def layout_for(volume_bcxyz: Tensor, shared_grid: bool) -> Tensor:
     """The same values in the layout of ``empty_table``; element-wise operations keep a layout."""
-    order, back = ((2, 3, 4, 1, 0), (4, 3, 0, 1, 2)) if shared_grid else ((0, 2, 3, 4, 1), (0, 4, 1, 2, 3))
+    order, back = memory_order(shared_grid)
     return volume_bcxyz.permute(order).contiguous().permute(back)
 
 
@@ -128,8 +133,7 @@ def resample(volume_bcxyz: Tensor, stencil: Stencil | Positions, threshold: floa
     if stencil.n not in (1, batch):
         raise ValueError(f"the stencil is for {stencil.n} samples, the batch has {batch}")
     shared = stencil.n == 1
-    order = (2, 3, 4, 1, 0) if shared else (0, 2, 3, 4, 1)
-    table_vc = volume_bcxyz.permute(order).reshape(-1, channels * (batch if shared else 1))
+    table_vc = volume_bcxyz.permute(memory_order(shared)[0]).reshape(-1, channels * (batch if shared else 1))
     out_pc = F.embedding_bag(stencil.index_pk, table_vc, per_sample_weights=stencil.weight_pk, mode="sum")
     if threshold is not None:
         out_pc = out_pc > threshold
