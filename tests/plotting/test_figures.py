@@ -200,6 +200,14 @@ def test_training_curves_show_what_was_recorded(history):
     assert _renders(training_figure(history))
 
 
+def test_a_probe_that_is_not_taken_at_every_epoch_is_drawn(history):
+    history["knn_pre_cell_type"] = [np.nan, 0.6, np.nan, 0.7]
+    trace = next(trace for trace in training_curve(history).data if trace.name == "pre cell type")
+    assert (list(trace.x), list(trace.y), trace.mode) == ([1, 3], [0.6, 0.7], "lines")
+    probes = next(axes for axes in training_figure(history).axes if "k-NN" in axes.get_title(loc="left"))
+    assert probes.lines[0].get_xydata().tolist() == [[1, 0.6], [3, 0.7]]
+
+
 def test_training_curves_of_one_epoch_without_annotations(history):
     short = history.head(1)[["epoch", "train_loss"]]
     assert [trace.mode for trace in training_curve(short).data] == ["markers"]

@@ -24,6 +24,11 @@ def _probes(history: pd.DataFrame) -> dict[str, str]:
     return {name: name.removeprefix(_PROBE_PREFIX).replace("_", " ") for name in names}
 
 
+def _measured(history: pd.DataFrame, column: str) -> pd.DataFrame:
+    """``epoch`` and a column, at the epochs that have a value: probes are not taken at every one."""
+    return history[["epoch", column]].dropna()
+
+
 def training_curve(history: pd.DataFrame) -> PlotlyFigure:
     """Interactive curves of a training.
 
@@ -53,7 +58,7 @@ def training_curve(history: pd.DataFrame) -> PlotlyFigure:
     for row, top in enumerate((1.0, 0.63, 0.27), start=1):
         figure.update_layout({_legend_of(row): {"x": 1.09, "y": top, "yanchor": "top"}})
     figure.update_xaxes(title="epoch", row=3, col=1)
-    figure.update_yaxes(title="NT-Xent", row=1, col=1, secondary_y=False)
+    figure.update_yaxes(title="loss", row=1, col=1, secondary_y=False)
     right = {"secondary_y": True, "showgrid": False, "tickmode": "auto", "nticks": 6, "exponentformat": "e"}
     figure.update_yaxes(title="learning rate", row=1, col=1, **right)
     figure.update_yaxes(title="score", row=2, col=1)
@@ -73,14 +78,15 @@ def _add_lines(figure: PlotlyFigure, history: pd.DataFrame, columns: dict[str, s
     for index, (column, label) in enumerate(columns.items()):
         if column not in history:
             continue
+        measured = _measured(history, column)
         colour = MUTED if secondary else CYCLE[index % len(CYCLE)]
         line = {"color": colour, "width": 1.5 if secondary else 2, "dash": "dot" if secondary else "solid"}
         figure.add_trace(
             go.Scatter(
-                x=history["epoch"].tolist(),
-                y=history[column].tolist(),
+                x=measured["epoch"].tolist(),
+                y=measured[column].tolist(),
                 name=label,
-                mode="lines" if len(history) > 1 else "markers",
+                mode="lines" if len(measured) > 1 else "markers",
                 line=line,
                 legend=_legend_of(row),
             ),
@@ -105,7 +111,7 @@ def training_figure(history: pd.DataFrame) -> Figure:
     for index, (column, label) in enumerate(_LOSSES.items()):
         if column in history:
             losses.plot(history["epoch"], history[column], color=CYCLE[index], label=label, marker=marker)
-    style_axes(losses, "Loss", "epoch", "NT-Xent", grid="y")
+    style_axes(losses, "Loss", "epoch", "loss", grid="y")
     if "learning_rate" in history:
         rates = losses.twinx()
         rates.plot(history["epoch"], history["learning_rate"], color=MUTED, linewidth=1, linestyle=":")
@@ -116,7 +122,9 @@ def training_figure(history: pd.DataFrame) -> Figure:
     legend(losses)
 
     for index, (column, label) in enumerate(_probes(history).items()):
-        probes.plot(history["epoch"], history[column], color=CYCLE[index % len(CYCLE)], label=label, marker=marker)
+        measured = _measured(history, column)
+        colour = CYCLE[index % len(CYCLE)]
+        probes.plot(measured["epoch"], measured[column], color=colour, label=label, marker="o", markersize=3)
     style_axes(probes, "k-NN probe on annotated synapses", "epoch", "score", grid="y")
     if _probes(history):
         legend(probes)
