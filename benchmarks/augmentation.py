@@ -37,7 +37,7 @@ from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.geometry import corrected_grid, published_scale, published_theta
 from synapseclr.augmentation.intensity import add_pixel_noise, blur_gaussian, map_tone, noise_fields
 from synapseclr.augmentation.published import decode_published, resample_published
-from synapseclr.augmentation.resampling import make_stencil, resample
+from synapseclr.augmentation.resampling import resample
 
 RESULT = Path(__file__).parent / "results" / "augmentation.json"
 
@@ -48,7 +48,7 @@ FAMILIES = {
     "section cut-outs": ("cut_sections",),
     "tone maps": ("map_tone",),
     "pixel noise": ("noise_fields", "add_pixel_noise"),
-    "resampling": ("corrected_grid", "published_grid", "make_stencil", "resample"),
+    "resampling": ("corrected_grid", "published_grid", "resample"),
     "blur": ("carried_intensity", "blur_gaussian"),
     "cut-outs": ("_keep", "spare_whole_cleft", "_cut"),
     "flips and swap": ("flip_axes", "swap_xy"),
@@ -127,9 +127,7 @@ def operation_cases(chunk: torch.Tensor, config: AugmentationConfig, timer: Time
             prepared.factors,
             chunk.device,
         )
-        stencil = make_stencil(grid, prepared.mask_bcxyz.shape[2:])
-        resample(prepared.mask_bcxyz[:, :2], stencil)
-        resample(prepared.mask_bcxyz, stencil, threshold=0.5)
+        resample([prepared.mask_bcxyz[:, :2], prepared.mask_bcxyz], grid, [None, 0.5])
 
     def our_components() -> torch.Tensor:
         pre, post = neurite_sides(cut, 26)

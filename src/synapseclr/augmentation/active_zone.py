@@ -38,17 +38,25 @@ def touching_components(domain_bxyz: Tensor, seed_bxyz: Tensor, connectivity: in
 
 
 def label_components(domain_bxyz: Tensor, seed_bxyz: Tensor, connectivity: int) -> Tensor:
-    """``touching_components`` on the CPU: one labelling of the batch, stacked along x with empty planes between."""
+    """``touching_components`` on the CPU: one labelling of the batch, stacked along x with empty planes between.
+
+    The domain may also be uint8: voxels of different values, all but 0, are then never connected.
+    """
     batch, x, y, z = domain_bxyz.shape
-    stacked = np.zeros((batch, x + 1, y, z), dtype=bool)
-    stacked[:, :x] = domain_bxyz.numpy()
+    domain = domain_bxyz.numpy()
+    stacked = np.zeros((batch, x + 1, y, z), dtype=domain.dtype)
+    stacked[:, :x] = domain
     # cc3d wants few large axes; the empty plane between samples keeps them apart at any connectivity.
-    labels = cc3d.connected_components(stacked.reshape(batch * (x + 1), y, z), connectivity=connectivity)  # type: ignore[call-overload]
-    labels = labels.reshape(batch, x + 1, y, z)[:, :x]
-    kept = np.zeros(int(labels.max()) + 1, dtype=bool)
-    kept[labels[seed_bxyz.numpy()]] = True
+    labels, n_labels = cc3d.connected_components(  # type: ignore[call-overload]
+        stacked.reshape(batch * (x + 1), y, z), connectivity=connectivity, out_dtype=np.uint32, return_N=True
+    )
+    labels = labels.reshape(batch, x + 1, y, z)
+    kept = torch.zeros(int(n_labels) + 1, dtype=torch.bool)
+    kept[torch.from_numpy(labels[:, :x][seed_bxyz.numpy()].astype(np.int64))] = True
     kept[0] = False
-    return torch.from_numpy(kept.take(labels, mode="clip"))
+    # int32 takes the same bits: there are fewer labels than voxels. index_select uses all threads, numpy.take one.
+    chosen = kept.index_select(0, torch.from_numpy(labels.view(np.int32).reshape(-1)))
+    return chosen.view(batch, x + 1, y, z)[:, :x]
 
 
 def _pack(mask_bxyz: Tensor) -> Tensor:
@@ -71,7 +79,7 @@ def _unpack(word_wxyz: Tensor, batch: int) -> Tensor:
 
 
 def _spread(word: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Union of a volume with its two neighbours along each axis in turn."""
+    """Union of a volume of words, or of Booleans, with its two neighbours along each axis in turn."""
     for axis in axes:
         grown, length = word.clone(), word.shape[axis]
         grown.narrow(axis, 1, length - 1).bitwise_or_(word.narrow(axis, 0, length - 1))
@@ -135,9 +143,17 @@ def neurite_sides(mask_bcxyz: Tensor, connectivity: int) -> tuple[Tensor, Tensor
         Boolean ``pre_bxyz`` and ``post_bxyz``; empty where there is no cleft (unless the connectivity is 0).
     """
     pre_bxyz, cleft_bxyz, post_bxyz = mask_bcxyz.unbind(1)
+    if not connectivity:
+        return pre_bxyz | cleft_bxyz, post_bxyz | cleft_bxyz
+    if mask_bcxyz.device.type == "cpu":
+        pre_only_bxyz, post_only_bxyz = pre_bxyz & ~cleft_bxyz, post_bxyz & ~cleft_bxyz
+        if not bool((pre_only_bxyz & post_only_bxyz).any()):
+            # Both sides in one labelling: a piece of one side meets the cleft where it reaches into its neighbourhood.
+            code_bxyz = pre_only_bxyz.to(torch.uint8) + 2 * post_only_bxyz.to(torch.uint8)
+            met_bxyz = label_components(code_bxyz, _neighbourhood(cleft_bxyz, connectivity), connectivity)
+            return (met_bxyz & pre_only_bxyz) | cleft_bxyz, (met_bxyz & post_only_bxyz) | cleft_bxyz
     side_bxyz = torch.cat([pre_bxyz | cleft_bxyz, post_bxyz | cleft_bxyz])
-    if connectivity:
-        side_bxyz = touching_components(side_bxyz, torch.cat([cleft_bxyz, cleft_bxyz]), connectivity)
+    side_bxyz = touching_components(side_bxyz, torch.cat([cleft_bxyz, cleft_bxyz]), connectivity)
     return side_bxyz[: len(mask_bcxyz)], side_bxyz[len(mask_bcxyz) :]
 
 
@@ -160,5 +176,7 @@ def active_zone(mask_bcxyz: Tensor, connectivity: int, radius: int | Tensor, max
 def with_fallback(side_bxyz: Tensor, mask_bcxyz: Tensor, channels: tuple[int, ...]) -> Tensor:
     """Where a sample has no cleft, take the given masks whole instead of nothing."""
     has_cleft_b = mask_bcxyz[:, CLEFT].flatten(1).any(1)
-    whole_bxyz = mask_bcxyz[:, list(channels)].any(1)
+    if has_cleft_b.device.type == "cpu" and bool(has_cleft_b.all()):  # on a GPU, looking would make the host wait
+        return side_bxyz
+    whole_bxyz = torch.stack([mask_bcxyz[:, channel] for channel in channels]).any(0)
     return torch.where(has_cleft_b[:, None, None, None], side_bxyz, whole_bxyz)

@@ -115,6 +115,30 @@ def corrected_grid(
     return Grid(position.flatten(1, 3), final_img_size)
 
 
+def reflect(rotation_bij: Tensor | None, flip_bi: Tensor | None, swap_b: Tensor | None) -> Tensor | None:
+    """Fold flips and swaps of the output cube into the matrices that take output to input directions.
+
+    Resampling at the positions of the result gives what ``swap_xy(flip_axes(...))`` makes of the resampled volume.
+
+    Args:
+        rotation_bij: Rotations, shape (batch or 1, 3, 3), or None for none.
+        flip_bi: True where an output axis is mirrored, shape (batch or 1, 3), or None.
+        swap_b: True where x and y of the output are exchanged, after the flips, shape (batch or 1,), or None.
+
+    Returns:
+        Matrices (batch or 1, 3, 3), or None where all three are None.
+    """
+    matrix_bij = rotation_bij
+    if flip_bi is not None:
+        mirror_bij = torch.diag_embed(1.0 - 2.0 * flip_bi.double())
+        matrix_bij = mirror_bij if matrix_bij is None else matrix_bij.double() @ mirror_bij
+    if swap_b is not None:
+        straight = torch.eye(AXES, dtype=torch.float64)
+        exchange_bij = torch.where(swap_b[:, None, None], straight[[1, 0, 2]], straight)
+        matrix_bij = exchange_bij if matrix_bij is None else matrix_bij.double() @ exchange_bij
+    return matrix_bij
+
+
 def flip_axes(volume_bcxyz: Tensor, flip_bi: Tensor) -> Tensor:
     """Mirror volumes along the axes that were drawn.
 

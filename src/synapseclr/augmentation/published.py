@@ -17,7 +17,7 @@ from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.draws import ViewDraws
 from synapseclr.augmentation.geometry import flip_axes, published_grid, published_scale, published_theta, swap_xy
 from synapseclr.augmentation.intensity import add_pixel_noise, blur_gaussian, cut_sections, map_tone, noise_fields
-from synapseclr.augmentation.resampling import empty_table, layout_for, make_stencil, memory_order, resample
+from synapseclr.augmentation.resampling import empty_table, layout_for, memory_order, resample
 from synapseclr.errors import SynapseCLRError
 
 LEVELS = 256
@@ -89,9 +89,8 @@ def resample_published(
     """
     shape = tuple(intensity_bcxyz.shape[2:])
     grid = published_grid(theta_bik.to(intensity_bcxyz.device, non_blocking=True), shape, final_img_size)
-    stencil = make_stencil(grid, shape)
-    intensity = resample(intensity_bcxyz, stencil).clamp_(0.0, 1.0)
-    return intensity, resample(mask_bcxyz, stencil, threshold=0.5)
+    intensity, mask = resample([intensity_bcxyz, mask_bcxyz], grid, [None, 0.5])
+    return intensity.clamp_(0.0, 1.0), mask
 
 
 def apply_published(chunk_bcxyz: Tensor, config: AugmentationConfig, draws: ViewDraws) -> tuple[Tensor, Tensor]:
