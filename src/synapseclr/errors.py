@@ -19,3 +19,28 @@ class ConfigurationError(SynapseCLRError):
 
 class CheckpointError(SynapseCLRError):
     """A checkpoint or weights file does not fit the model that it is meant for."""
+
+
+class TrainingDivergedError(SynapseCLRError):
+    """A training has collapsed, or its loss or weights are no longer finite."""
+
+
+class WorkerError(SynapseCLRError):
+    """One of several processes that work together was killed, or has lost the others."""
+
+
+class TrainingInterrupted(SystemExit):
+    """A signal stopped a training after a checkpoint was written; running it again continues it.
+
+    Ends the process with 128 + the signal's number, as a shell reports it (SIGTERM: 143, SIGINT: 130), unless caught.
+
+    Args:
+        signal_number: Of the signal.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(128 + signal_number)
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        """Pickle by the signal's number, not by the exit status that it gives."""
+        return type(self), (int(self.code or 0) - 128,)

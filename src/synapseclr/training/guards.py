@@ -1,0 +1,154 @@
+"""Stops a training that has gone wrong before it spoils its checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from synapseclr.errors import TrainingDivergedError
+from synapseclr.training.config import MonitoringConfig
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Loss of a step, on its way to the host.
+
+    Attributes:
+        where: Epoch, batch and learning rate, in words.
+        loss: Scalar on the host; valid once the event has happened.
+        arrived: None where the loss is on the host already.
+    """
+
+    where: str
+    loss: Tensor
+    arrived: torch.cuda.Event | None
+
+    def value(self) -> float:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return float(self.loss)
+
+
+class TrainingGuard(lightning.Callback):
+    """Raises an error when the loss or the weights are not finite, or the representation has collapsed.
+
+    On a GPU a step's loss is looked at after the next step was queued, so that the GPU never waits for the host;
+    before a checkpoint is written, everything is.
+
+    Args:
+        monitoring: Threshold and patience for collapse.
+        last_good: The checkpoint that is continued, if one is.
+
+    Attributes:
+        last_good: The last checkpoint that was written or continued, in words; None if there is none.
+    """
+
+    def __init__(self, monitoring: MonitoringConfig, last_good: str | None = None) -> None:
+        self.last_good = last_good
+        self._monitoring = monitoring
+        self._unread: _Step | None = None
+        self._collapsed_epochs = 0
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss."""
+        previous, self._unread = self._unread, _fetch(outputs["loss"], _where(trainer))
+        if previous is not None:
+            self._check(previous)
+        if self._unread.arrived is None:
+            self._check_unread()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Look at the effective rank of the held-out synapses."""
+        self._check_unread()
+        rank = float(trainer.callback_metrics.get("effective_rank", math.inf))
+        floor = self._monitoring.collapse_effective_rank
+        self._collapsed_epochs = self._collapsed_epochs + 1 if rank < floor else 0
+        if self._collapsed_epochs >= self._monitoring.collapse_epochs:
+            raise TrainingDivergedError(
+                f"The representation has collapsed: the effective rank of the held-out synapses was below {floor:g} in "
+                f"{self._collapsed_epochs} epochs, and is {rank:.3f} in epoch {trainer.current_epoch + 1}. "
+                f"{self._kept('best.ckpt in the same folder is from the best epoch before.')} Try a lower "
+                "optimiser.learning_rate, a larger batch_size, another objective.temperature or stronger augmentation; "
+                "pretraining.monitoring.collapse_effective_rank sets the threshold, and 0 turns this check off."
+            )
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the effective rank of the last epoch was above the threshold."""
+        return self._collapsed_epochs == 0
+
+    def check_before_checkpoint(self, trainer: lightning.Trainer) -> None:
+        """Look at the loss, the weights and the optimiser's state, which are about to be written.
+
+        Raises:
+            TrainingDivergedError: If one is not finite.
+        """
+        self._check_unread()
+        for name, tensor in _state(trainer):
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise TrainingDivergedError(self._not_finite(f"'{name}' holds NaN or infinite values", _where(trainer)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count of collapsed epochs, for the checkpoint."""
+        return {"collapsed_epochs": self._collapsed_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the count back."""
+        self._collapsed_epochs = state_dict["collapsed_epochs"]
+
+    def _check_unread(self) -> None:
+        step, self._unread = self._unread, None
+        if step is not None:
+            self._check(step)
+
+    def _check(self, step: _Step) -> None:
+        value = step.value()
+        if not math.isfinite(value):
+            raise TrainingDivergedError(self._not_finite(f"the loss is {value}", step.where))
+
+    def _not_finite(self, what: str, where: str) -> str:
+        return (
+            f"The training has diverged: {what} in {where}. {self._kept()} Try a lower optimiser.learning_rate, "
+            "gradient clipping or a higher objective.temperature; with precision: 16-mixed, bf16-mixed or 32-true. "
+            "Changed parameters start a new training; the old one's checkpoints stay."
+        )
+
+    def _kept(self, more: str = "") -> str:
+        if self.last_good is None:
+            return "No checkpoint had been written yet."
+        return " ".join(filter(None, (f"The last good checkpoint is {self.last_good}.", more)))
+
+
+def _fetch(loss: Tensor, where: str) -> _Step:
+    """Send a loss to the host without waiting for it."""
+    if not loss.is_cuda:
+        return _Step(where, loss.detach(), None)
+    on_host = loss.detach().to("cpu", non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return _Step(where, on_host, arrived)
+
+
+def _where(trainer: lightning.Trainer) -> str:
+    rate = trainer.optimizers[0].param_groups[0]["lr"]
+    return f"epoch {trainer.current_epoch + 1}, batch {trainer.fit_loop.batch_idx + 1}, at learning rate {rate:g}"
+
+
+def _state(trainer: lightning.Trainer) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that a checkpoint holds, with their names."""
+    module = trainer.lightning_module
+    yield from module.state_dict().items()
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+    for optimiser in trainer.optimizers:
+        for parameter, entries in optimiser.state.items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    yield f"{names.get(parameter, 'a parameter')} ({key})", value
