@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from synapseclr.models.backbones import BACKBONE_NAMES
 from synapseclr.models.config import ModelConfig
 from synapseclr.models.encoders import ENCODER_NAMES, build_encoder
 from synapseclr.models.weights import EncoderWeights
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from synapseclr.models.simclr import LAYERS, SimCLR
 
 __all__ = [
+    "BACKBONE_NAMES",
     "ENCODER_NAMES",
     "LAYERS",
     "EncoderWeights",

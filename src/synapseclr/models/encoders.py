@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synapseclr.errors import ConfigurationError
+from synapseclr.models.backbones import BACKBONE_NAMES, build_backbone
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,15 +38,16 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     """Build an encoder whose forward maps ``(b, c, x, y, z)`` to backbone features ``(b, f)``.
 
     Args:
-        name: One of :data:`ENCODER_NAMES`: ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
+        name: One of MONAI's networks in :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of
+            :data:`ENCODER_NAMES`: ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
             ``_no_max_pool`` leaves the pooling out; ``_no_max_pool_cifar_stem`` also has a 3^3 stride-1 stem;
             ``resnet18_medicalnet`` is the dilated network that MedicalNet weights fit.
         in_channels: 1 for merged chunks, 2 for separate pre- and postsynaptic channels.
         width_factor: Multiplies the channels of every stage (64, 128, 256, 512 at 1.0).
 
     Returns:
-        A module with the published state-dict keys (``conv1.weight``, ``layer1.0.conv1.weight``, ...), whose
-        ``fc`` is the identity and whose ``n_features`` tells the feature dimension.
+        A module with the published state-dict keys (``conv1.weight``, ``layer1.0.conv1.weight``, ...; MONAI's own for
+        its networks), whose ``fc`` is the identity and whose ``n_features`` tells the feature dimension.
 
     Raises:
         ConfigurationError: If the name is unknown or a size is out of range.
@@ -53,10 +55,14 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     from monai.networks.nets.resnet import ResNet
     from torch import nn
 
-    if name not in ENCODER_NAMES:
-        raise ConfigurationError(f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODER_NAMES)}.")
+    if name not in ENCODER_NAMES + BACKBONE_NAMES:
+        raise ConfigurationError(
+            f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODER_NAMES + BACKBONE_NAMES)}."
+        )
     if in_channels < 1:
         raise ConfigurationError(f"in_channels is {in_channels}; an encoder needs at least 1 input channel.")
+    if name in BACKBONE_NAMES:
+        return build_backbone(name, in_channels, width_factor)
     if int(_BASE_CHANNELS[0] * width_factor) < 1:
         raise ConfigurationError(f"width_factor {width_factor} leaves no channel in the first stage (64 at 1.0).")
 

@@ -59,8 +59,8 @@ class SimCLR(nn.Module):
         return {"encoder.fc": features_bf, **self.projector(features_bf)}
 
 
-def initialise(model: SimCLR, seed: int) -> SimCLR:
-    """Draw all weights anew from a seed, without touching torch's global generator.
+def initialise(model: nn.Module, seed: int) -> None:
+    """Draw all weights of a published encoder or a projector anew from a seed, without torch's global generator.
 
     Convolutions: Kaiming normal over fan-out (He et al. 2015, doi:10.1109/ICCV.2015.123); linear layers: uniform in
     +-1/sqrt(fan-in), torch's own default; batch norms: weight 1, bias 0.
@@ -74,4 +74,3 @@ def initialise(model: SimCLR, seed: int) -> SimCLR:
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d):
             module.reset_parameters()
-    return model
