@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -10,10 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from synapseclr.errors import ConfigurationError
+from synapseclr.training.checkpoints.stopping import ignore_stop_signals
 from synapseclr.training.config import PretrainingConfig
+from synapseclr.training.positives import NeuriteTable, make_partners
+from synapseclr.training.sampling import EpochBatchSampler
 from synapseclr.volumes import ChunkStore
 
 
@@ -43,6 +47,40 @@ class ChunkDataset(Dataset[Tensor]):
         return torch.from_numpy(self.store.read(self.indices[positions]))
 
 
+class EpochLoader(DataLoader[Tensor]):
+    """A loader whose position within an epoch is part of Lightning's checkpoints.
+
+    The position counts the batches that were handed out; what workers have read ahead is read again.
+    """
+
+    batch_sampler: EpochBatchSampler
+    _n_handed_out = 0
+
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        self._n_handed_out = self.batch_sampler.first_batch
+        for batch in super().__iter__():
+            self._n_handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, from 0, and how many of its batches were handed out, of how many."""
+        return {"epoch": self.batch_sampler.epoch, "batches": self._n_handed_out, "of": len(self)}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the epoch begin where the state was taken.
+
+        Raises:
+            ConfigurationError: If the epoch had another number of batches then.
+        """
+        if state_dict["of"] != len(self):
+            raise ConfigurationError(
+                f"The checkpoint was written after batch {state_dict['batches']} of {state_dict['of']} of an epoch, "
+                f"which has {len(self)} batches now: it ran on another number of processes. Continue with the same "
+                "pretraining.devices and nodes, or train from the start with pretraining.resume: false."
+            )
+        self.batch_sampler.enter_at(state_dict["epoch"], state_dict["batches"])
+
+
 class ChunkDataModule(lightning.LightningDataModule):
     """Splits the synapses into training and validation and batches them.
 
@@ -52,9 +90,19 @@ class ChunkDataModule(lightning.LightningDataModule):
         store: The chunks.
         config: Batch size, seed, validation fraction.
         excluded: Store indices that stay out of both sets.
+        neurites: Needed for positives of the same neurite.
+
+    Attributes:
+        partners: Draws the partners of training synapses among each other; None under ``augment``.
     """
 
-    def __init__(self, store: ChunkStore, config: PretrainingConfig, excluded: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        store: ChunkStore,
+        config: PretrainingConfig,
+        excluded: NDArray[np.int64],
+        neurites: NeuriteTable | None = None,
+    ) -> None:
         super().__init__()
         self.store = store
         self.config = config
@@ -71,6 +119,7 @@ class ChunkDataModule(lightning.LightningDataModule):
                 f"left for training ({len(store)} stored, {len(store) - len(usable)} excluded, "
                 f"{n_validation} held out). Make the batch smaller."
             )
+        self.partners = make_partners(config.positives, neurites, self.training_indices, config.batch_size)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Shuffled batches of one size; the incomplete last one is left out, as contrast depends on the batch size."""
@@ -81,31 +130,41 @@ class ChunkDataModule(lightning.LightningDataModule):
         n = len(self.validation_indices)
         if n == 0:
             return []
-        n_batches = max(1, math.ceil(n / self.config.batch_size))
-        return self._loader(self.validation_indices, shuffle=False, batch_size=math.ceil(n / n_batches))
+        world_size = self.trainer.world_size if self.trainer else 1
+        n_batches = math.ceil(n / (self.config.batch_size * world_size))
+        batch_size = math.ceil(math.ceil(n / world_size) / n_batches)
+        return self._loader(self.validation_indices, shuffle=False, batch_size=batch_size)
 
     def _loader(self, indices: NDArray[np.int64], shuffle: bool, batch_size: int) -> DataLoader[Tensor]:
         total_mb = len(self.store) * 2 * np.prod(self.store.chunk_size_vx, dtype=np.int64) / 2**20
         dataset = ChunkDataset(self.store, indices, cached=bool(total_mb <= self.config.chunk_cache_mb))
         trainer = self.trainer
-        sampler: DistributedSampler[Tensor] = DistributedSampler(
-            dataset,
-            num_replicas=trainer.world_size if trainer else 1,
+        world_size = trainer.world_size if trainer else 1
+        sampler = EpochBatchSampler(
+            len(dataset),
+            batch_size,
+            self.config.seed,
+            shuffle,
             rank=trainer.global_rank if trainer else 0,
-            shuffle=shuffle,
-            seed=self.config.seed,
+            world_size=world_size,
             drop_last=shuffle,
+            partners=self.partners if shuffle else None,
         )
+        if not len(sampler):
+            raise ConfigurationError(
+                f"pretraining.batch_size is {batch_size} in each of {world_size} processes, but only "
+                f"{len(indices)} synapses are left for training. Make the batch smaller, or use fewer processes."
+            )
         workers = self.config.num_workers
-        return DataLoader(
+        return EpochLoader(
             dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=shuffle,
+            batch_sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
+            prefetch_factor=self.config.prefetch_factor if workers else None,
             multiprocessing_context="forkserver" if workers else None,
-            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=ignore_stop_signals,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
             collate_fn=_as_is,
         )
 

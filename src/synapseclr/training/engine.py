@@ -1,31 +1,38 @@
-"""Train an encoder from a chunk store; interrupted runs continue where their last epoch ended."""
+"""Train an encoder from a chunk store; interrupted runs continue at the batch where their checkpoint was written."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import signal
 import warnings
 from dataclasses import dataclass
 
-import fsspec
 import lightning
 import numpy as np
 import pandas as pd
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from synapseclr.errors import ConfigurationError
+from synapseclr.errors import ConfigurationError, TrainingInterrupted
 from synapseclr.models import EncoderWeights
 from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe
+from synapseclr.training.checkpoints.checkpoint_io import FolderCheckpointIO
+from synapseclr.training.checkpoints.partial_epoch import PartialEpochMetrics
+from synapseclr.training.checkpoints.resuming import find_unfinished, fingerprint
+from synapseclr.training.checkpoints.storage import CheckpointFolder
+from synapseclr.training.checkpoints.writing import Checkpoints
 from synapseclr.training.config import PretrainingConfig
 from synapseclr.training.data import ChunkDataModule
+from synapseclr.training.guards import TrainingGuard
 from synapseclr.training.module import PretrainingModule
+from synapseclr.training.optimisation import check_hardware
+from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.probe_targets import ProbeTargets
+from synapseclr.training.scale.processes import trainer_processes
+from synapseclr.training.throughput import ThroughputMonitor
 from synapseclr.volumes import ChunkStore
 
 logger = logging.getLogger(__name__)
-
-_LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class TrainingResult:
     Attributes:
         weights: Weights of the last epoch.
         history: One row an epoch: ``epoch, learning_rate, train_loss, validation_loss, alignment, uniformity,
-            effective_rank, knn_<trait>, seconds``.
+            effective_rank, knn_<trait>``, and the measured ``WALL_CLOCK_METRICS`` of
+            :mod:`synapseclr.training.throughput`, in which two equal runs differ.
     """
 
     weights: EncoderWeights
@@ -48,6 +56,7 @@ def fit(
     checkpoint_folder: str,
     probe: ProbeTargets | None = None,
     report: EpochReport = lambda _epoch, _metrics: None,
+    neurites: NeuriteTable | None = None,
 ) -> TrainingResult:
     """Train a SimCLR model.
 
@@ -58,28 +67,80 @@ def fit(
             same data that lies there is continued (``config.resume``).
         probe: Annotated synapses for the k-NN probe; these are left out of training under ``config.drop_annotated``.
         report: Called with (epoch, metrics) after every epoch.
+        neurites: Of all stored synapses; needed under ``config.positives.kind = "same_neurite"`` only.
 
     Raises:
         ConfigurationError: If the configuration does not fit the data.
+        CheckpointError: If a checkpoint cannot be written, or none of those that are there can be continued.
+        TrainingDivergedError: If loss or weights are not finite, or the representation has collapsed.
+        TrainingInterrupted: If SIGTERM or SIGINT came; a checkpoint was written.
+    """
+    on_gpu = {"auto": None, "cpu": False, "gpu": True}[config.accelerator]
+    if config.is_one_process(on_gpu):
+        return train_in_process(store, config, checkpoint_folder, probe, report, neurites)
+    from synapseclr.training.scale import launch
+
+    arguments = (store, config, checkpoint_folder, probe, neurites)
+    result: TrainingResult = launch(_train_in_worker, arguments, config, on_gpu, report)
+    return result
+
+
+def _train_in_worker(
+    store: ChunkStore,
+    config: PretrainingConfig,
+    checkpoint_folder: str,
+    probe: ProbeTargets | None,
+    neurites: NeuriteTable | None,
+    report: EpochReport,
+) -> TrainingResult:
+    return train_in_process(store, config, checkpoint_folder, probe, report, neurites)
+
+
+def train_in_process(
+    store: ChunkStore,
+    config: PretrainingConfig,
+    checkpoint_folder: str,
+    probe: ProbeTargets | None,
+    report: EpochReport,
+    neurites: NeuriteTable | None,
+) -> TrainingResult:
+    """Train in this process, which may be one of several that were launched together. Arguments and errors: ``fit``.
+
+    Returns:
+        The result; its history has rows in the first process only.
     """
     _check_fit(store, config)
+    check_hardware(config)
     excluded = probe.indices if probe is not None and config.drop_annotated else np.empty(0, dtype=np.int64)
-    data = ChunkDataModule(store, config, excluded)
-    folder = f"{checkpoint_folder.rstrip('/')}/{_fingerprint(store, config)}"
+    data = ChunkDataModule(store, config, excluded, neurites)
+    module = PretrainingModule(config)
+    folder = CheckpointFolder(f"{checkpoint_folder.rstrip('/')}/{fingerprint(store, config, neurites)}")
+    resumption = find_unfinished(folder, module, config)
     knn = KNNProbe(store, probe) if probe is not None and len(probe.indices) and probe.labels else None
-    recorder = EpochRecorder(report, knn)
-    checkpoints = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[lightning.Callback] = [RichProgressBar(leave=False), recorder, checkpoints]
-    if knn is not None:
-        callbacks.insert(1, knn)
+    throughput = ThroughputMonitor()
+    recorder = EpochRecorder(report, knn, throughput)
+    guard = TrainingGuard(config.monitoring, resumption.path)
+    callbacks: list[lightning.Callback] = [
+        RichProgressBar(leave=False),
+        *([knn] if knn is not None else []),
+        throughput,
+        PartialEpochMetrics(),
+        recorder,
+        guard,
+        Checkpoints(folder, config.checkpoints, recorder, guard),
+    ]
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
-        devices=1,
+        **trainer_processes(),
         precision=config.precision,
+        accumulate_grad_batches=config.accumulate_batches,
+        gradient_clip_val=config.gradient_clip_norm,
         callbacks=callbacks,
+        plugins=[FolderCheckpointIO(folder, resumption)],
+        profiler=throughput.profiler,
         logger=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -87,25 +148,32 @@ def fit(
         limit_val_batches=1.0 if len(data.validation_indices) else 0,
         log_every_n_steps=1,
     )
-    module = PretrainingModule(config)
-    checkpoint = _unfinished(folder, config)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # the loss is that of all processes already
+        try:
+            trainer.fit(module, data, ckpt_path=resumption.path, weights_only=True)
+        except SIGTERMException:  # it came before the training began, to Lightning's own handler
+            raise TrainingInterrupted(signal.SIGTERM) from None
+    return _result(module, data, recorder)
+
+
+def _result(module: PretrainingModule, data: ChunkDataModule, recorder: EpochRecorder) -> TrainingResult:
     provenance = {
-        "seed": str(config.seed),
-        "epochs": str(config.epochs),
-        "chunks_sha256": store.sha256,
+        "seed": str(module.config.seed),
+        "epochs": str(module.config.epochs),
+        "chunks_sha256": data.store.sha256,
         "n_training_synapses": str(len(data.training_indices)),
+        **module.initial_provenance,
+        **(data.partners.provenance if data.partners is not None else {}),
     }
     state = {name: tensor.detach().cpu().clone() for name, tensor in module.model.state_dict().items()}
-    return TrainingResult(
-        EncoderWeights(state, config.model, provenance), pd.DataFrame(recorder.rows).astype({"epoch": "int64"})
-    )
+    return TrainingResult(EncoderWeights(state, module.config.model, provenance), _history(recorder))
+
+
+def _history(recorder: EpochRecorder) -> pd.DataFrame:
+    return pd.DataFrame(recorder.rows).astype({"epoch": "int64"}) if recorder.rows else pd.DataFrame()
 
 
 def _check_fit(store: ChunkStore, config: PretrainingConfig) -> None:
@@ -121,23 +189,3 @@ def _check_fit(store: ChunkStore, config: PretrainingConfig) -> None:
             f"pretraining.model.in_channels is {config.model.in_channels}, but channel_organization "
             f"'{config.augmentation.channel_organization}' makes {channels}. Set one to fit the other."
         )
-
-
-def _fingerprint(store: ChunkStore, config: PretrainingConfig) -> str:
-    """Name of a run's checkpoint folder: the same for the same configuration on the same data."""
-    relevant = config.model_dump_json(exclude={"resume", "num_workers", "chunk_cache_mb", "accelerator", "monitoring"})
-    return hashlib.sha256(f"{relevant}{store.sha256}".encode()).hexdigest()[:16]
-
-
-def _unfinished(folder: str, config: PretrainingConfig) -> str | None:
-    """Path of the checkpoint to continue from; a finished run is not continued but done again."""
-    path = f"{folder}/{_LAST}"
-    filesystem, plain_path = fsspec.core.url_to_fs(path)
-    if not (config.resume and filesystem.exists(plain_path)):
-        return None
-    with filesystem.open(plain_path, "rb") as file:
-        done = torch.load(file, map_location="cpu", weights_only=True)["epoch"] + 1
-    if done >= config.epochs:
-        return None
-    logger.info("Continuing the unfinished training in %s after epoch %d of %d.", folder, done, config.epochs)
-    return path

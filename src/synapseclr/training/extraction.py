@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from synapseclr.augmentation import Augmenter
+from synapseclr.errors import ConfigurationError
+from synapseclr.training.scale.processes import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -60,12 +62,48 @@ def embed_store(
 ) -> dict[str, NDArray[np.float32]]:
     """Embed every synapse of a store, in store order, with a progress bar.
 
+    With several devices or machines, each process embeds consecutive batches: the same batches that one process would
+    form, so that the features do not depend on how many there are.
+
     Returns:
-        The recorded layers by name, float32 (n, f).
+        The recorded layers by name, float32 (n, f); on every machine all of them.
+
+    Raises:
+        ConfigurationError: If several devices are asked for and one is named; if the processes cannot work together.
     """
+    on_gpu = {"auto": None, "cpu": False}.get(config.device, True)
+    if config.is_one_process(on_gpu):
+        layers = _embed_share(model, store, augmentation, config)
+    else:
+        from synapseclr.training.scale import launch
+
+        if ":" in config.device:
+            raise ConfigurationError(
+                f"embedding.device is {config.device}, which is one GPU, but embedding.devices is {config.devices} on "
+                f"{config.nodes} machines. Set embedding.device to auto, cuda or cpu."
+            )
+        layers = launch(_embed_in_worker, (model, store, augmentation, config), config, on_gpu)
+    return {name: np.asarray(features_nf) for name, features_nf in layers.items()}
+
+
+def _embed_share(
+    model: SimCLR, store: ChunkStore, augmentation: AugmentationConfig, config: EmbeddingConfig
+) -> dict[str, Tensor]:
+    """Embed this process's batches; the progress bar is the first one's."""
     from rich.progress import track
 
-    n_batches = -(-len(store) // config.batch_size)
-    batches = track(store.iterate(config.batch_size), description="Embedding synapses", total=n_batches)
-    layers = embed_batches(model, batches, augmentation, pick_device(config.device))
-    return {name: np.asarray(features_nf) for name, features_nf in layers.items()}
+    size = config.batch_size
+    share = own_share(-(-len(store) // size))
+    batches = (store.read(slice(batch * size, min((batch + 1) * size, len(store)))) for batch in share)
+    tracked = track(batches, description="Embedding synapses", total=len(share), disable=rank() > 0)
+    return embed_batches(model, tracked, augmentation, pick_device(config.device))
+
+
+def _embed_in_worker(
+    model: SimCLR,
+    store: ChunkStore,
+    augmentation: AugmentationConfig,
+    config: EmbeddingConfig,
+    report: Callable[..., None],
+) -> dict[str, Tensor] | None:
+    return collect_shares(_embed_share(model, store, augmentation, config))

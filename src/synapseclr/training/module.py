@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -10,8 +11,15 @@ from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
 from synapseclr.objectives import gather_views
+from synapseclr.objectives.gather import gather
 from synapseclr.training.config import PretrainingConfig
+from synapseclr.training.initial_weights import initial_model
+from synapseclr.training.optimisation.batch_norm import synchronise_batch_norm
+from synapseclr.training.optimisation.optimisers import build_optimiser
+from synapseclr.training.optimisation.schedule import CosineWithRestarts
+from synapseclr.training.optimisation.small_maps import keep_small_maps_in_32_bits
 from synapseclr.training.quality import alignment, effective_rank, uniformity
+from synapseclr.training.throughput.profiler import AUGMENT, profiled
 
 _TRAINING, _VALIDATION = 0, 1
 PROJECTION = "projector.mlp.3"
@@ -32,56 +40,88 @@ class PretrainingModule(lightning.LightningModule):
         super().__init__()
         self.config = config
         self._memory_format = torch.channels_last_3d if config.channels_last else torch.contiguous_format
-        self.model = config.model.build(config.seed)
+        self.model, self.initial_provenance = initial_model(config)
         self.model.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.augmenter = Augmenter(config.augmentation)
         self._objective = config.objective.build()
         self._validation: list[dict[str, Tensor]] = []
+        self._compiled: Callable[[Tensor], dict[str, Tensor]] | None = None
+
+    def configure_model(self) -> None:
+        """Fit the model to the processes that train it; the keys of its state dict stay."""
+        if self._world_size > 1 and self.config.synchronise_batch_norm:
+            synchronise_batch_norm(self.model)
+        if self.config.precision == "bf16-mixed":
+            keep_small_maps_in_32_bits(self.model)
+        if self.config.compile and self._compiled is None:
+            # the method, not the module: a compiled module has keys with a prefix
+            self._compiled = torch.compile(self.model.forward, dynamic=False)
 
     def training_step(self, chunk_bcxyz: Tensor, batch_index: int) -> Tensor:
-        """Loss of one batch of uint8 chunks (b, 2, x, y, z)."""
-        layers = self._embed_two_views(chunk_bcxyz, self._generator(_TRAINING, self.current_epoch, batch_index))
-        loss = self._loss(*layers[PROJECTION].chunk(2))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(chunk_bcxyz))
+        """Loss of one batch of uint8 chunks (b, 2, x, y, z); b anchors and their b partners under same_neurite."""
+        generator = self._generator(_TRAINING, self.current_epoch, batch_index)
+        has_partners = self.config.positives.kind == "same_neurite"
+        layers = self._embed_two_views(*chunk_bcxyz.chunk(2 if has_partners else 1), generator=generator)
+        z_i, z_j = layers[PROJECTION].chunk(2)
+        loss = self._loss(z_i, z_j)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(z_i))
         return loss
 
     def validation_step(self, chunk_bcxyz: Tensor, batch_index: int) -> None:
         """Embed held-out chunks; their views are the same at every epoch."""
-        layers = self._embed_two_views(chunk_bcxyz, self._generator(_VALIDATION, 0, batch_index))
+        layers = self._embed_two_views(chunk_bcxyz, generator=self._generator(_VALIDATION, 0, batch_index))
         self._validation.append({name: layers[name].detach().float() for name in (PROJECTION, BACKBONE)})
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss, alignment, uniformity and effective rank of the held-out synapses."""
+        """Log loss, alignment, uniformity and effective rank of the held-out synapses, those of all processes."""
         if not self._validation:
             return
         pairs = [batch[PROJECTION].chunk(2) for batch in self._validation]
-        z_i, z_j = (torch.cat(side) for side in zip(*pairs, strict=True))
+        z_i, z_j = (self._all_validation(torch.cat(side)) for side in zip(*pairs, strict=True))
+        features = self._all_validation(torch.cat([batch[BACKBONE].chunk(2)[0] for batch in self._validation]))
         metrics = {
             "validation_loss": torch.stack([self._loss(*pair) for pair in pairs]).mean(),
             "alignment": alignment(z_i, z_j),
             "uniformity": uniformity(z_i),
-            "effective_rank": effective_rank(torch.cat([batch[BACKBONE].chunk(2)[0] for batch in self._validation])),
+            "effective_rank": effective_rank(features),
         }
         self._validation.clear()
         self.log_dict(metrics, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Adam with a cosine over the epochs."""
-        optimiser = self.config.optimiser
-        adam = torch.optim.Adam(
-            self.model.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
-        )
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
-            adam, T_max=self.config.epochs, eta_min=optimiser.final_learning_rate
-        )
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": cosine, "interval": "epoch"}}
+        """The optimiser, and its learning rate by epoch."""
+        config = self.config
+        optimiser = build_optimiser(self.model, config.optimiser)
+        synapses_per_step = config.batch_size * config.accumulate_batches * self._world_size
+        schedule = CosineWithRestarts(optimiser, config.optimiser, config.epochs, synapses_per_step)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
-    def _embed_two_views(self, chunk_bcxyz: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Both views pass the model as one batch, so that they share batch-norm statistics. First views first."""
-        views = self.augmenter.views(chunk_bcxyz, 2, generator)
-        intensity_bcxyz = torch.cat([view.intensity_bcxyz for view in views])
-        layers: dict[str, Tensor] = self.model(intensity_bcxyz.contiguous(memory_format=self._memory_format))
+    def _embed_two_views(self, *chunk_bcxyz: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Both views pass the model as one batch, so that they share batch-norm statistics. First views first.
+
+        Given chunks and their partners, each gets one view; the draws are those of two views of the chunks. One draw
+        over both would, where a batch shares its draws, give a synapse that is its own partner the same view twice.
+        """
+        n_views = 2 // len(chunk_bcxyz)
+        # 16 bits would misplace the voxels
+        with profiled(self, AUGMENT), torch.autocast(self.device.type, enabled=False):
+            views = [view for each in chunk_bcxyz for view in self.augmenter.views(each, n_views, generator)]
+            intensity_bcxyz = torch.cat([view.intensity_bcxyz for view in views])
+        network = self._compiled if self._compiled is not None and self.training else self.model
+        layers: dict[str, Tensor] = network(intensity_bcxyz.contiguous(memory_format=self._memory_format))
         return layers
+
+    @property
+    def _world_size(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    def _all_validation(self, rows: Tensor) -> Tensor:
+        """The rows (n, f) of all held-out synapses, in their order and each once, from this process's (m, f)."""
+        if self._world_size == 1:
+            return rows
+        n = len(self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
+        rows_rmf = gather(rows).reshape(self._world_size, *rows.shape)  # synapse i is row i // r of rank i % r
+        return rows_rmf.transpose(0, 1).flatten(0, 1)[:n]
 
     def _loss(self, z_i: Tensor, z_j: Tensor) -> Tensor:
         """The objective over the samples of all processes."""

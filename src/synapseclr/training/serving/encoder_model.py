@@ -67,6 +67,13 @@ class EncoderModel(PythonModel):
             SynapseCLRError: If the chunks have another type or shape, or other mask codes.
         """
         chunk_ncxyz = np.asarray(model_input)
+        if chunk_ncxyz.ndim == 5 and np.issubdtype(chunk_ncxyz.dtype, np.floating):
+            finite_n = np.isfinite(chunk_ncxyz).all(axis=(1, 2, 3, 4))
+            if not finite_n.all():
+                raise SynapseCLRError(
+                    f"Synapse {int(np.argmin(finite_n))} of the input, counted from 0, holds NaN or infinite values. "
+                    "Fill what is missing, and give uint8 chunks as synapse_chunks has them."
+                )
         if chunk_ncxyz.ndim != 5 or chunk_ncxyz.shape[1] != 2 or chunk_ncxyz.dtype != np.uint8:
             raise SynapseCLRError(
                 "The encoder takes uint8 chunks (n, 2, x, y, z) holding intensity and mask codes, found "
