@@ -13,6 +13,7 @@ os.environ.setdefault("NO_GCE_CHECK", "true")
 
 PROJECT = Path(__file__).resolve().parents[1]
 _SHARED = PROJECT.parent / "shared"
+sys.path.insert(0, str(PROJECT / "tests"))  # for gcs_emulator
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,8 @@ class Runner:
         return os.environ | {
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
             "MLFLOW_ARTIFACT_ROOT": str(self.root / "mlartifacts"),
+            "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",
+            "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
             "COLUMNS": "200",
         }
 
@@ -69,3 +72,21 @@ def demo(tmp_path_factory) -> Runner:
     runner = Runner(tmp_path_factory.mktemp("demo"))
     runner("--pipeline=demo")
     return runner
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint():
+    """A Google Cloud Storage on this machine, in memory, for this process and those that it starts."""
+    import gcsfs
+    from gcs_emulator import serve
+
+    with serve() as address:
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield address
+    gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def gcs_prefix(gcs_endpoint, request) -> str:
+    """An empty place in the bucket, for one test."""
+    return "gs://synapseclr-test/" + "".join(c if c.isalnum() else "-" for c in request.node.name)

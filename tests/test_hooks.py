@@ -1,10 +1,16 @@
+import os
+
+import mlflow
 import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
+from synapseclr.datasets import PublishedCheckpointDataset
 from synapseclr.errors import ConfigurationError
-from synapseclr.hooks import PipelineClock, SimulationGuard, _flatten
+from synapseclr.hooks import OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
+from synapseclr.hooks.tracking import _flatten, _system_metrics
 
 
 def simulation_of(path):
@@ -23,6 +29,13 @@ def test_the_simulation_never_writes_where_raw_data_lie(tmp_path):
         SimulationGuard().before_pipeline_run(pipeline, catalog)
 
 
+def test_a_run_that_would_write_published_weights_stops_before_any_node():
+    weights = PublishedCheckpointDataset(filepath="model_checkpoint_99.pt", model={})
+    pipeline = Pipeline([Node(lambda: 1, None, "encoder_weights", name="train_encoder")])
+    with pytest.raises(ConfigurationError, match="would write encoder_weights, which is only read"):
+        ReadOnlyGuard().before_pipeline_run(pipeline, DataCatalog({"encoder_weights": weights}))
+
+
 def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
     seconds = JSONDataset(filepath=str(tmp_path / "s.json"))
     seconds.save({"simulation": 3.5, "embedding": 99.0})
@@ -35,5 +48,46 @@ def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
     assert 0 <= seconds.load()["embedding"] < 5
 
 
+@pytest.mark.parametrize("choice", [None, "false", "true"])
+def test_system_metrics_are_on_for_runs_that_train_unless_the_environment_says_otherwise(monkeypatch, choice):
+    name = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+    monkeypatch.delenv(name, raising=False)
+    if choice is not None:
+        monkeypatch.setenv(name, choice)
+    with _system_metrics(wanted=True):
+        assert MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() == (choice != "false")
+    assert os.environ.get(name) == choice  # a run that is opened again starts no second sampling
+    with _system_metrics(wanted=False):
+        assert MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() == (choice == "true")
+
+
 def test_nested_parameters_are_flattened():
     assert _flatten("a", {"b": 1, "c": {"d": [2]}}) == {"a.b": 1, "a.c.d": [2]}
+
+
+@pytest.mark.parametrize("machine", [0, 1])
+def test_only_machine_0_writes(tmp_path, monkeypatch, machine):
+    monkeypatch.setattr("synapseclr.training.scale.machines.index", machine)
+    weights = JSONDataset(filepath=str(tmp_path / "weights.json"))
+    catalog = DataCatalog({"weights": weights})
+    node = Node(lambda x: x, "x", "weights", name="train")
+    OneWriter().after_node_run(node, catalog)
+    catalog.save("weights", {"a": 1})
+    assert catalog.load("weights") == {"a": 1}
+    assert weights.exists() == (machine == 0)
+
+
+def test_the_other_machines_end_their_tracking(tmp_path, monkeypatch, request):
+    monkeypatch.setattr("synapseclr.training.scale.machines.index", 1)
+    before = mlflow.get_tracking_uri()
+    request.addfinalizer(lambda: mlflow.set_tracking_uri(before))
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    run_id = mlflow.start_run().info.run_id
+    mlflow.start_run(run_id=run_id, nested=True)  # as kedro-mlflow does at every node
+    tracking = RunTracking()
+    tracking._is_mlflow_enabled, tracking.run_id = True, run_id
+    tracking.after_node_run()
+    assert mlflow.active_run() is None
+    assert mlflow.get_run(run_id).data.tags["machine"] == "1"
+    assert not tracking._is_mlflow_enabled
+    assert tracking.run_id is None

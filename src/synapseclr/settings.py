@@ -8,7 +8,9 @@ from typing import Any
 from kedro.utils import find_kedro_project
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.hooks import ParameterGuard, PipelineClock, RunTracking, SimulationGuard
+from synapseclr.exclusion import DefectExclusion
+from synapseclr.hooks import OneWriter, ParameterGuard, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
+from synapseclr.storage_credentials import StorageCredentials
 
 _PROJECT = find_kedro_project(Path.cwd()) or Path(__file__).resolve().parents[2]
 
@@ -36,7 +38,16 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
     return choices[name]
 
 
-HOOKS = (ParameterGuard(), SimulationGuard(), PipelineClock(), RunTracking())
+HOOKS = (
+    StorageCredentials(),
+    ParameterGuard(),
+    SimulationGuard(),
+    ReadOnlyGuard(),
+    OneWriter(),
+    DefectExclusion(),
+    PipelineClock(),
+    RunTracking(),
+)
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)  # RunTracking extends its hook
 
 CONFIG_LOADER_ARGS = {

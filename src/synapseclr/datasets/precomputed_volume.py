@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from synapseclr.volumes.cloud_secrets import cloud_secrets
 from synapseclr.volumes.layer import VolumeArray, VolumeLayer, write_precomputed
 
 
@@ -21,16 +22,24 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
           filepath: gs://bucket/em        # a local path or any CloudVolume address
           layer_type: image               # or segmentation
           role: EM volume                 # what error messages call it
+          credentials: gcs                # of conf/<env>/credentials.yml; as fsspec takes them
     """
 
     def __init__(
-        self, *, filepath: str, layer_type: str, role: str = "volume", metadata: dict[str, Any] | None = None
+        self,
+        *,
+        filepath: str,
+        layer_type: str,
+        role: str = "volume",
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         if layer_type not in ("image", "segmentation"):
             raise DatasetError(f"layer_type of {filepath} is '{layer_type}'; choose image or segmentation.")
         self._filepath = filepath
         self._layer_type = layer_type
         self._role = role
+        self._storage_options = credentials
         self.metadata = metadata
 
     @property
@@ -40,7 +49,7 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
 
     def load(self) -> VolumeLayer:
         """Return the handle; the volume is opened when it is read."""
-        return VolumeLayer(self.uri, self._role)
+        return VolumeLayer(self.uri, self._role, self._storage_options)
 
     def save(self, data: VolumeArray) -> None:
         """Write the volume. A precomputed volume that is already there is replaced, anything else is left alone."""
@@ -51,12 +60,15 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
                     f"{folder} holds files but no precomputed volume; it is not overwritten. Move it away first."
                 )
             shutil.rmtree(folder)
-        write_precomputed(data.array_xyz, self.uri, data.voxel_size_nm, self._layer_type)
+        write_precomputed(
+            data.array_xyz, self.uri, data.voxel_size_nm, self._layer_type, storage_options=self._storage_options
+        )
 
     def _exists(self) -> bool:
         from cloudfiles import CloudFiles
 
-        return bool(CloudFiles(self.uri.removeprefix("precomputed://")).exists("info"))
+        secrets = cloud_secrets(self.uri, self._storage_options)
+        return bool(CloudFiles(self.uri.removeprefix("precomputed://"), secrets=secrets).exists("info"))
 
     def _describe(self) -> dict[str, Any]:
         return {"uri": self.uri, "layer_type": self._layer_type, "role": self._role}

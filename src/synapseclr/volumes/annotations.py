@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from synapseclr.volumes.tables import as_ids, check_columns
+from synapseclr.volumes.schemas import ANNOTATION_TABLE, ANNOTATIONS
 
 Transform = Literal["log1p_zscore", "log1p_zscore_zi", "none"]
 
@@ -55,39 +55,57 @@ def transform_annotations(raw: pd.DataFrame, known_ids: pd.Series) -> Annotation
     """Give annotations the published form.
 
     Continuous traits become z-scores of log1p; sizes of mitochondria are zero-inflated: their z-score is over the
-    non-zero ones, and zero, "no mitochondrion", becomes -inf.
+    non-zero ones, and zero, "no mitochondrion", becomes -inf. A table that has the published form already
+    (``meta_ext.csv``) is taken as it is; its locations and scales are not known, and NaN.
 
     Args:
         raw: One row an annotated synapse, columns :data:`RAW_COLUMNS`; empty cells mean "not annotated". The table
-            may have no rows.
+            may have no rows. Or ``synapse_id`` and :data:`TRAIT_COLUMNS`.
         known_ids: Ids of the synapse table.
 
     Raises:
-        TableError: If a column is missing, or ``syn_id`` is not a column of unique whole numbers.
+        TableError: If a column is missing, ids are not unique whole numbers, or a value is not a number.
     """
-    if raw.empty:
-        raw = raw.reindex(columns=[*raw.columns, *(c for c in RAW_COLUMNS if c not in raw.columns)])
-        raw = raw.astype({"syn_id": "int64"})
-    else:
-        check_columns(raw, RAW_COLUMNS, "The annotation table")
-    ids = as_ids(raw["syn_id"], "syn_id", "The annotation table")
+    checked = check_annotation_table(raw)
+    is_transformed = "syn_id" not in checked
+    ids = checked["synapse_id" if is_transformed else "syn_id"]
     is_known = ids.isin(known_ids).to_numpy()
-    kept = raw[is_known]
-    traits = pd.DataFrame({"synapse_id": ids[is_known].astype("int64")})
+    kept = checked[is_known].reset_index(drop=True)
+    traits = pd.DataFrame({"synapse_id": ids[is_known].to_numpy("int64")})
     scales = []
     for column in _COLUMNS:
-        values = pd.to_numeric(kept[column.raw], errors="coerce").astype("float64")
-        transformed, location, scale = _transform(values, column.transform)
-        traits[column.name] = transformed
+        values = kept[column.name if is_transformed else column.raw].astype("float64")
+        if is_transformed:
+            undoes = (0.0, 1.0) if column.transform == "none" else (np.nan, np.nan)
+            traits[column.name], location, scale = values, *undoes
+        else:
+            traits[column.name], location, scale = _transform(values, column.transform)
         scales.append([column.name, column.raw, column.transform, location, scale, int(values.notna().sum())])
     for side in ("pre", "post"):
         counts = traits[f"n_mitos_{side}"]
-        traits[f"has_mito_{side}"] = (counts > 0).astype("float64").where(counts.notna())
+        present = kept[f"has_mito_{side}"] if is_transformed else (counts > 0).where(counts.notna())
+        traits[f"has_mito_{side}"] = present.astype("float64")
     return Annotations(
-        traits.reset_index(drop=True),
+        traits,
         pd.DataFrame(scales, columns=["trait", "raw_column", "transform", "location", "scale", "n"]),
         [int(value) for value in ids[~is_known]],
     )
+
+
+def check_annotation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Check an annotation table, raw or in the published form, and give its columns their types.
+
+    A table without rows may lack columns.
+
+    Raises:
+        TableError: If a column is missing, ids are not unique whole numbers, or a value is not a number.
+    """
+    if "syn_id" not in table and "synapse_id" in table:
+        return ANNOTATIONS.validate(table)
+    if table.empty:
+        table = table.reindex(columns=[*table.columns, *(c for c in RAW_COLUMNS if c not in table.columns)])
+        table = table.astype({"syn_id": "int64"})
+    return ANNOTATION_TABLE.validate(table)
 
 
 def _transform(values: pd.Series, transform: Transform) -> tuple[pd.Series, float, float]:

@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synapseclr.errors import VolumeError
+from synapseclr.volumes.chunk_layout import (
+    CHANNELS,
+    MASK_CODES,
+    RECORD_DTYPES,
+    SCHEMA_VERSION,
+    ChunkBatch,
+    ChunkStream,
+    shard_key,
+)
+from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.reading import tensorstore_may_be_used, tensorstore_reader, zarr_reader
+from synapseclr.volumes.store_completion import REJECTED_KEY
+from synapseclr.volumes.writing import write_chunk_store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
-CHANNELS = ["intensity", "segmentation"]
-MASK_CODES = {"background": 0, "pre_synaptic_neuron": 1, "synaptic_cleft": 2, "post_synaptic_neuron": 3}
-_RECORD_DTYPES = {"synapse_id": "int64", "cleft_id": "uint64", "n_cutout_sections": "int32", "n_padded_voxels": "int64"}
+    from synapseclr.volumes.reading import ChunkReader
 
-
-@dataclass(frozen=True)
-class ChunkBatch:
-    """Consecutive synapses on their way into the store.
-
-    Attributes:
-        chunk_ncxyz: uint8 (n, 2, x, y, z).
-        records: Per-synapse columns of length n: ``synapse_id, cleft_id, n_cutout_sections, n_padded_voxels``.
-        rejected: Reason by synapse id, for synapses that belong to this batch but could not be cut.
-    """
-
-    chunk_ncxyz: NDArray[np.uint8]
-    records: dict[str, NDArray[Any]]
-    rejected: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ChunkStream:
-    """All batches of a run, produced while they are stored.
-
-    Attributes:
-        batches: Batches in store order; each but the last fills whole shards.
-        chunk_size_vx: (x, y, z) of a chunk.
-        voxel_size_nm: (x, y, z) of a voxel.
-        synapses_per_shard: Synapses in one shard.
-    """
-
-    batches: Iterable[ChunkBatch]
-    chunk_size_vx: tuple[int, int, int]
-    voxel_size_nm: tuple[float, float, float]
-    synapses_per_shard: int = 32
-
-    def __iter__(self) -> Iterator[ChunkBatch]:
-        return iter(self.batches)
+__all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +71,12 @@ class ChunkStore:
                 f"The chunk store at {self.url} has schema version {group.attrs.get('schema_version')}, this version "
                 f"reads {SCHEMA_VERSION}. Run `kedro run --pipeline=preprocessing` again."
             )
+        chunks: Any = group["chunks"]
+        if chunks.dtype != np.uint8:
+            raise VolumeError(
+                f"The chunk store at {self.url} holds {chunks.dtype} chunks, expected uint8, which has no "
+                "NaN. Run `kedro run --pipeline=preprocessing` again."
+            )
         return group
 
     def __len__(self) -> int:
@@ -102,7 +85,18 @@ class ChunkStore:
     @cached_property
     def records(self) -> dict[str, NDArray[Any]]:
         """Per-synapse columns of length n, in store order."""
-        return {name: np.asarray(self._group[name][:]) for name in _RECORD_DTYPES}
+        return {name: self._column(name) for name in RECORD_DTYPES}
+
+    def _column(self, name: str) -> NDArray[Any]:
+        values = np.asarray(self._group[name][:])
+        return values if self._slots is None else values[self._slots]
+
+    @cached_property
+    def _slots(self) -> NDArray[np.int64] | None:
+        """Places of the chunks in the Zarr array; None if there is no empty one."""
+        if self._group.attrs["n_chunks"] == self._group["chunks"].shape[0]:
+            return None
+        return np.flatnonzero(np.asarray(self._group["is_stored"][:]))
 
     @property
     def synapse_id(self) -> NDArray[np.int64]:
@@ -112,7 +106,9 @@ class ChunkStore:
     @cached_property
     def rejected(self) -> dict[int, str]:
         """Reason by synapse id for every synapse of the table that has no chunk."""
-        return {int(synapse_id): reason for synapse_id, reason in self._group.attrs["rejected"].items()}
+        assert self._group is not None  # says what is wrong with a store that is not there
+        rejected = json.loads(ObjectFolder(self.url, self.storage_options).read(REJECTED_KEY))
+        return {int(synapse_id): reason for synapse_id, reason in rejected.items()}
 
     @property
     def sha256(self) -> str:
@@ -135,20 +131,67 @@ class ChunkStore:
         return self.voxel_size_nm[2] / self.voxel_size_nm[0]
 
     def read(self, indices: NDArray[np.int64] | list[int] | slice) -> NDArray[np.uint8]:
-        """Read chunks by their position in the store.
+        """Read chunks by their position in the store; negative positions count from its end.
+
+        A local store is read by tensorstore, a remote one by zarr-python.
 
         Returns:
             uint8 (k, 2, x, y, z) in the order asked for; channel 0 is the intensity, channel 1 the mask codes.
+
+        Raises:
+            VolumeError: If a chunk is damaged (it has a checksum) or its shard is missing; names synapse and shard.
         """
-        chunks = self._group["chunks"]
-        if isinstance(indices, slice):
-            return np.asarray(chunks[indices])
-        wanted = np.asarray(indices, dtype=np.int64)
-        return (
-            np.stack([np.asarray(chunks[int(index)]) for index in wanted])
-            if len(wanted)
-            else np.empty((0, *chunks.shape[1:]), np.uint8)
+        n = len(self)
+        chosen = range(*indices.indices(n)) if isinstance(indices, slice) else indices
+        wanted = np.asarray(chosen, dtype=np.int64)
+        if not len(wanted):
+            return np.empty((0, len(CHANNELS), *self.chunk_size_vx), np.uint8)
+        if wanted.min() < -n or wanted.max() >= n:
+            raise IndexError(f"The chunk store at {self.url} has {n} chunks, asked for were {wanted[:10].tolist()}...")
+        positions = np.where(wanted < 0, wanted + n, wanted)
+        slots = positions if self._slots is None else self._slots[positions]
+        try:
+            chunk_ncxyz = self._reader(slots)
+        except Exception as error:  # of checksums, decoders and all kinds of storage
+            raise self._damage(positions, slots, error) from error
+        for position, slot, chunk_cxyz in zip(positions, slots, chunk_ncxyz, strict=True):
+            if _may_be_black(chunk_cxyz) and not self._is_intact(int(slot), chunk_cxyz):
+                raise self._damage([position], [slot], VolumeError("its shard is missing"))
+        return chunk_ncxyz
+
+    def _is_intact(self, slot: int, chunk_cxyz: NDArray[np.uint8]) -> bool:
+        digest = hashlib.sha256(np.ascontiguousarray(chunk_cxyz).data).digest()
+        return bytes(np.asarray(self._group["chunk_sha256"][slot])) == digest
+
+    def _damage(self, positions: Any, slots: Any, error: BaseException) -> VolumeError:
+        """Find the first of these chunks that cannot be read."""
+        at, slot = positions[0], slots[0]
+        for position, place in zip(positions, slots, strict=True) if len(slots) > 1 else ():
+            try:
+                self._reader(np.asarray([place]))
+            except Exception as of_one:
+                at, slot, error = position, place, of_one
+                break
+        shard = int(slot) // int(self._group["chunks"].shards[0])
+        reason = str(error).strip().partition("\n")[0].partition(" [")[0] or type(error).__name__
+        return VolumeError(
+            f"Synapse {self.synapse_id[at]} of the chunk store at {self.url} cannot be read: {reason}. It is in shard "
+            f"{shard} ({shard_key(shard)}). `kedro synapseclr chunks verify` checks the whole store; with --repair, "
+            "`kedro run --pipeline=preprocessing` then cuts the damaged shards again."
         )
+
+    @property
+    def _reader(self) -> ChunkReader:
+        remote = "://" in self.url
+        return self._zarr_reader if remote or not tensorstore_may_be_used() else self._tensorstore_reader
+
+    @cached_property
+    def _zarr_reader(self) -> ChunkReader:
+        return zarr_reader(self._group["chunks"])
+
+    @cached_property
+    def _tensorstore_reader(self) -> ChunkReader:
+        return tensorstore_reader(f"{self.url}/chunks")
 
     def iterate(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
         """Read all chunks in store order, ``batch_size`` at a time."""
@@ -156,59 +199,7 @@ class ChunkStore:
             yield self.read(slice(start, min(start + batch_size, len(self))))
 
 
-def write_chunk_store(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None = None) -> None:
-    """Write a store shard by shard. A local store appears under its name only when it is complete.
-
-    Args:
-        stream: What to store; consumed batch by batch, so memory holds one batch.
-        url: Local path or fsspec URL. An older store there is replaced.
-        storage_options: Passed to fsspec for remote stores.
-    """
-    remote = "://" in url
-    target = url if remote else f"{url}.partial"
-    group = _create(stream, target, storage_options)
-    rejected: dict[str, str] = {}
-    digest = hashlib.sha256()
-    for batch in stream:
-        rejected |= {str(synapse_id): reason for synapse_id, reason in batch.rejected.items()}
-        if not len(batch.chunk_ncxyz):
-            continue
-        digest.update(batch.records["synapse_id"].astype(np.int64).tobytes())
-        digest.update(batch.chunk_ncxyz.tobytes())
-        group["chunks"].append(batch.chunk_ncxyz)
-        for name, dtype in _RECORD_DTYPES.items():
-            group[name].append(np.asarray(batch.records[name], dtype=dtype))
-    group.attrs.update({"rejected": rejected, "sha256": digest.hexdigest(), "complete": True})
-    if not remote:
-        shutil.rmtree(url, ignore_errors=True)
-        shutil.move(target, url)
-
-
-def _create(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None) -> Any:
-    import zarr
-    from zarr.codecs import BloscCodec
-
-    group = zarr.open_group(url, mode="w", zarr_format=3, storage_options=storage_options)
-    shape = (len(CHANNELS), *stream.chunk_size_vx)
-    group.create_array(
-        "chunks",
-        shape=(0, *shape),
-        chunks=(1, *shape),
-        shards=(stream.synapses_per_shard, *shape),
-        dtype="uint8",
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
-        dimension_names=["synapse", "channel", "x", "y", "z"],
-    )
-    for name, dtype in _RECORD_DTYPES.items():
-        group.create_array(name, shape=(0,), chunks=(65536,), dtype=dtype, dimension_names=["synapse"])
-    group.attrs.update(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "voxel_size_nm": [float(v) for v in stream.voxel_size_nm],
-            "axes": "synapse, channel, x, y, z",
-            "channels": CHANNELS,
-            "mask_codes": MASK_CODES,
-            "complete": False,
-        }
-    )
-    return group
+def _may_be_black(chunk_cxyz: NDArray[np.uint8]) -> bool:
+    """Whether a chunk is zero throughout, as a missing one reads; looks at its middle first."""
+    voxels = chunk_cxyz.reshape(-1)
+    return not (voxels[len(voxels) // 4 :][:4096].any() or voxels.any())

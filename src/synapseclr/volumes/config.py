@@ -33,10 +33,38 @@ class PreprocessingConfig(BaseModel):
     )
     synapses_per_shard: int = Field(32, ge=1, description="Synapses in one shard (file) of the chunk store.")
     volume_cache_mb: int = Field(
-        256, ge=0, description="Memory per volume for blocks that neighbouring synapses share."
+        256, ge=0, description="Memory per volume and process for decoded blocks that neighbouring synapses share."
+    )
+    read_attempts: int = Field(
+        4, ge=1, description="How often a storage block is tried, with growing pauses; what is missing is not retried."
+    )
+    fetch_threads: int = Field(
+        16, ge=1, description="Blocks fetched at the same time, per process; of local volumes at most one a processor."
+    )
+    workers: int = Field(
+        0, ge=0, description="Processes of dask that cut chunks on this machine; 0: cut in the run's own."
+    )
+    scheduler_address: str | None = Field(
+        None, description="Address of a dask scheduler (tcp://host:8786) whose workers cut the chunks."
     )
 
     @property
     def position_unit_nm(self) -> tuple[float, float, float]:
         """Size in nm of one unit of the table's positions."""
         return self.position_voxel_size_nm or self.voxel_size_nm
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether chunks are cut by workers of dask."""
+        return bool(self.workers or self.scheduler_address)
+
+    def chunk_parameters(self) -> dict[str, object]:
+        """Those parameters that determine the chunks, and not only how they are made."""
+        shared = {
+            "voxel_size_nm",
+            "chunk_size_vx",
+            "max_cleft_distance_nm",
+            "cutout_zero_fraction",
+            "synapses_per_shard",
+        }
+        return {"position_unit_nm": self.position_unit_nm, **self.model_dump(include=shared)}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synapseclr.errors import VolumeError
+from synapseclr.volumes.cloud_secrets import cloud_secrets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,22 +35,28 @@ class VolumeLayer:
         uri: A CloudVolume path: ``file://``, ``gs://``, ``s3://``, ``https://``, optionally with its format in front
             (``precomputed://``, ``zarr://``, ...).
         role: What it holds, for error messages: "EM volume", "segmentation volume", ...
+        storage_options: Credentials for a bucket, as fsspec takes them: see :func:`cloud_secrets`.
     """
 
     uri: str
     role: str = "volume"
+    storage_options: Mapping[str, Any] | None = None
 
-    def at_resolution(self, voxel_size_nm: tuple[float, float, float], cache_mb: int = 0) -> OpenLayer:
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a file system of this machine."""
+        return "://" not in self.uri or self.uri.split("://")[-2].endswith("file")
+
+    def at_resolution(self, voxel_size_nm: tuple[float, float, float]) -> OpenLayer:
         """Open the scale with this voxel size.
 
         Args:
             voxel_size_nm: Voxel size (x, y, z) in nm.
-            cache_mb: Memory for decoded storage blocks.
 
         Raises:
             VolumeError: If nothing readable lies at the address, or no scale has this voxel size.
         """
-        volume = self._open(cache_mb)
+        volume = self._open()
         scales = [tuple(float(v) for v in scale["resolution"]) for scale in volume.scales]
         wanted = tuple(float(v) for v in voxel_size_nm)
         if wanted not in scales:
@@ -57,13 +68,12 @@ class VolumeLayer:
         volume.mip = scales.index(wanted)
         return OpenLayer(self, volume)
 
-    def _open(self, cache_mb: int) -> Any:
+    def _open(self) -> Any:
         from cloudvolume import CloudVolume
 
         try:
-            return CloudVolume(
-                self.uri, mip=0, progress=False, fill_missing=False, lru_bytes=cache_mb * 2**20, lru_encoding="raw"
-            )
+            secrets = cloud_secrets(self.uri, self.storage_options)
+            return CloudVolume(self.uri, mip=0, progress=False, fill_missing=False, secrets=secrets)
         except (
             Exception
         ) as error:  # CloudVolume raises many kinds, all of which mean: there is no volume to be read here
@@ -91,6 +101,28 @@ class OpenLayer:
         return np.asarray(self.volume.bounds.maxpt, dtype=np.int64)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel."""
+        return np.dtype(self.volume.dtype)
+
+    def identity(self) -> str:
+        """Tells this volume from another, and from one written to the same place at another time.
+
+        It is the digest of the volume's description, with the time at which that was written where this can be known.
+        """
+        description = json.dumps(self.volume.info, sort_keys=True, default=str)
+        return hashlib.sha256(f"{description}{self.volume.mip}{_written_at(self.volume)}".encode()).hexdigest()
+
+    def is_permanent(self, error: VolumeError) -> bool:
+        """Whether reading again would give the same error: a block is missing, or access is refused."""
+        from cloudvolume.exceptions import AuthenticationError, EmptyVolumeException
+
+        cause = error.__cause__
+        status = getattr(cause, "code", None) or getattr(getattr(cause, "response", None), "status_code", None)
+        kinds = (EmptyVolumeException, AuthenticationError, FileNotFoundError, PermissionError)
+        return isinstance(cause, kinds) or status in (401, 403, 404)
+
+    @property
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a storage block (x, y, z)."""
         return np.asarray(self.volume.chunk_size, dtype=np.int64)
@@ -113,17 +145,31 @@ class OpenLayer:
         stop = np.minimum(lower_vx + size_vx, self.upper_vx)
         if (stop <= start).any():
             return box
+        inside = tuple(slice(int(a), int(b)) for a, b in zip(start - lower_vx, stop - lower_vx, strict=True))
+        box[inside] = self.download(start, stop)
+        return box
+
+    def download(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[Any]:
+        """Read a box that lies inside of the volume, in whatever memory order it comes.
+
+        Raises:
+            VolumeError: If a storage block is missing or damaged; names volume and block.
+        """
         try:
-            inside = self.volume[tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))]
+            box = self.volume[tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))]
         except Exception as error:  # network, decoding and missing blocks all end here, with the box that was wanted
             raise VolumeError(
                 f"The {self.layer.role} at {self.layer.uri} cannot be read in voxels {start.tolist()} to "
-                f"{stop.tolist()} ({type(error).__name__}: {_first_line(error)})."
+                f"{stop.tolist()}{self._object(start, stop)} ({type(error).__name__}: {_first_line(error)})."
             ) from error
-        box[tuple(slice(int(a), int(b)) for a, b in zip(start - lower_vx, stop - lower_vx, strict=True))] = inside[
-            ..., 0
-        ]
-        return box
+        return np.asarray(box)[..., 0]
+
+    def _object(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> str:
+        """Name of the object that holds a box, if it is a block of an unsharded precomputed volume."""
+        key = getattr(self.volume, "key", None)
+        if key is None or (stop - start > self.block_size_vx).any() or "sharding" in self.volume.scale:
+            return ""
+        return f", object {key}/" + "_".join(f"{a}-{b}" for a, b in zip(start, stop, strict=True))
 
 
 def write_precomputed(
@@ -132,6 +178,7 @@ def write_precomputed(
     voxel_size_nm: tuple[float, float, float],
     layer_type: str,
     block_size_vx: tuple[int, int, int] = (128, 128, 32),
+    storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an array as a Neuroglancer precomputed volume.
 
@@ -141,6 +188,7 @@ def write_precomputed(
         voxel_size_nm: Voxel size (x, y, z) in nm.
         layer_type: ``image`` or ``segmentation`` (compressed losslessly as compressed_segmentation).
         block_size_vx: Size of a storage block.
+        storage_options: Credentials for a bucket, as fsspec takes them.
     """
     from cloudvolume import CloudVolume
 
@@ -154,9 +202,26 @@ def write_precomputed(
         volume_size=list(array_xyz.shape),
         chunk_size=list(block_size_vx),
     )
-    volume = CloudVolume(uri, info=info, progress=False, compress="gzip", non_aligned_writes=True)
+    secrets = cloud_secrets(uri, storage_options)
+    volume = CloudVolume(uri, info=info, progress=False, compress="gzip", non_aligned_writes=True, secrets=secrets)
     volume.commit_info()
     volume[:, :, :] = array_xyz[..., np.newaxis]
+
+
+def _written_at(volume: Any) -> str:
+    """When the volume's ``info`` was written, by file system or object store; empty where neither says."""
+    from cloudfiles import CloudFiles
+
+    address = "://".join(str(volume.cloudpath).split("://")[-2:])  # without the format
+    if address.startswith("file://"):
+        info = Path(address.removeprefix("file://"), "info")
+        return str(info.stat().st_mtime_ns) if info.exists() else ""
+    try:
+        head = CloudFiles(address, secrets=volume.config.secrets).head("info") or {}
+    except Exception:  # what an object store says of its objects is a help, not a need
+        return ""
+    fields = {str(name).lower(): str(value) for name, value in dict(head).items()}
+    return "".join(fields.get(name, "") for name in ("etag", "last-modified", "content-md5"))
 
 
 def _size(voxel_size_nm: tuple[float, ...]) -> str:

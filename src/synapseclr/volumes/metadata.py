@@ -11,7 +11,7 @@ from synapseclr.volumes.chunk_store import MASK_CODES, ChunkStore
 from synapseclr.volumes.tables import POSITION_COLUMNS
 
 _INTENSITY_BINS = 64
-_VOLUME_COLUMNS = {
+VOLUME_CODES = {
     "pre_synaptic_volume": MASK_CODES["pre_synaptic_neuron"],
     "post_synaptic_volume": MASK_CODES["post_synaptic_neuron"],
     "synaptic_cleft_volume": MASK_CODES["synaptic_cleft"],
@@ -36,10 +36,10 @@ def tabulate_chunks(
           is_pre_missing, is_post_missing``.
         - Intensity and cut-out statistics for the report, JSON-ready.
     """
-    voxels: dict[str, list[np.ndarray]] = {name: [] for name in _VOLUME_COLUMNS}
+    voxels: dict[str, list[np.ndarray]] = {name: [] for name in VOLUME_CODES}
     histogram = np.zeros(256, dtype=np.int64)
     for chunk_ncxyz in store.iterate(batch_size):
-        for name, code in _VOLUME_COLUMNS.items():
+        for name, code in VOLUME_CODES.items():
             voxels[name].append((chunk_ncxyz[:, 1] == code).sum(axis=(1, 2, 3)))
         histogram += np.bincount(chunk_ncxyz[:, 0].ravel(), minlength=256)
 
@@ -49,7 +49,7 @@ def tabulate_chunks(
         table[name] = rows[name].to_numpy()
     for column, unit_nm, axis in zip(POSITION_COLUMNS, position_unit_nm, "xyz", strict=True):
         table[f"centre_{axis}_nm"] = rows[column].to_numpy() * unit_nm
-    for name in _VOLUME_COLUMNS:
+    for name in VOLUME_CODES:
         table[name] = np.concatenate(voxels[name]) * store.axial_to_sagittal_spacing
     for name in ("cleft_id", "n_cutout_sections", "n_padded_voxels"):
         table[name] = store.records[name]
@@ -57,6 +57,16 @@ def tabulate_chunks(
     table["is_pre_missing"] = table["pre_synaptic_volume"] == 0
     table["is_post_missing"] = table["post_synaptic_volume"] == 0
     return table, _statistics(histogram, table)
+
+
+def tabulate_rejected(store: ChunkStore) -> pd.DataFrame:
+    """List the synapses that have no chunk: ``synapse_id`` (int64) and ``reason``, in cutting order."""
+    return pd.DataFrame(
+        {
+            "synapse_id": np.asarray(list(store.rejected), np.int64),
+            "reason": pd.Series(list(store.rejected.values()), dtype="str"),
+        }
+    )
 
 
 def _statistics(histogram: np.ndarray, table: pd.DataFrame) -> dict[str, Any]:
@@ -88,6 +98,7 @@ def summarise(
     """Assemble the preprocessing report: counts, histograms, and what was dropped and why. JSON-ready."""
     return {
         "n_synapses_in_table": len(synapses),
+        "n_synapses_without_files": int((~synapses["id"].isin([*store.synapse_id, *store.rejected])).sum()),
         "n_chunks": len(store),
         "n_rejected": len(store.rejected),
         "rejected": {str(synapse_id): reason for synapse_id, reason in store.rejected.items()},

@@ -9,6 +9,7 @@ import pandas as pd
 from synapseclr import __version__
 from synapseclr.models import EncoderWeights
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
+from synapseclr.training.positives import annotation_provenance
 from synapseclr.volumes import ChunkStore
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ else:  # Kedro resolves the hints of nodes to validate parameters
 
 
 def initialise_encoder(pretraining: PretrainingConfig) -> EncoderWeights:
-    """Make the untrained encoder: the weights that training starts from."""
+    """Make the untrained encoder: the weights that training starts from where it is given none."""
     model = pretraining.model.build(pretraining.seed)
     provenance = {"seed": str(pretraining.seed), "epochs": "0"}
     return EncoderWeights(dict(model.state_dict()), pretraining.model, provenance)
@@ -53,6 +54,7 @@ def embed_synapses(
         "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
         "synapseclr_version": __version__,
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
+        **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),
     }
     return AnnData(
         X=layers.pop("encoder.fc"), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": "encoder.fc"}

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr.volumes import (
+    ChunkSource,
     ChunkStore,
     ChunkStream,
     PreprocessingConfig,
     VolumeLayer,
     check_synapse_table,
     cut_chunks,
+    import_chunks,
     summarise,
     tabulate_chunks,
+    tabulate_rejected,
     transform_annotations,
 )
 
@@ -30,9 +33,13 @@ def cut_synapse_chunks(
     cleft_volume: VolumeLayer,
     synapse_table: pd.DataFrame,
     config: PreprocessingConfig,
+    chunk_source: ChunkSource,
 ) -> ChunkStream:
-    """Cut a chunk of intensity and mask codes around every synapse."""
-    return cut_chunks(em_volume, segmentation_volume, cleft_volume, check_synapse_table(synapse_table), config)
+    """Cut a chunk of intensity and mask codes around every synapse, or import chunks that were cut elsewhere."""
+    synapses = check_synapse_table(synapse_table)
+    if chunk_source.kind != "volumes":
+        return import_chunks(chunk_source, synapses, config)
+    return cut_chunks(em_volume, segmentation_volume, cleft_volume, synapses, config)
 
 
 def describe_chunks(
@@ -44,6 +51,11 @@ def describe_chunks(
     annotations = transform_annotations(annotation_table, synapses["id"])
     report = summarise(synapse_chunks, synapses, metadata, statistics, annotations.unknown_ids)
     return metadata, annotations.traits, annotations.scales, report
+
+
+def list_rejected_synapses(synapse_chunks: ChunkStore) -> pd.DataFrame:
+    """List the synapses that have no chunk, with the reason."""
+    return tabulate_rejected(synapse_chunks)
 
 
 def plot_preprocessing(report: dict[str, Any]) -> Figure:

@@ -2,7 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.preprocessing.nodes import cut_synapse_chunks, describe_chunks, plot_preprocessing
+from synapseclr.pipelines.preprocessing.nodes import (
+    cut_synapse_chunks,
+    describe_chunks,
+    list_rejected_synapses,
+    plot_preprocessing,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -11,7 +16,14 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 cut_synapse_chunks,
-                inputs=["em_volume", "segmentation_volume", "cleft_volume", "synapse_table", "params:preprocessing"],
+                inputs=[
+                    "em_volume",
+                    "segmentation_volume",
+                    "cleft_volume",
+                    "synapse_table",
+                    "params:preprocessing",
+                    "chunk_source",
+                ],
                 outputs="synapse_chunks",
                 name="cut_synapse_chunks",
             ),
@@ -20,6 +32,12 @@ def create_pipeline() -> Pipeline:
                 inputs=["synapse_chunks", "synapse_table", "annotation_table", "params:preprocessing"],
                 outputs=["synapse_metadata", "annotations", "annotation_scales", "preprocessing_report"],
                 name="describe_chunks",
+            ),
+            Node(
+                list_rejected_synapses,
+                inputs="synapse_chunks",
+                outputs="rejected_synapses",
+                name="list_rejected_synapses",
             ),
             Node(
                 plot_preprocessing,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from synapseclr.models import EncoderWeights
 from synapseclr.training import PretrainingConfig, ProbeTargets
+from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
 from synapseclr.volumes import ChunkStore
 
@@ -33,7 +34,10 @@ def train_encoder(
     from synapseclr.training import fit
 
     probe = select_probe_targets(synapse_metadata, annotations, config)
-    result = fit(synapse_chunks, config, checkpoint_folder, probe, _log_epoch)
+    has_partners = config.positives.kind == "same_neurite"
+    neurites = NeuriteTable.from_tables(synapse_metadata, annotations) if has_partners else None
+    result = fit(synapse_chunks, config, checkpoint_folder, probe, _log_epoch, neurites)
+    _tag_positives(result.weights)
     return result.weights, result.history
 
 
@@ -96,6 +100,15 @@ def log_encoder_model(
         }
     mlflow.set_tags(tags)
     logger.info("The encoder is %s in MLflow. docs/weights.md tells how to serve it.", logged.uri)
+
+
+def _tag_positives(weights: EncoderWeights) -> None:
+    """Tag the active MLflow run, if there is one, with how many neurites and pairs the training drew on."""
+    import mlflow
+
+    tags = {name: value for name, value in weights.provenance.items() if "positives" in name}
+    if tags and mlflow.active_run() is not None:
+        mlflow.set_tags(tags)
 
 
 def _log_epoch(epoch: int, metrics: dict[str, Any]) -> None:

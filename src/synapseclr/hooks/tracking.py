@@ -1,91 +1,27 @@
-"""What happens around every run: guards, the clock, and tracking in MLflow."""
+"""Runs in MLflow."""
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import subprocess
-import time
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
-from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
-from synapseclr.errors import ConfigurationError
+from synapseclr.training.scale import machines
 
-SIMULATED = "simulated"
-_SECONDS = "pipeline_seconds"
-
-
-class ParameterGuard:
-    """Stops a run whose ``--params`` name something that no pipeline takes, before any node runs."""
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Compare the top-level names; what is below them, the parameters' own models check."""
-        from kedro.framework.project import pipelines
-
-        given = run_params.get("runtime_params") or run_params.get("extra_params") or {}
-        known = {
-            name.removeprefix("params:").split(".")[0]
-            for p in pipelines.values()
-            for name in p.inputs()
-            if name.startswith("params:")
-        }
-        known |= {"data_root", "augmentation"}  # these are resolved in the configuration, not read by nodes
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise ConfigurationError(f"Unknown parameter {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
-
-
-class SimulationGuard:
-    """Keeps the simulation from writing where somebody's own raw data lie."""
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Every output of the simulation must lie below a folder named ``simulated``."""
-        for name in pipeline.only_nodes_with_tags("simulation").all_outputs():
-            path = getattr(catalog.get(name), "_filepath", None)
-            if path is not None and SIMULATED not in PurePosixPath(str(path)).parts:
-                raise ConfigurationError(
-                    f"The simulation would overwrite {name} at {path}. It only writes below a folder named "
-                    f"'{SIMULATED}'. Run the pipelines on your own data without it: `kedro run`."
-                )
-
-
-class PipelineClock:
-    """Measures the seconds that each pipeline's nodes take, loading and saving included."""
-
-    def __init__(self) -> None:
-        self._catalog: DataCatalog | None = None
-        self._started: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
-
-    @hook_impl
-    def after_catalog_created(self, catalog: DataCatalog) -> None:
-        """Keep the catalog, to which the figures go."""
-        self._catalog = catalog
-
-    @hook_impl
-    def before_dataset_loaded(self, node: Node) -> None:
-        """A node begins with its first input."""
-        self._started.setdefault(node.name, time.monotonic())
-
-    @hook_impl
-    def after_dataset_saved(self, node: Node) -> None:
-        """A node ends, so far, with this output: renew its pipeline's figure, keep those of pipelines run earlier."""
-        now = time.monotonic()
-        pipeline = min(node.tags, default="")
-        self._seconds[pipeline] = self._seconds.get(pipeline, 0.0) + now - self._started.get(node.name, now)
-        self._started[node.name] = now
-        dataset = self._catalog.get(_SECONDS) if self._catalog is not None and _SECONDS in self._catalog else None
-        if dataset is not None:
-            known = dataset.load() if dataset.exists() else {}
-            dataset.save({**known, **{name: round(value, 2) for name, value in self._seconds.items()}})
+_TRAINING = "pretraining"
+_SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+_SAMPLING_SECONDS, _SAMPLES_A_POINT = "10", "3"  # a point every half minute: 40,000 in two weeks
 
 
 class RunTracking(MlflowHook):
@@ -95,18 +31,36 @@ class RunTracking(MlflowHook):
     ``mlflow: {metrics: true}`` (its numbers).
     """
 
+    _is_mlflow_enabled: bool
+
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start the run and tag it."""
         import mlflow
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the nodes have bars of their own
-        super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        with _system_metrics(wanted=bool(pipeline.only_nodes_with_tags(_TRAINING).nodes)):
+            super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         if self._is_mlflow_enabled:
+            run = mlflow.active_run()
+            if run is not None:
+                atexit.register(end_as_killed, run.info.run_id)
             names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "__default__"]
             mlflow.set_tags(
                 {"pipeline": "+".join(names), "environment": run_params.get("env") or "local", **_git_state()}
             )
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """End the tracking on the machines that do not host rank 0; their runs keep a tag and system metrics."""
+        import mlflow
+
+        if machines.index > 0 and self._is_mlflow_enabled:
+            mlflow.set_tag("machine", machines.index)
+            while mlflow.active_run() is not None:  # kedro-mlflow enters the run once more at every node
+                mlflow.end_run()
+            self._is_mlflow_enabled = False
+            self.run_id = None
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -149,6 +103,40 @@ class RunTracking(MlflowHook):
             mlflow.log_params(_flatten(name, value.model_dump(mode="json")))
         else:
             super()._log_param(name, value)
+
+
+@contextmanager
+def _system_metrics(wanted: bool) -> Iterator[None]:
+    """Let MLflow sample processor, memory and GPU in runs that start here, unless the environment decides otherwise.
+
+    ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` switches it on or off for all runs. The sampling thread belongs to the run
+    that starts it and ends with it; runs that are opened again, as for a node in another thread, start none.
+    """
+    if not wanted or _SYSTEM_METRICS in os.environ:
+        yield
+        return
+    import mlflow
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", _SAMPLING_SECONDS)
+    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", _SAMPLES_A_POINT)
+    mlflow.enable_system_metrics_logging()
+    try:
+        yield
+    finally:
+        os.environ.pop(_SYSTEM_METRICS)
+
+
+def end_as_killed(run_id: str) -> None:
+    """Mark an MLflow run as killed if it is still active: Ctrl-C and SIGTERM end a process past the other hooks.
+
+    Called when the process exits, before MLflow's own handler, which would mark the run as finished.
+    """
+    import mlflow
+
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run_id:
+        mlflow.end_run("KILLED")
 
 
 def _flatten(prefix: str, value: Any) -> dict[str, Any]:

@@ -1,0 +1,15 @@
+"""What happens around every run: guards, the clock, and tracking in MLflow."""
+
+from synapseclr.hooks.guards import ParameterGuard, ReadOnlyGuard, SimulationGuard
+from synapseclr.hooks.saving import OneWriter, PipelineClock
+from synapseclr.hooks.tracking import RunTracking, end_as_killed
+
+__all__ = [
+    "OneWriter",
+    "ParameterGuard",
+    "PipelineClock",
+    "ReadOnlyGuard",
+    "RunTracking",
+    "SimulationGuard",
+    "end_as_killed",
+]

@@ -1,0 +1,67 @@
+"""What stops a run before any node of it has run."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from synapseclr.errors import ConfigurationError
+
+SIMULATED = "simulated"
+
+
+class ParameterGuard:
+    """Stops a run whose ``--params`` name something that no pipeline takes, before any node runs."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+        """Compare the top-level names; what is below them, the parameters' own models check."""
+        from kedro.framework.project import pipelines
+
+        given = run_params.get("runtime_params") or run_params.get("extra_params") or {}
+        known = {
+            name.removeprefix("params:").split(".")[0]
+            for p in pipelines.values()
+            for name in p.inputs()
+            if name.startswith("params:")
+        }
+        # These are resolved in the configuration, not read by nodes.
+        known |= {"data_root", "results_root", "published_root"}
+        known |= {name for name in ("augmentation", "configuration") if f"params:{name}s" in catalog}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise ConfigurationError(f"Unknown parameter {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+
+
+class SimulationGuard:
+    """Keeps the simulation from writing where somebody's own raw data lie."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Every output of the simulation must lie below a folder named ``simulated``."""
+        for name in pipeline.only_nodes_with_tags("simulation").all_outputs():
+            path = getattr(catalog.get(name), "_filepath", None)
+            if path is not None and SIMULATED not in PurePosixPath(str(path)).parts:
+                raise ConfigurationError(
+                    f"The simulation would overwrite {name} at {path}. It only writes below a folder named "
+                    f"'{SIMULATED}'. Run the pipelines on your own data without it: `kedro run`."
+                )
+
+
+class ReadOnlyGuard:
+    """Stops a run that would write to a dataset which is only read, before hours are spent on what it would write."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Such datasets have an attribute ``read_only`` that says why."""
+        for name in sorted(pipeline.all_outputs()):
+            reason = getattr(catalog.get(name), "read_only", None)
+            if reason is not None:
+                raise ConfigurationError(
+                    f"This run would write {name}, which is only read in this environment. {reason} Leave out the "
+                    "pipeline that makes it, or use another environment (--env)."
+                )

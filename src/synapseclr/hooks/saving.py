@@ -1,0 +1,59 @@
+"""What happens when nodes save: the clock of the pipelines, and one writer among several machines."""
+
+from __future__ import annotations
+
+import time
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline.node import Node
+
+from synapseclr.training.scale import machines
+
+_SECONDS = "pipeline_seconds"
+
+
+class PipelineClock:
+    """Measures the seconds that each pipeline's nodes take, loading and saving included."""
+
+    def __init__(self) -> None:
+        self._catalog: DataCatalog | None = None
+        self._started: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Keep the catalog, to which the figures go."""
+        self._catalog = catalog
+
+    @hook_impl
+    def before_dataset_loaded(self, node: Node) -> None:
+        """A node begins with its first input."""
+        self._started.setdefault(node.name, time.monotonic())
+
+    @hook_impl
+    def after_dataset_saved(self, node: Node) -> None:
+        """A node ends, so far, with this output: renew its pipeline's figure, keep those of pipelines run earlier."""
+        now = time.monotonic()
+        pipeline = min(node.tags, default="")
+        self._seconds[pipeline] = self._seconds.get(pipeline, 0.0) + now - self._started.get(node.name, now)
+        self._started[node.name] = now
+        dataset = self._catalog.get(_SECONDS) if self._catalog is not None and _SECONDS in self._catalog else None
+        if dataset is not None:
+            known = dataset.load() if dataset.exists() else {}
+            dataset.save({**known, **{name: round(value, 2) for name, value in self._seconds.items()}})
+
+
+class OneWriter:
+    """Lets only machine 0 write where several machines run the same command on a shared disk.
+
+    What a launch returns is the same on all of them; the others keep it in memory for the nodes that follow.
+    """
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: DataCatalog) -> None:
+        """Have what is about to be saved stay here, if the last launch has shown that this is not machine 0."""
+        if machines.index > 0:
+            for name in (*node.outputs, _SECONDS):
+                if not isinstance(catalog.get(name), MemoryDataset):
+                    catalog[name] = MemoryDataset(copy_mode="assign")

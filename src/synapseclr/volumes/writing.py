@@ -1,0 +1,201 @@
+"""Writing a chunk store: shard by shard, each committed and recorded, so that an interrupted run is continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synapseclr.errors import VolumeError
+from synapseclr.volumes.chunk_layout import (
+    CHANNELS,
+    MASK_CODES,
+    RECORD_DTYPES,
+    SCHEMA_VERSION,
+    ChunkBatch,
+    ChunkStream,
+    ShardLayout,
+    ShardRecord,
+    ShardSource,
+    read_record,
+    record_key,
+    recorded_shards,
+    shard_key,
+)
+from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.store_completion import complete_store
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShardWriter:
+    """Commits shards to a store. Small enough to be sent to a worker; shards may be written in any order.
+
+    Attributes:
+        folder: The store.
+        layout: Shape and codecs.
+    """
+
+    folder: ObjectFolder
+    layout: ShardLayout
+
+    def __call__(self, shard: int, batch: ChunkBatch) -> ShardRecord:
+        """Write the shard, then its record: from then on it belongs to the store."""
+        n = len(batch.records.get("synapse_id", ()))
+        _check_voxels(batch, n)
+        columns = {
+            name: np.asarray(batch.records[name], dtype).tolist() if n else [] for name, dtype in RECORD_DTYPES.items()
+        }
+        digests = [hashlib.sha256(np.ascontiguousarray(chunk).data).hexdigest() for chunk in batch.chunk_ncxyz[:n]]
+        data = self.layout.encode(batch.chunk_ncxyz) if n else b""
+        if data:
+            self.folder.write(shard_key(shard), data)
+        else:
+            self.folder.delete(shard_key(shard))
+        digest = hashlib.sha256(data).hexdigest() if data else ""
+        record = ShardRecord(shard, columns, digests, digest, dict(batch.rejected), list(batch.failed))
+        self.folder.write(record_key(shard), record.to_json())
+        return record
+
+
+def write_chunk_store(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None = None) -> None:
+    """Write a store shard by shard, or continue an interrupted one of the same chunks.
+
+    A local store appears under its name when it is complete; until then it lies at ``<url>.partial``. A remote one is
+    marked as incomplete until then. Chunks that come as a :class:`ShardSource` are not made again where the store
+    already has them: shards whose record is there are kept, if the store's fingerprint is the source's.
+
+    Args:
+        stream: What to store; memory holds a few shards.
+        url: Local path or fsspec URL. A store of other chunks there is replaced.
+        storage_options: Passed to fsspec for remote stores.
+    """
+    source = stream.batches
+    if isinstance(source, ShardSource):
+        folder = _begin(stream, source.fingerprint, url, storage_options)
+        n_shards = _write_missing(source, ShardWriter(folder, stream.layout))
+    else:
+        folder = _begin(stream, "", url, storage_options)
+        writer, n_shards = ShardWriter(folder, stream.layout), 0
+        for n_shards, batch in enumerate(_split(source, stream.synapses_per_shard), start=1):
+            writer(n_shards - 1, batch)
+    folder.remove_leftovers()
+    if n_shards is not None:
+        complete_store(folder, n_shards)
+    if folder.url != url:
+        ObjectFolder(url).clear()
+        Path(folder.url).rename(url)
+
+
+def _check_voxels(batch: ChunkBatch, n: int) -> None:
+    """Refuse what the store, which holds uint8, would change: NaN would become some intensity."""
+    if not n or batch.chunk_ncxyz.dtype == np.uint8:
+        return
+    finite_n = np.isfinite(batch.chunk_ncxyz[:n]).all(axis=(1, 2, 3, 4))
+    which = int(np.argmin(finite_n))  # the first that is not finite, or the first
+    raise VolumeError(
+        f"The chunk of synapse {int(batch.records['synapse_id'][which])} holds {batch.chunk_ncxyz.dtype} values"
+        f"{'' if finite_n.all() else ', NaN or infinite ones among them'}, expected uint8: intensities 0 to 255, and "
+        "mask codes. Fill what is missing, scale the images to 0 to 255 and convert them."
+    )
+
+
+def _write_missing(source: ShardSource, writer: ShardWriter) -> int | None:
+    """Write the shards that the store does not have; returns their number, or None if the store was complete."""
+    folder = writer.folder
+    folder.remove_leftovers()
+    rejected: dict[int, str] = {}
+    missing = set(range(source.n_shards))
+    for shard in recorded_shards(folder):
+        record = _record_or_none(folder, shard)
+        if record is not None and not record.failed:
+            rejected |= record.rejected
+            missing.discard(shard)
+    if not missing and store_attributes(folder).get("complete"):
+        logger.info("The chunk store at %s has all chunks of these inputs; none is cut again.", folder.url)
+        return None
+    if store_attributes(folder).get("complete"):
+        set_incomplete(folder)
+    if len(missing) < source.n_shards:
+        n_done = source.n_shards - len(missing)
+        logger.info("Continuing the chunk store at %s, which has %d of %d shards.", folder.url, n_done, source.n_shards)
+    for record in source.write(sorted(missing), writer):
+        for synapse_id, reason in record.rejected.items():
+            logger.warning("Synapse %d is rejected: %s", synapse_id, reason)
+        if record.rejected:
+            rejected |= record.rejected
+            source.check(rejected)
+    source.check(rejected)
+    return source.n_shards
+
+
+def _record_or_none(folder: ObjectFolder, shard: int) -> ShardRecord | None:
+    try:
+        return read_record(folder, shard)
+    except (VolumeError, FileNotFoundError):
+        return None
+
+
+def _split(batches: Iterable[ChunkBatch], n: int) -> Iterator[ChunkBatch]:
+    """Cut batches that fill several shards into one a shard."""
+    for batch in batches:
+        rejected, failed = batch.rejected, batch.failed
+        for start in range(0, max(len(batch.chunk_ncxyz), 1), n):
+            columns = {name: column[start : start + n] for name, column in batch.records.items()}
+            yield ChunkBatch(batch.chunk_ncxyz[start : start + n], columns, rejected, failed)
+            rejected, failed = {}, ()
+
+
+def _begin(stream: ChunkStream, fingerprint: str, url: str, options: dict[str, Any] | None) -> ObjectFolder:
+    """Return the store to continue, or a new empty one."""
+    import zarr
+
+    published = ObjectFolder(url, options)
+    begun = published if published.is_remote else ObjectFolder(f"{url}.partial")
+    for folder in (published, begun) if fingerprint else ():
+        attributes = store_attributes(folder)
+        is_current = attributes.get("schema_version") == SCHEMA_VERSION and stream.layout.is_of(folder)
+        if attributes.get("fingerprint") == fingerprint and is_current:
+            return folder
+    if fingerprint and store_attributes(begun):
+        logger.info("The chunk store at %s is of other inputs, parameters or codecs; it is begun anew.", begun.url)
+    begun.clear()
+    group = zarr.open_group(begun.url, mode="w", zarr_format=3, storage_options=options)
+    stream.layout.create_array(group, 0, "chunks")
+    group.attrs.update(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "voxel_size_nm": [float(v) for v in stream.voxel_size_nm],
+            "axes": "synapse, channel, x, y, z",
+            "channels": CHANNELS,
+            "mask_codes": MASK_CODES,
+            "fingerprint": fingerprint,
+            "complete": False,
+        }
+    )
+    return begun
+
+
+def store_attributes(folder: ObjectFolder) -> dict[str, Any]:
+    """Return the attributes of a store; empty if there is none that can be read."""
+    try:
+        return dict(json.loads(folder.read("zarr.json")).get("attributes", {}))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def set_incomplete(folder: ObjectFolder) -> None:
+    """Mark a store as one that the next run has to complete, before something is taken from it."""
+    import zarr
+
+    zarr.open_group(folder.url, mode="a", storage_options=folder.storage_options).attrs["complete"] = False
