@@ -6,7 +6,7 @@ from importlib import import_module
 
 from kedro.pipeline import Pipeline
 
-_ANALYSES = ("manifold", "similarity", "imputation", "reporting")
+_ANALYSES = ("manifold", "similarity", "outliers", "imputation", "consensus", "reporting")
 _MAIN = ("preprocessing", "pretraining", "embedding")
 
 
@@ -14,11 +14,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Map every pipeline's name to the pipeline.
 
     ``analysis`` joins what follows from embeddings, ``__default__`` is the way from volumes to the report, ``demo`` the
-    same on a simulated volume.
+    same on a simulated volume. ``published_features`` stands in for the way to embeddings.
     """
     pipelines = {
         name: import_module(f"synapseclr.pipelines.{name}").create_pipeline()
-        for name in ("simulation", *_MAIN, *_ANALYSES)
+        for name in ("simulation", *_MAIN, "published_features", *_ANALYSES)
     }
     pipelines["analysis"] = sum((pipelines[name] for name in _ANALYSES), Pipeline([]))
     pipelines["__default__"] = sum((pipelines[name] for name in _MAIN), Pipeline([])) + pipelines["analysis"]

@@ -14,14 +14,22 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from synapseclr.analysis.config import ImputationConfig, ManifoldConfig, ReportingConfig, SimilarityConfig
+from synapseclr.analysis.config import (
+    ConsensusConfig,
+    ImputationConfig,
+    ManifoldConfig,
+    ReportingConfig,
+    SimilarityConfig,
+)
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.outliers import OutliersConfig
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import TableError
-from synapseclr.pipelines import imputation, manifold, reporting, similarity
+from synapseclr.pipelines import consensus, imputation, manifold, outliers, reporting, similarity
 from synapseclr.pipelines.imputation.nodes import score_traits
 from synapseclr.pipelines.reporting.contents import flatten
-from synapseclr.pipelines.similarity.nodes import find_neighbours
+from synapseclr.pipelines.similarity.nodes import answer_queries, find_neighbours
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.training import PretrainingConfig
 
@@ -29,18 +37,38 @@ N_SYNAPSES = 90
 CONFIGS = {
     "manifold": ManifoldConfig,
     "similarity": SimilarityConfig,
+    "outliers": OutliersConfig,
     "imputation": ImputationConfig,
+    "consensus": ConsensusConfig,
     "reporting": ReportingConfig,
 }
-PIPELINES = {"manifold": manifold, "similarity": similarity, "imputation": imputation, "reporting": reporting}
+PIPELINES = {
+    "manifold": manifold,
+    "similarity": similarity,
+    "outliers": outliers,
+    "imputation": imputation,
+    "consensus": consensus,
+    "reporting": reporting,
+}
 PARAMETERS = {
     "manifold": ManifoldConfig(n_components=8, n_neighbours=10, n_epochs=20),
     "similarity": SimilarityConfig(n_neighbours=3, n_queries=2),
+    "outliers": OutliersConfig(n_candidates=8, n_drawn=4, n_draws=3, accept=(2**60 + 1,)),
     "imputation": ImputationConfig(),
+    "consensus": ConsensusConfig(),
     "reporting": ReportingConfig(n_examples=4, dpi=50),
 }
 PRETRAINING = PretrainingConfig(
     augmentation=AugmentationConfig(axial_to_sagittal_spacing=2.5).resized(12, 12, cutout_size_max=5)
+)
+SCALES = pd.DataFrame(
+    {
+        "trait": ["cleft_size_log1p_zscore"],
+        "raw_column": ["cleft_size_vx"],
+        "transform": ["log1p_zscore"],
+        "location": [5.0],
+        "scale": [0.5],
+    }
 )
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
@@ -97,6 +125,13 @@ def _embeddings(signal, seed, annotated=True):
     return AnnData(X=features_nf, obs=obs, obsm=layers, uns={"provenance": {"weights_sha256": "abc"}})
 
 
+def _truth(embeddings):
+    """The features of the first six synapses are made to stand out, and these are called defective."""
+    embeddings.X[:6] *= 5.0
+    defect = np.where(np.arange(N_SYNAPSES) < 6, "blackout", None)
+    return pd.DataFrame({"synapse_id": embeddings.obs["synapse_id"].to_numpy(), "defect": defect})
+
+
 def _run(annotated=True):
     embeddings = _embeddings(20.0, 1, annotated)
     history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
@@ -107,9 +142,12 @@ def _run(annotated=True):
         "training_history": history,
         "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
         "pipeline_seconds": {"pretraining": 61.5},
+        "annotation_scales": SCALES,
         "parameters": PARAMETERS,
         **{f"params:{name}": config for name, config in PARAMETERS.items()},
         "params:pretraining": PRETRAINING,
+        "params:neuroglancer": NeuroglancerConfig(),
+        "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
@@ -145,6 +183,30 @@ def test_every_synapse_has_its_neighbours(catalog):
     assert len(catalog.load("similarity_strip").axes) == 2 * 4
 
 
+def test_queries_are_answered_with_positions(catalog):
+    results = catalog.load("similarity_results")
+    assert results.groupby("query")["rank"].apply(list).tolist() == [[0, 1, 2, 3]] * 2
+    assert results["neuroglancer_url"].isna().all()
+    histograms = catalog.load("distance_histograms")
+    assert (histograms.groupby("query")["n_synapses"].sum() == N_SYNAPSES - 1).all()
+    assert catalog.load("index_recall")["recall"].min() > 0.9
+    assert catalog.load("similarity_metrics")["similarity/recall/flat"] == 1.0
+
+
+def test_known_defects_are_found_and_evaluated(catalog):
+    candidates = catalog.load("outlier_candidates")
+    assert len(catalog.load("outlier_scores")) == N_SYNAPSES
+    assert set(candidates["synapse_id"]) >= {2**60 + row for row in range(6)}
+    assert candidates["rank"].tolist() == list(range(1, 9))
+    assert catalog.load("excluded_synapses")["synapse_id"].tolist() == [2**60 + 1]
+    assert len(catalog.load("outlier_sheet").axes) == 4
+    outliers = catalog.load("evaluation")["outliers"]
+    assert outliers["outliers/synapseclr/encoder.fc/mahalanobis/roc_auc"] > 0.95
+    assert outliers["outliers/synapseclr_and_statistics/encoder.fc/examples_5/roc_auc"] > 0.6
+    assert outliers["outliers/random/encoder.fc/examples_5/roc_auc"] < 0.95
+    assert catalog.load("outlier_metrics") == outliers
+
+
 def test_evaluation_has_the_agreed_form(catalog):
     evaluation = catalog.load("evaluation")
     assert (evaluation["n_synapses"], evaluation["epochs"]) == (N_SYNAPSES, 2)
@@ -159,6 +221,29 @@ def test_evaluation_has_the_agreed_form(catalog):
     assert catalog.load("evaluation_metrics")["synapseclr/encoder.fc/pre_cell_type/roc_auc"] == score["mean"]
 
 
+def test_imputation_is_part_of_the_evaluation(catalog):
+    evaluation = catalog.load("evaluation")["gaussian_processes"]
+    assert set(evaluation) == {"cleft_size_log1p_zscore", "pre_cell_type"}
+    assert evaluation["pre_cell_type"]["by_neurite"]["mean"] > 0.95
+    assert evaluation["pre_cell_type"]["by_neurite"]["folds"] == 3
+    assert {"mean", "std", "expected_calibration_error"} <= set(evaluation["pre_cell_type"]["by_synapse"])
+    metrics = catalog.load("evaluation_metrics")
+    assert 0.0 <= metrics["gaussian_processes/cleft_size_log1p_zscore/by_neurite/coverage_90"] <= 1.0
+    imputed = catalog.load("imputed_traits")
+    assert imputed["synapse_id"].tolist() == catalog.load("synapse_embeddings").obs["synapse_id"].tolist()
+    assert imputed["cleft_size_vx_lower_90"].between(0, imputed["cleft_size_vx_upper_90"]).all()
+    assert imputed["pre_cell_type_probability"].between(0, 1).all()
+
+
+def test_every_neurite_has_a_posterior(catalog):
+    neurites = catalog.load("neurite_cell_types")
+    assert neurites["root_id"].is_unique
+    assert set(neurites["root_id"]) == set(catalog.load("synapse_embeddings").obs["pre_root_id"])
+    assert (neurites["n_post"] == 0).all()
+    assert catalog.load("evaluation")["consensus"]["all"]["corrected"]["accuracy"] > 0.9
+    assert "consensus/all/independent/log_loss" in catalog.load("evaluation_metrics")
+
+
 def test_traits_without_a_score_are_listed(catalog):
     unscored = catalog.load("unscored_traits")
     assert set(unscored["trait"]) | set(catalog.load("trait_scores")["trait"]) == {trait.name for trait in TRAITS}
@@ -168,8 +253,11 @@ def test_report_is_complete_and_self_contained(catalog):
     html = catalog.load("report")
     for heading in (
         "Representation quality",
+        "Imputed traits",
+        "Cell types of neurites",
         "Manifold",
         "Similar synapses",
+        "Outliers",
         "Examples",
         "What the network sees",
         "Training",
@@ -177,7 +265,7 @@ def test_report_is_complete_and_self_contained(catalog):
         "The run",
     ):
         assert f"<h2>{heading}</h2>" in html
-    assert html.count("data:image/png;base64,") == 7
+    assert html.count("data:image/png;base64,") == 13
     assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
     assert "no such column in the annotations" in html
     assert "weights_sha256" in html
@@ -190,6 +278,12 @@ def test_report_comes_out_without_annotations():
     assert catalog.load("evaluation")["representations"] == {}
     assert catalog.load("evaluation_metrics") == {}
     assert "No trait could be scored" in catalog.load("report")
+    assert "No trait could be imputed" in catalog.load("report")
+    assert "No defects are known in these data" in catalog.load("report")
+    assert catalog.load("outlier_detection").empty
+    assert catalog.load("outlier_metrics") == {}
+    assert list(catalog.load("imputed_traits")) == ["synapse_id"]
+    assert "No neurite was typed" in catalog.load("report")
 
 
 def test_embeddings_of_other_synapses_are_refused():
@@ -200,9 +294,10 @@ def test_embeddings_of_other_synapses_are_refused():
 
 
 def test_unknown_queries_are_refused():
-    config = SimilarityConfig(n_neighbours=2, query_synapse_ids=(17,))
-    with pytest.raises(TableError, match=r"query_synapse_ids names synapses without embedding: \[17\]"):
-        find_neighbours(_embeddings(1.0, 1), config)
+    config = SimilarityConfig(n_neighbours=2, query=17)
+    for node in (find_neighbours, lambda *inputs: answer_queries(*inputs, NeuroglancerConfig())):
+        with pytest.raises(TableError, match=r"similarity.query names synapses without embedding: \[17\]"):
+            node(_embeddings(1.0, 1), config)
 
 
 def test_a_synapse_without_chunk_is_refused():
@@ -237,8 +332,8 @@ def test_node_hints_resolve_so_that_kedro_validates_parameters(name):
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_output_is_in_the_catalog_below_the_data_root(name):
     entries = yaml.safe_load((CONF / name / "catalog.yml").read_text())
-    assert entries.pop("_root") == "${runtime_params:data_root,${globals:data_root}}"
+    assert entries.pop("_results") == "${runtime_params:results_root,${runtime_params:data_root,${globals:data_root}}}"
     assert PIPELINES[name].create_pipeline().all_outputs() <= set(entries)
     for entry in entries.values():
-        assert re.match(r"\$\{_root\}/0\d_\w+/", entry["filepath"])
+        assert re.match(r"\$\{_results\}/0\d_\w+/", entry["filepath"])
         assert entry["metadata"]["kedro-viz"]["layer"] in {"feature", "model_output", "reporting"}

@@ -14,6 +14,7 @@ from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines.embedding.nodes import embed_synapses
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
+from synapseclr.training.throughput import WALL_CLOCK_METRICS
 
 OUTPUTS = [
     "02_intermediate/synapse_chunks.zarr",
@@ -91,6 +92,15 @@ def test_mlflow_has_metrics_of_every_epoch(demo_run):
     assert any(name.startswith("synapseclr/encoder.fc/") for name in run.data.metrics)
 
 
+def test_mlflow_has_throughput_and_system_metrics_of_a_training(demo_run):
+    client, run = demo_run
+    for name in set(WALL_CLOCK_METRICS) - {"gpu_memory_gb"}:
+        history = client.get_metric_history(run.info.run_id, f"pretraining/{name}")
+        assert [point.step for point in history] == [1, 2], name
+    for name in ("cpu_utilization_percentage", "system_memory_usage_megabytes"):
+        assert len(client.get_metric_history(run.info.run_id, f"system/{name}")) > 1
+
+
 def test_mlflow_has_weights_figures_and_reports(demo_run):
     client, run = demo_run
 
@@ -134,6 +144,7 @@ def test_pretraining_alone_with_another_parameter_gives_a_run_to_compare(demo, d
         ("pretraining.augmentation.gaussian_blur_prob=2", "gaussian_blur_prob"),
         ("pretrainig.epochs=3", "Unknown parameter pretrainig"),
         ("augmentation=so4", "Choose one of: so3, dihedral, extract, display"),
+        ("configuration=lars", "Unknown parameter configuration"),  # conf/microns has configurations to choose from
     ],
 )
 def test_a_wrong_parameter_ends_the_run_before_any_node(demo, parameter, message):

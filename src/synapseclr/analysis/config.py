@@ -6,7 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.synapse_ids import SynapseIds
+
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
+FilterValue = bool | int | float | str
 
 
 class _Config(BaseModel):
@@ -34,18 +38,32 @@ class ManifoldConfig(_Config):
 
 
 class SimilarityConfig(_Config):
-    """Nearest neighbours in feature space, and the queries that are drawn."""
+    """Nearest neighbours in feature space, and the queries that are answered and drawn."""
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which distances are taken.")
-    n_neighbours: int = Field(default=7, ge=1, description="Neighbours listed per synapse (published: 7).")
-    index: Literal["flat", "hnsw"] = Field(
-        default="flat", description="flat: exact; hnsw: approximate, for a million synapses and more."
+    n_neighbours: int = Field(default=7, ge=1, description="Neighbours listed per synapse and query (published: 7).")
+    index: Literal["auto", "flat", "hnsw", "ivf"] = Field(
+        default="auto",
+        description="flat: exact; hnsw, ivf: approximate; auto: flat below 500,000 synapses, ivf from there on.",
     )
-    n_queries: int = Field(default=6, ge=1, le=24, description="Query synapses drawn, one per region of feature space.")
-    query_synapse_ids: tuple[int, ...] | None = Field(
-        default=None, description="Draw these synapses instead of chosen representatives."
+    query: SynapseIds | None = Field(
+        default=None,
+        min_length=1,
+        description="Synapses to find more of: 12, [12, 34], or 12+34 on the command line; null: representatives.",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the choice of representatives.")
+    combine: Literal["each", "mean", "union"] = Field(
+        default="each",
+        description="Several examples: each: a query of its own; mean: their mean feature; union: near to any of them.",
+    )
+    filter: dict[str, FilterValue] = Field(
+        default_factory=dict,
+        description="Only synapses with these values of metadata are found: column to value.",
+    )
+    n_queries: int = Field(default=6, ge=1, le=24, description="Synapses drawn if there is no query, one per region.")
+    n_recall_queries: int = Field(
+        default=200, ge=1, description="Queries on which approximate indices are compared with the exact one."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of queries.")
 
 
 class ImputationConfig(_Config):
@@ -64,6 +82,26 @@ class ImputationConfig(_Config):
     statistics_batch_size: int = Field(
         default=32, ge=1, description="Chunks in memory at a time for the trivial statistics."
     )
+    seed: int = Field(default=0, ge=0, description="Seed of the folds.")
+    gaussian_processes: GaussianProcessConfig = Field(
+        default_factory=GaussianProcessConfig, description="Imputation with uncertainty, by Gaussian processes."
+    )
+
+
+class ConsensusConfig(_Config):
+    """Cell types of whole neurites from what their synapses say."""
+
+    min_probability: float = Field(
+        default=0.9, ge=0.5, lt=1, description="Below this posterior probability a neurite is left without a type."
+    )
+    n_folds: int = Field(default=5, ge=2, description="Folds of annotated neurites on which the posterior is tested.")
+    min_neurites: int = Field(
+        default=20, ge=4, description="Annotated neurites needed to fit the correlation; with fewer it is taken as 1."
+    )
+    strata: tuple[int, ...] = Field(
+        default=(2, 5), description="Upper ends of the classes of synapses per neurite (published: 20, 50)."
+    )
+    n_bins: int = Field(default=8, ge=2, description="Bins of the reliability diagram, equally full.")
     seed: int = Field(default=0, ge=0, description="Seed of the folds.")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from synapseclr.analysis.gaussian_processes.summary import imputation_metrics
+
 
 def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over folds.
@@ -25,7 +27,12 @@ def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluation_document(
-    scores: pd.DataFrame, n_synapses: int, epochs: int, seconds: Mapping[str, float], probe: str = "linear"
+    scores: pd.DataFrame,
+    n_synapses: int,
+    epochs: int,
+    seconds: Mapping[str, float],
+    probe: str = "linear",
+    gaussian_processes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Condense a run into its evaluation.
 
@@ -35,10 +42,12 @@ def evaluation_document(
         epochs: Epochs that the encoder was trained for.
         seconds: Wall-clock seconds per pipeline.
         probe: Probe whose scores count.
+        gaussian_processes: The imputation, from
+            :func:`synapseclr.analysis.gaussian_processes.summary.imputation_document`.
 
     Returns:
         ``{"n_synapses", "epochs", "seconds", "representations": {name: {layer: {trait: {"metric", "mean", "std",
-        "folds"}}}}}`` with nothing but JSON's own types.
+        "folds"}}}}, "gaussian_processes": {trait: ...}}`` with nothing but JSON's own types.
     """
     representations: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     summary = summarise_scores(scores[scores["probe"] == probe])
@@ -50,12 +59,13 @@ def evaluation_document(
             "std": float(row["std"]),
             "folds": int(row["folds"]),
         }
-    return {
+    document = {
         "n_synapses": int(n_synapses),
         "epochs": int(epochs),
         "seconds": {str(pipeline): float(value) for pipeline, value in seconds.items()},
         "representations": representations,
     }
+    return document if gaussian_processes is None else document | {"gaussian_processes": dict(gaussian_processes)}
 
 
 def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
@@ -65,7 +75,8 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
         evaluation: As :func:`evaluation_document` returns it.
 
     Returns:
-        ``representation/layer/trait/metric`` to mean over folds, and the same with ``_std`` to the spread.
+        ``representation/layer/trait/metric`` to mean over folds, and the same with ``_std`` to the spread; then the
+        imputation's, ``gaussian_processes/trait/by_neurite/measure``.
     """
     metrics: dict[str, float] = {}
     for representation, layers in evaluation["representations"].items():
@@ -74,4 +85,4 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
                 name = f"{representation}/{layer}/{trait}/{score['metric']}"
                 metrics[name] = score["mean"]
                 metrics[f"{name}_std"] = score["std"]
-    return metrics
+    return metrics | imputation_metrics(evaluation.get("gaussian_processes", {}))

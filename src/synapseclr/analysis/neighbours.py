@@ -9,9 +9,15 @@ import pandas as pd
 
 from synapseclr.errors import SynapseCLRError
 
-IndexKind = Literal["flat", "hnsw"]
+IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
+APPROXIMATE: tuple[IndexKind, ...] = ("hnsw", "ivf")
+_FLAT_BELOW = 500_000
 _HNSW_LINKS = 32
 _HNSW_SEARCH_DEPTH = 128
+_IVF_POINTS_PER_LIST = 39  # faiss asks for as many training vectors a list
+_IVF_TRAINING_POINTS = 64  # per list; faiss' 256 take four times as long for no better recall
+_IVF_PROBES = 32
+_BLOCK = 2048
 
 
 class Neighbours(NamedTuple):
@@ -26,29 +32,100 @@ class Neighbours(NamedTuple):
     distances_qk: np.ndarray
 
 
+def chosen_index(n_synapses: int, kind: IndexKind) -> IndexKind:
+    """What ``auto`` stands for: ``flat`` below 500,000 synapses, ``ivf`` from there on, which is fast to build."""
+    if kind != "auto":
+        return kind
+    return "flat" if n_synapses < _FLAT_BELOW else "ivf"
+
+
 def build_index(features_nf: np.ndarray, kind: IndexKind = "flat") -> Any:
     """Make a faiss index over all synapses by Euclidean distance.
 
     Args:
         features_nf: float32 (n, f).
-        kind: ``flat`` is exact; ``hnsw`` is an approximate graph, for a million synapses and more.
+        kind: ``flat`` is exact; ``hnsw`` is an approximate graph; ``ivf`` looks into the cells of a k-means partition
+            that are nearest to the query, 32 of at most 4 sqrt(n); ``auto`` chooses by size.
 
     Returns:
         A faiss index that holds the n vectors.
 
-    Source: Malkov & Yashunin 2020, doi:10.1109/TPAMI.2018.2889473, for ``hnsw``.
+    Source: Malkov & Yashunin 2020, doi:10.1109/TPAMI.2018.2889473, for ``hnsw``; Jegou et al. 2011,
+    doi:10.1109/TPAMI.2010.57, for ``ivf``.
     """
     import faiss
 
-    n_features = features_nf.shape[1]
+    n_synapses, n_features = features_nf.shape
+    kind = chosen_index(n_synapses, kind)
+    vectors_nf = np.ascontiguousarray(features_nf, dtype=np.float32)
     index: Any
     if kind == "flat":
         index = faiss.IndexFlatL2(n_features)
-    else:
+    elif kind == "hnsw":
         index = faiss.IndexHNSWFlat(n_features, _HNSW_LINKS)
         index.hnsw.efSearch = _HNSW_SEARCH_DEPTH
-    index.add(np.ascontiguousarray(features_nf, dtype=np.float32))
+    else:
+        n_lists = max(1, min(int(4 * n_synapses**0.5), n_synapses // _IVF_POINTS_PER_LIST))
+        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(n_features), n_features, n_lists)
+        index.cp.min_points_per_centroid = 1  # else faiss prints a warning about a handful of synapses
+        index.cp.max_points_per_centroid = _IVF_TRAINING_POINTS
+        index.train(vectors_nf)
+        index.nprobe = min(_IVF_PROBES, n_lists)
+    index.add(vectors_nf)
     return index
+
+
+class FeatureIndex:
+    """Synapses that can be searched. Which are found depends on the index; their distances are exact.
+
+    Args:
+        features_nf: float32 (n, f).
+        kind: Kind of index, as for :func:`build_index`.
+    """
+
+    def __init__(self, features_nf: np.ndarray, kind: IndexKind = "auto") -> None:
+        self.features_nf = np.ascontiguousarray(features_nf, dtype=np.float32)
+        self.kind = chosen_index(len(features_nf), kind)
+        self._index = build_index(self.features_nf, self.kind)
+
+    def search(self, query_qf: np.ndarray, k: int) -> Neighbours:
+        """Find the k synapses nearest to each query vector.
+
+        Args:
+            query_qf: float (q, f).
+            k: Neighbours per query.
+
+        Returns:
+            Neighbours, nearest first; of equally near ones the first row first. Where an approximate index finds fewer
+            than k, the exact one is asked.
+
+        Raises:
+            SynapseCLRError: If there are fewer than k synapses.
+        """
+        if not 1 <= k <= len(self.features_nf):
+            raise SynapseCLRError(
+                f"{k} neighbours asked for, but there are {len(self.features_nf)} synapses to choose from: lower "
+                "n_neighbours or widen the filter."
+            )
+        query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
+        indices_qk = self._index.search(query_qf, k)[1].astype(np.int64)
+        is_short_q = (indices_qk < 0).any(axis=1)
+        if is_short_q.any():
+            indices_qk[is_short_q] = build_index(self.features_nf).search(query_qf[is_short_q], k)[1]
+        distances_qk = self._exact_distances(query_qf, indices_qk)
+        order_qk = np.lexsort((indices_qk, distances_qk), axis=1)
+        return Neighbours(
+            np.take_along_axis(indices_qk, order_qk, axis=1), np.take_along_axis(distances_qk, order_qk, axis=1)
+        )
+
+    def _exact_distances(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> np.ndarray:
+        """Differences squared and summed: faiss expands the square for many queries and loses digits that way."""
+        distances_qk = np.empty(indices_qk.shape, dtype=np.float32)
+        for start in range(0, len(query_qf), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            difference_qkf = self.features_nf[indices_qk[part]] - query_qf[part, None]
+            distances_qk[part] = np.sqrt(np.einsum("qkf,qkf->qk", difference_qkf, difference_qkf, dtype=np.float64))
+        return distances_qk
 
 
 def nearest_neighbours(
@@ -73,14 +150,33 @@ def nearest_neighbours(
         raise SynapseCLRError(
             f"{k} neighbours asked for, but there are {len(features_nf) - 1} other synapses: lower n_neighbours."
         )
-    index = build_index(features_nf, kind)
-    squared_qk, indices_qk = index.search(np.ascontiguousarray(features_nf[query_q], dtype=np.float32), k + 1)
-    is_other_qk = indices_qk != query_q[:, None]
+    found = FeatureIndex(features_nf, kind).search(features_nf[query_q], k + 1)
+    is_other_qk = found.indices_qk != query_q[:, None]
     # Among duplicates the query may not be in its own list: then the farthest entry goes.
     is_other_qk[is_other_qk.all(axis=1), -1] = False
     shape = (len(query_q), k)
-    distances_qk = np.sqrt(np.maximum(squared_qk[is_other_qk].reshape(shape), 0.0))
-    return Neighbours(indices_qk[is_other_qk].reshape(shape).astype(np.int64), distances_qk)
+    return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
+
+
+def measure_recall(features_nf: np.ndarray, kind: IndexKind, k: int, n_queries: int = 200, seed: int = 0) -> float:
+    """Share of the k true nearest neighbours that an index finds.
+
+    Args:
+        features_nf: float32 (n, f).
+        kind: Kind of index to measure.
+        k: Neighbours per query, the query itself excluded; at most n - 1 are asked for.
+        n_queries: Queries drawn without replacement; at most n.
+        seed: Seed of the draw.
+
+    Returns:
+        Recall, 0 to 1. A neighbour that lies as near as the k-th true one counts as found, so that ties do no harm.
+    """
+    rng = np.random.default_rng(seed)
+    query_q = rng.choice(len(features_nf), size=min(n_queries, len(features_nf)), replace=False)
+    k = min(k, len(features_nf) - 1)
+    exact = nearest_neighbours(features_nf, query_q, k, "flat")
+    found = nearest_neighbours(features_nf, query_q, k, kind)
+    return float((found.distances_qk <= exact.distances_qk[:, -1:] * (1 + 1e-6)).mean())
 
 
 def representative_queries(features_nf: np.ndarray, n_queries: int, seed: int = 0) -> np.ndarray:

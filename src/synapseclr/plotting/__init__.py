@@ -2,7 +2,8 @@
 
 from synapseclr.plotting.augmented_pairs import augmented_pairs
 from synapseclr.plotting.histograms import preprocessing_histograms
-from synapseclr.plotting.neighbours import neighbour_strips
+from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
+from synapseclr.plotting.outliers import detection_figure
 from synapseclr.plotting.report import render_report
 from synapseclr.plotting.scatter import Overlay, interactive_scatter, scatter_panels
 from synapseclr.plotting.scores import score_comparison
@@ -14,6 +15,8 @@ __all__ = [
     "Overlay",
     "augmented_pairs",
     "contact_sheet",
+    "detection_figure",
+    "distance_panels",
     "figure_png",
     "interactive_scatter",
     "neighbour_strips",

@@ -33,6 +33,7 @@ _REPRESENTATION_LABELS = {
     "synapseclr": "SynapseCLR",
     "random": "random encoder",
     "trivial_statistics": "trivial statistics",
+    "synapseclr_and_statistics": "SynapseCLR and statistics",
 }
 
 

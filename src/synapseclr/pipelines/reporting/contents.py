@@ -13,7 +13,6 @@ from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.traits import trait_named
 from synapseclr.pipelines.manifold.nodes import axis_name, draw_interactive, draw_overlays
 from synapseclr.pipelines.pretraining.nodes import draw_augmented_pairs
-from synapseclr.pipelines.similarity.nodes import draw_neighbours
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.histograms import preprocessing_histograms
 from synapseclr.plotting.report import Picture, Section, Table
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
 _COUNTS = {
     "n_synapses_in_table": "synapses in the table",
-    "n_chunks": "chunks cut",
+    "n_synapses_without_files": "of these without files",
+    "n_chunks": "chunks",
     "n_rejected": "rejected",
     "n_padded": "padded at the volume's edge",
     "n_pre_missing": "without presynaptic mask",
@@ -60,15 +60,6 @@ def describe_manifold(synapse_manifold: AnnData, interactive: bool) -> Section:
         [Picture(draw_overlays(synapse_manifold), caption)],
         interactive=draw_interactive(synapse_manifold) if interactive else None,
     )
-
-
-def describe_similarity(nearest_neighbours: pd.DataFrame, synapse_chunks: ChunkStore) -> Section:
-    """Queries with their nearest neighbours."""
-    text = (
-        "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
-    )
-    caption = "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features."
-    return Section("Similar synapses", [text], [Picture(draw_neighbours(nearest_neighbours, synapse_chunks), caption)])
 
 
 def describe_examples(synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig) -> Section:
@@ -104,6 +95,8 @@ def describe_views(synapse_chunks: ChunkStore, config: PretrainingConfig) -> Sec
 
 def describe_training(training_history: pd.DataFrame) -> Section:
     """How the training went."""
+    if training_history.empty:
+        return Section("Training", ["The weights or features were made elsewhere: there is no history of a training."])
     last = training_history.iloc[-1]
     known = {"train_loss": "training loss", "validation_loss": "validation loss", "effective_rank": "effective rank"}
     ends = [f"{label} {last[name]:.3g}" for name, label in known.items() if name in training_history]

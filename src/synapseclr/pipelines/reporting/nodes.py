@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from synapseclr import __version__
-from synapseclr.analysis.config import ReportingConfig
+from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
+from synapseclr.analysis.consensus_evaluation import consensus_document, consensus_metrics
 from synapseclr.analysis.evaluation import evaluation_document, evaluation_metrics, summarise_scores
+from synapseclr.analysis.gaussian_processes.summary import imputation_document
+from synapseclr.analysis.outliers import OutliersConfig
+from synapseclr.analysis.outliers.evaluation import detection_metrics
+from synapseclr.pipelines.reporting.consensus import describe_consensus
 from synapseclr.pipelines.reporting.contents import (
     describe_data,
     describe_examples,
     describe_manifold,
     describe_run,
-    describe_similarity,
     describe_training,
     describe_views,
 )
+from synapseclr.pipelines.reporting.found import describe_outliers, describe_similarity
+from synapseclr.pipelines.reporting.imputation import describe_imputation
 from synapseclr.pipelines.reporting.quality import describe_quality, headline
 from synapseclr.plotting.report import render_report
 from synapseclr.training import PretrainingConfig
+from synapseclr.training.positives import leakage_warning
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,9 +38,15 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = ChunkStore = Any
 
+logger = logging.getLogger(__name__)
+
 
 def evaluate_run(
     trait_scores: pd.DataFrame,
+    imputation_scores: pd.DataFrame,
+    imputation_calibration: pd.DataFrame,
+    consensus_evaluation: pd.DataFrame,
+    outlier_detection: pd.DataFrame,
     synapse_embeddings: AnnData,
     training_history: pd.DataFrame,
     pipeline_seconds: dict[str, float],
@@ -42,6 +56,10 @@ def evaluate_run(
 
     Args:
         trait_scores: Tidy scores.
+        imputation_scores: Scores of the Gaussian processes.
+        imputation_calibration: Their calibration.
+        consensus_evaluation: Accuracy and calibration of the cell types of neurites.
+        outlier_detection: How well known defects are found; empty where none are known.
         synapse_embeddings: The embeddings, counted.
         training_history: One row per epoch, counted.
         pipeline_seconds: Wall-clock seconds per pipeline.
@@ -50,26 +68,49 @@ def evaluate_run(
     Returns:
         The evaluation, and its scores as flat metrics.
     """
+    warning = leakage_warning(synapse_embeddings.uns.get("provenance", {}))
+    if warning:
+        logger.warning(warning)
     evaluation = evaluation_document(
         trait_scores,
         n_synapses=synapse_embeddings.n_obs,
         epochs=training_history["epoch"].nunique(),
         seconds=pipeline_seconds,
         probe=config.probe,
+        gaussian_processes=imputation_document(imputation_scores, imputation_calibration),
     )
-    return evaluation, evaluation_metrics(evaluation)
+    evaluation["consensus"] = consensus_document(consensus_evaluation)
+    metrics = evaluation_metrics(evaluation) | consensus_metrics(evaluation["consensus"])
+    if len(outlier_detection):
+        evaluation["outliers"] = detection_metrics(outlier_detection)
+    return evaluation, metrics
 
 
 def compose_report(
     evaluation: dict[str, Any],
     trait_scores: pd.DataFrame,
     unscored_traits: pd.DataFrame,
+    held_out_predictions: pd.DataFrame,
+    imputation_scores: pd.DataFrame,
+    imputation_calibration: pd.DataFrame,
+    unimputed_traits: pd.DataFrame,
+    neurite_cell_types: pd.DataFrame,
+    held_out_neurites: pd.DataFrame,
+    consensus_evaluation: pd.DataFrame,
+    consensus_fit: dict[str, float],
     synapse_manifold: AnnData,
-    nearest_neighbours: pd.DataFrame,
+    similarity_results: pd.DataFrame,
+    distance_histograms: pd.DataFrame,
+    index_recall: pd.DataFrame,
+    outlier_candidates: pd.DataFrame,
+    outlier_detection: pd.DataFrame,
     synapse_chunks: ChunkStore,
     preprocessing_report: dict[str, Any],
     training_history: pd.DataFrame,
     parameters: dict[str, Any],
+    imputation: ImputationConfig,
+    consensus: ConsensusConfig,
+    outliers: OutliersConfig,
     pretraining: PretrainingConfig,
     config: ReportingConfig,
 ) -> str:
@@ -81,8 +122,13 @@ def compose_report(
     summary = summarise_scores(trait_scores)
     sections = [
         describe_quality(summary, unscored_traits, config.probe),
+        describe_imputation(
+            held_out_predictions, imputation_scores, imputation_calibration, unimputed_traits, summary, imputation
+        ),
+        describe_consensus(neurite_cell_types, held_out_neurites, consensus_evaluation, consensus_fit, consensus),
         describe_manifold(synapse_manifold, config.interactive),
-        describe_similarity(nearest_neighbours, synapse_chunks),
+        describe_similarity(similarity_results, distance_histograms, index_recall, synapse_chunks),
+        describe_outliers(outlier_candidates, outlier_detection, synapse_chunks, outliers),
         describe_examples(synapse_chunks, synapse_manifold.obs, config),
         describe_views(synapse_chunks, pretraining),
         describe_training(training_history),

@@ -9,10 +9,24 @@ import pandas as pd
 
 from synapseclr.analysis.config import SimilarityConfig
 from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.neighbours import nearest_neighbours, neighbour_table, representative_queries
-from synapseclr.errors import TableError
+from synapseclr.analysis.neighbours import (
+    APPROXIMATE,
+    FeatureIndex,
+    chosen_index,
+    measure_recall,
+    nearest_neighbours,
+    neighbour_table,
+)
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.similarity import (
+    answer_query,
+    distance_histograms,
+    eligible_rows,
+    make_queries,
+    result_table,
+)
 from synapseclr.pipelines.similarity.slabs import read_slabs
-from synapseclr.plotting.neighbours import neighbour_strips
+from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,6 +37,9 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = Figure = ChunkStore = Any
 
+_SHOWN_EXAMPLES = 4
+_MEASURE_ALL_BELOW = 50_000
+
 
 def find_neighbours(synapse_embeddings: AnnData, config: SimilarityConfig) -> pd.DataFrame:
     """List the nearest neighbours of every synapse.
@@ -32,29 +49,81 @@ def find_neighbours(synapse_embeddings: AnnData, config: SimilarityConfig) -> pd
         config: The parameters ``similarity``.
 
     Returns:
-        ``synapse_id``, ``rank``, ``neighbour_synapse_id``, ``distance``, and ``is_drawn``: whether the synapse is one
-        of the figure's queries.
+        ``synapse_id``, ``rank``, ``neighbour_synapse_id``, ``distance``, and ``is_drawn``: whether the synapse is an
+        example of one of the queries.
     """
     features_nf = layer_features(synapse_embeddings, config.layer)
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
+    queries = make_queries(features_nf, synapse_id, config)
     everything_n = np.arange(len(features_nf))
     neighbours = nearest_neighbours(features_nf, everything_n, config.n_neighbours, config.index)
     table = neighbour_table(neighbours, everything_n, synapse_id)
-    if config.query_synapse_ids is None:
-        drawn = synapse_id[representative_queries(features_nf, config.n_queries, config.seed)]
-    else:
-        drawn = np.asarray(config.query_synapse_ids)
-        unknown = sorted(set(drawn.tolist()) - set(synapse_id.tolist()))
-        if unknown:
-            raise TableError(f"Parameter similarity.query_synapse_ids names synapses without embedding: {unknown}.")
+    drawn = synapse_id[np.concatenate([query.rows_e for query in queries])]
     return table.assign(is_drawn=table["synapse_id"].isin(drawn))
 
 
-def draw_neighbours(nearest_neighbours: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
-    """Draw the chosen queries with their nearest neighbours."""
-    drawn = nearest_neighbours[nearest_neighbours["is_drawn"]].sort_values(["synapse_id", "rank"])
-    by_query = [rows for _, rows in drawn.groupby("synapse_id", sort=True)]
-    ids_qk = np.stack([[rows["synapse_id"].iloc[0], *rows["neighbour_synapse_id"]] for rows in by_query])
-    distances_qk = np.stack([rows["distance"].to_numpy() for rows in by_query])
-    slabs = [read_slabs(synapse_chunks, ids_k) for ids_k in ids_qk]
-    return neighbour_strips(slabs, ids_qk, distances_qk, synapse_chunks.voxel_size_nm)
+def answer_queries(
+    synapse_embeddings: AnnData, config: SimilarityConfig, neuroglancer: NeuroglancerConfig
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find the synapses most like the examples that the parameters name, or like chosen representatives.
+
+    Args:
+        synapse_embeddings: Synapses by features.
+        config: The parameters ``similarity``.
+        neuroglancer: The parameters ``neuroglancer``: where links lead.
+
+    Returns:
+        The results with positions and links, and histograms of the distances of all synapses that were searched.
+    """
+    features_nf = layer_features(synapse_embeddings, config.layer)
+    obs = synapse_embeddings.obs
+    queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config)
+    rows_m = eligible_rows(obs, config.filter)
+    index = FeatureIndex(features_nf[rows_m], config.index)
+    found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
+    results = result_table(queries, found, features_nf, obs, neuroglancer)
+    return results, distance_histograms(features_nf, rows_m, queries)
+
+
+def compare_indices(synapse_embeddings: AnnData, config: SimilarityConfig) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Measure how many of the true neighbours approximate indices find.
+
+    All of them are measured on up to 50,000 synapses, beyond that only the one in use.
+
+    Returns:
+        ``index``, ``is_used``, ``n_synapses``, ``n_neighbours``, ``n_queries``, ``recall``; and the recall of the one
+        in use as a metric.
+    """
+    features_nf = layer_features(synapse_embeddings, config.layer)
+    used = chosen_index(len(features_nf), config.index)
+    everything = ("flat", *APPROXIMATE) if len(features_nf) <= _MEASURE_ALL_BELOW else (used,)
+    n_queries = min(config.n_recall_queries, len(features_nf))
+    rows = []
+    for kind in dict.fromkeys(everything):
+        exact = kind == "flat"
+        recall = 1.0 if exact else measure_recall(features_nf, kind, config.n_neighbours, n_queries, config.seed)
+        rows.append((kind, kind == used, len(features_nf), config.n_neighbours, 0 if exact else n_queries, recall))
+    columns = ["index", "is_used", "n_synapses", "n_neighbours", "n_queries", "recall"]
+    table = pd.DataFrame(rows, columns=columns)
+    metrics = {f"similarity/recall/{row['index']}": float(row["recall"]) for row in table.to_dict("records")}
+    return table, metrics
+
+
+def draw_neighbours(similarity_results: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
+    """Draw the queries with their nearest neighbours; of a query's examples at most four are shown."""
+    is_example = similarity_results["rank"] == 0
+    n_examples = min(_SHOWN_EXAMPLES, int(is_example.groupby(similarity_results["query"]).sum().min()))
+    ids, distances = [], []
+    for _, rows in similarity_results.groupby("query", sort=False):
+        neighbours = rows[rows["rank"] > 0].sort_values("rank")
+        examples = rows.loc[rows["rank"] == 0, "synapse_id"].head(n_examples)
+        ids.append([*examples, *neighbours["synapse_id"]])
+        distances.append(neighbours["distance"].to_numpy())
+    slabs = [read_slabs(synapse_chunks, np.array(ids_k)) for ids_k in ids]
+    voxel_size_nm = synapse_chunks.voxel_size_nm
+    return neighbour_strips(slabs, np.array(ids), np.stack(distances), voxel_size_nm, n_examples=n_examples)
+
+
+def draw_distances(distance_histograms: pd.DataFrame, similarity_results: pd.DataFrame) -> Figure:
+    """Draw how far all synapses lie from each query, with those listed marked."""
+    return distance_panels(distance_histograms, similarity_results)

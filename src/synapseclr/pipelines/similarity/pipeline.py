@@ -2,20 +2,44 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.similarity.nodes import draw_neighbours, find_neighbours
+from synapseclr.pipelines.similarity.nodes import (
+    answer_queries,
+    compare_indices,
+    draw_distances,
+    draw_neighbours,
+    find_neighbours,
+)
 
 
 def create_pipeline() -> Pipeline:
-    """From embeddings to nearest neighbours and a picture of some of them."""
+    """From embeddings to nearest neighbours, the answers to queries, and pictures of them."""
     return Pipeline(
         [
+            Node(
+                answer_queries,
+                ["synapse_embeddings", "params:similarity", "params:neuroglancer"],
+                ["similarity_results", "distance_histograms"],
+                name="answer_queries",
+            ),
             Node(
                 find_neighbours,
                 ["synapse_embeddings", "params:similarity"],
                 "nearest_neighbours",
                 name="find_neighbours",
             ),
-            Node(draw_neighbours, ["nearest_neighbours", "synapse_chunks"], "similarity_strip", name="draw_neighbours"),
+            Node(
+                compare_indices,
+                ["synapse_embeddings", "params:similarity"],
+                ["index_recall", "similarity_metrics"],
+                name="compare_indices",
+            ),
+            Node(draw_neighbours, ["similarity_results", "synapse_chunks"], "similarity_strip", name="draw_neighbours"),
+            Node(
+                draw_distances,
+                ["distance_histograms", "similarity_results"],
+                "similarity_distances",
+                name="draw_distances",
+            ),
         ],
         tags="similarity",
     )

@@ -1,0 +1,240 @@
+"""Imputation of every trait at every synapse, with its evaluation on folds by neurite and by synapse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.calibration import calibration_of_classes, calibration_of_intervals
+from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.folds import Fold, TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.gaussian_processes.ensemble import Member, Prediction, fit_member, mixture, recalibrated
+from synapseclr.analysis.gaussian_processes.features import kernel_inputs
+from synapseclr.analysis.gaussian_processes.units import original_units
+from synapseclr.analysis.layers import check_finite
+from synapseclr.analysis.probes import fold_score
+from synapseclr.analysis.trait_scores import UNSCORED_COLUMNS
+from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.errors import TableError
+
+Split = Literal["neurite", "synapse"]
+SCORE_COLUMNS = ("trait", "split", "metric", "repetition", "fold", "score", "n_train", "n_test")
+HELD_OUT_COLUMNS = (
+    "synapse_id",
+    "trait",
+    "split",
+    "fold",
+    "neurite",
+    "target",
+    "mean",
+    "sd",
+    "stated_mean",
+    "stated_sd",
+    "out_of_distribution",
+)
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """What the Gaussian processes say.
+
+    Attributes:
+        traits: One row per synapse: ``synapse_id`` and the columns of :func:`impute_traits`.
+        held_out: One row per annotated synapse, trait and split, predicted by models that did not see it: ``mean`` and
+            ``sd`` as they are given out, ``stated_mean`` and ``stated_sd`` before the correction. For classes ``mean``
+            is the probability of class 1.
+        scores: Score of every model on its test fold.
+        calibration: One row per trait and split, with and without the correction.
+        unimputed: Traits that could not be imputed, with the reason.
+    """
+
+    traits: pd.DataFrame
+    held_out: pd.DataFrame
+    scores: pd.DataFrame
+    calibration: pd.DataFrame
+    unimputed: pd.DataFrame
+
+
+def impute_traits(
+    features_nf: np.ndarray,
+    annotations: pd.DataFrame,
+    scales: pd.DataFrame,
+    config: ImputationConfig | None = None,
+    traits: Sequence[Trait] = TRAITS,
+) -> Imputation:
+    """Impute traits at every synapse.
+
+    Args:
+        features_nf: Shape (n, f), finite.
+        annotations: One row per synapse: ``synapse_id``, traits (NaN where not annotated), root ids.
+        scales: ``annotation_scales``, to return to the measured units.
+        config: Folds, and the Gaussian processes.
+        traits: Traits to impute. One that is conditioned on another is the value that it has given the other, such as
+            the size of mitochondria where there are any.
+
+    Returns:
+        The imputation. Its ``traits`` hold, per trait, ``<trait>_is_annotated`` and ``<trait>_out_of_distribution``
+        (posterior over prior variance: near 1, the annotated synapses say nothing here); for classes
+        ``<trait>_probability`` of class 1 with ``<trait>_probability_sd``; for continuous traits ``<trait>_mean`` and
+        ``<trait>_sd`` as annotated and ``<raw column>_{mean,sd,lower_90,upper_90}`` as measured. An annotated synapse
+        is predicted from other neurites alone, so that its row says what an annotation that is missing would get.
+
+    Raises:
+        TableError: If features and annotations do not have the same number of rows.
+        SynapseCLRError: If features are not finite.
+    """
+    config = config or ImputationConfig()
+    if len(features_nf) != len(annotations):
+        raise TableError(
+            f"There are {len(features_nf)} rows of features and {len(annotations)} of annotations: run the embedding "
+            "again on these synapses."
+        )
+    check_finite(features_nf, config.gaussian_processes.layer)
+    from threadpoolctl import threadpool_limits
+
+    table = {"synapse_id": annotations["synapse_id"].to_numpy()}
+    held_out, scores, calibration, unimputed = [], [], [], []
+    # Several threads pay beyond a few thousand training synapses only.
+    with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
+        inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_components, config.seed)
+        for trait in traits:
+            try:
+                found = _impute(inputs_nr, annotations, trait, config)
+            except UnscorableTraitError as reason:
+                n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
+                unimputed.append((trait.name, trait.label, n_annotated, str(reason)))
+                continue
+            table |= _columns(found.prediction, found.split, scales)
+            held_out += found.held_out
+            scores += found.scores
+            calibration += found.calibration
+    return Imputation(
+        pd.DataFrame(table),
+        pd.concat(held_out, ignore_index=True) if held_out else pd.DataFrame(columns=list(HELD_OUT_COLUMNS)),
+        pd.DataFrame(scores, columns=list(SCORE_COLUMNS)),
+        pd.DataFrame(calibration) if calibration else pd.DataFrame(columns=["trait", "split", "is_corrected", "n"]),
+        pd.DataFrame(unimputed, columns=list(UNSCORED_COLUMNS)),
+    )
+
+
+@dataclass
+class _Imputed:
+    split: TraitSplit
+    prediction: Prediction
+    held_out: list[pd.DataFrame]
+    scores: list[dict[str, object]]
+    calibration: list[dict[str, object]]
+
+
+def _impute(inputs_nr: np.ndarray, annotations: pd.DataFrame, trait: Trait, config: ImputationConfig) -> _Imputed:
+    """Impute one trait; the first repetition has the folds of the probes."""
+    process = config.gaussian_processes
+    splits = [
+        split_trait(annotations, trait, config.n_folds, config.min_annotated, config.seed + 1000 * repetition)
+        for repetition in range(process.n_seeds)
+    ]
+    split = splits[0]
+    plans: dict[Split, list[list[Fold]]] = {"neurite": [one.folds for one in splits]}
+    if process.compare_synapse_folds:
+        plans["synapse"] = [_synapse_folds(split, config.n_folds, config.seed)]
+    predictions: dict[Split, Prediction] = {}
+    found = _Imputed(split, None, [], [], [])  # type: ignore[arg-type]
+    for name, repetitions in plans.items():
+        members = []
+        for repetition, folds in enumerate(repetitions):
+            for number, fold in enumerate(folds):
+                member = _fit(inputs_nr, split, fold, config, config.seed + repetition)
+                members.append(member)
+                found.scores.append(_score(member, split, fold, name, repetition, number))
+        prediction = mixture(members, split.rows_a)
+        if process.recalibrate:
+            prediction = recalibrated(prediction, split, repetitions[0])
+        predictions[name] = prediction
+        found.held_out.append(_held_out(prediction, split, repetitions[0], annotations, name))
+        found.calibration += _calibration(prediction, split, name, process.n_bins)
+    found.prediction = predictions["neurite"]
+    return found
+
+
+def _fit(inputs_nr: np.ndarray, split: TraitSplit, fold: Fold, config: ImputationConfig, seed: int) -> Member:
+    """Fit a model; a matrix that cannot be factorised makes the trait one that cannot be imputed."""
+    from linear_operator.utils.errors import NanError, NotPSDError
+
+    try:
+        return fit_member(inputs_nr, split, fold, config.gaussian_processes, seed)
+    except (NanError, NotPSDError) as error:
+        raise UnscorableTraitError(f"the Gaussian process could not be fitted: {error}") from error
+
+
+def _synapse_folds(split: TraitSplit, n_folds: int, seed: int) -> list[Fold]:
+    """Folds that neurites do cross, as published."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    kind = StratifiedKFold if split.trait.kind == "class" else KFold
+    splitter = kind(n_splits=n_folds, shuffle=True, random_state=seed)
+    return [(train, test) for train, test in splitter.split(split.target_a, split.target_a)]
+
+
+def _score(
+    member: Member, split: TraitSplit, fold: Fold, name: Split, repetition: int, number: int
+) -> dict[str, object]:
+    train, test = fold
+    score = fold_score(split.trait.metric, split.target_a[test], member.mean_n[member.test_rows_b])
+    values = (split.trait.name, name, split.trait.metric, repetition, number, score, len(train), len(test))
+    return dict(zip(SCORE_COLUMNS, values, strict=True))
+
+
+def _held_out(
+    prediction: Prediction, split: TraitSplit, folds: list[Fold], annotations: pd.DataFrame, name: Split
+) -> pd.DataFrame:
+    rows_a = split.rows_a
+    fold_a = np.zeros(len(rows_a), dtype=np.int64)
+    for number, (_, test) in enumerate(folds):
+        fold_a[test] = number
+    columns = (
+        annotations["synapse_id"].to_numpy()[rows_a],
+        split.trait.name,
+        name,
+        fold_a,
+        annotations[split.trait.group].to_numpy()[rows_a],
+        split.target_a,
+        prediction.mean_n[rows_a],
+        prediction.sd_n[rows_a],
+        prediction.stated_mean_n[rows_a],
+        prediction.stated_sd_n[rows_a],
+        prediction.out_of_distribution_n[rows_a],
+    )
+    return pd.DataFrame(dict(zip(HELD_OUT_COLUMNS, columns, strict=True)))
+
+
+def _calibration(prediction: Prediction, split: TraitSplit, name: Split, n_bins: int) -> list[dict[str, object]]:
+    rows_a, target_a = split.rows_a, split.target_a
+    rows: list[dict[str, object]] = []
+    for is_corrected, mean_n, sd_n in (
+        (True, prediction.mean_n, prediction.sd_n),
+        (False, prediction.stated_mean_n, prediction.stated_sd_n),
+    ):
+        if split.trait.kind == "class":
+            measures = calibration_of_classes(mean_n[rows_a], target_a, split.groups_a, n_bins)
+        else:
+            measures = calibration_of_intervals(target_a - mean_n[rows_a], sd_n[rows_a], split.groups_a)
+        keys = {"trait": split.trait.name, "split": name, "is_corrected": is_corrected, "n": len(rows_a)}
+        rows.append(keys | measures)
+    return rows
+
+
+def _columns(prediction: Prediction, split: TraitSplit, scales: pd.DataFrame) -> dict[str, np.ndarray]:
+    name = split.trait.name
+    is_annotated_n = np.zeros(len(prediction.mean_n), dtype=bool)
+    is_annotated_n[split.rows_a] = True
+    columns = {f"{name}_is_annotated": is_annotated_n}
+    if split.trait.kind == "class":
+        columns |= {f"{name}_probability": prediction.mean_n, f"{name}_probability_sd": prediction.sd_n}
+    else:
+        columns |= {f"{name}_mean": prediction.mean_n, f"{name}_sd": prediction.sd_n}
+        columns |= original_units(prediction.mean_n, prediction.sd_n, name, scales)
+    return columns | {f"{name}_out_of_distribution": prediction.out_of_distribution_n}

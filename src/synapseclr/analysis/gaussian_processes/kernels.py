@@ -1,0 +1,68 @@
+"""Covariances by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.analysis.gaussian_processes.config import Kernel
+
+if TYPE_CHECKING:
+    import torch
+
+
+def base_kernel(name: Kernel, batch_shape: torch.Size) -> Any:
+    """Make a kernel with its start values, to be scaled by an output scale.
+
+    Inputs have a mean squared norm of one, so that a length scale of one is about their typical distance.
+
+    Args:
+        name: ``rbf``, ``matern32``, ``matern52``, ``linear``, or ``rbf+linear``: a linear trend and
+            what departs from it.
+        batch_shape: () for one output, (o,) for several with hyper-parameters of their own.
+
+    Returns:
+        A ``gpytorch.kernels.Kernel``.
+    """
+    import gpytorch
+
+    if name == "linear":
+        return gpytorch.kernels.LinearKernel(batch_shape=batch_shape)
+    if name == "rbf+linear":
+        return _radial_and_linear(batch_shape)
+    if name == "rbf":
+        kernel = gpytorch.kernels.RBFKernel(batch_shape=batch_shape)
+    else:
+        kernel = gpytorch.kernels.MaternKernel(nu=1.5 if name == "matern32" else 2.5, batch_shape=batch_shape)
+    kernel.lengthscale = 1.0
+    return kernel
+
+
+def _radial_and_linear(batch_shape: torch.Size) -> Any:
+    """``exp(-|x - y|^2 / 2 l^2) + v x.y`` as one dense matrix.
+
+    The sum of gpytorch's own two kernels is the same function, but it is kept as a sum of operators whose products and
+    singular value decompositions take four times as long at a few hundred synapses.
+    """
+    import gpytorch
+    import torch
+
+    class RadialAndLinearKernel(gpytorch.kernels.Kernel):
+        has_lengthscale = True
+
+        def __init__(self) -> None:
+            super().__init__(batch_shape=batch_shape)
+            self.register_parameter("raw_variance", torch.nn.Parameter(torch.zeros(*batch_shape, 1, 1)))
+            self.register_constraint("raw_variance", gpytorch.constraints.Positive())
+            self.lengthscale = 1.0
+
+        def forward(self, x1: Any, x2: Any, diag: bool = False, **_: Any) -> Any:
+            lengthscale: Any = self.lengthscale
+            variance = self.raw_variance_constraint.transform(self.raw_variance)
+            if diag:
+                squared = (x1 - x2).square().sum(dim=-1) / lengthscale[..., 0].square()
+                return torch.exp(-0.5 * squared) + variance[..., 0] * (x1 * x2).sum(dim=-1)
+            products = x1 @ x2.mT
+            squared = x1.square().sum(dim=-1)[..., :, None] + x2.square().sum(dim=-1)[..., None, :] - 2.0 * products
+            return torch.exp(-0.5 * squared.clamp(min=0.0) / lengthscale.square()) + variance * products
+
+    return RadialAndLinearKernel()

@@ -1,0 +1,65 @@
+"""Synapse ids as parameters: in a list, alone, or on the command line, where a comma means the next parameter."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from synapseclr.errors import TableError
+
+
+def parse_synapse_ids(value: Any) -> Any:
+    """Read ids given as a number, a list, or a text such as ``12+34``.
+
+    Args:
+        value: As it stands in the parameters.
+
+    Returns:
+        A tuple of integers; anything that is none of these is returned as it is, for the model to refuse.
+
+    Raises:
+        ValueError: If a text holds something other than whole numbers.
+    """
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, str):
+        parts = [part for part in re.split(r"[+,;\s]+", value) if part]
+        if not all(re.fullmatch(r"\d+", part) for part in parts):
+            raise ValueError(f"'{value}' is not a list of synapse ids; write 12 or 12+34")
+        return tuple(int(part) for part in parts)
+    return value
+
+
+SynapseIds = Annotated[tuple[int, ...], BeforeValidator(parse_synapse_ids)]
+"""Type of a parameter that holds synapse ids."""
+
+
+def rows_of_ids(wanted: tuple[int, ...], synapse_id: np.ndarray, parameter: str) -> np.ndarray:
+    """Find synapses by id.
+
+    Args:
+        wanted: Ids, each looked up once.
+        synapse_id: int64 (n,): ids of all rows.
+        parameter: Name of the parameter that gave them, for the message.
+
+    Returns:
+        int64 (w,): rows, in the order asked for.
+
+    Raises:
+        TableError: If an id has no embedding, with the ids and what may be the matter.
+    """
+    row_of = {int(identifier): row for row, identifier in enumerate(synapse_id)}
+    distinct = list(dict.fromkeys(wanted))
+    unknown = [identifier for identifier in distinct if identifier not in row_of]
+    if unknown:
+        raise TableError(
+            f"Parameter {parameter} names synapses without embedding: {unknown}. There are {len(row_of)} embedded "
+            f"synapses here, such as {list(row_of)[:3]}. A synapse of the table that is missing was rejected by "
+            "preprocessing, whose report says why, or is left out as defective (outliers.exclude)."
+        )
+    return np.array([row_of[identifier] for identifier in distinct], dtype=np.int64)

@@ -1,0 +1,142 @@
+"""Nodes of the outliers pipeline."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.image_statistics import STATISTIC_NAMES
+from synapseclr.analysis.layers import layer_features, recorded_layers
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.outliers import (
+    OutliersConfig,
+    detect,
+    evaluate_detection,
+    excluded_table,
+    known_defects,
+    ranked_table,
+)
+from synapseclr.analysis.outliers.detection import unsupervised_score
+from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
+from synapseclr.analysis.outliers.whitening import whiten
+from synapseclr.analysis.synapse_ids import rows_of_ids
+from synapseclr.errors import TableError
+from synapseclr.pipelines.similarity.slabs import read_slabs
+from synapseclr.plotting.outliers import detection_figure
+from synapseclr.plotting.sections import contact_sheet
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.figure import Figure
+
+    from synapseclr.volumes import ChunkStore
+else:
+    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
+    AnnData = Figure = ChunkStore = Any
+
+logger = logging.getLogger(__name__)
+
+
+def rank_outliers(
+    synapse_embeddings: AnnData,
+    chunk_statistics: pd.DataFrame,
+    config: OutliersConfig,
+    neuroglancer: NeuroglancerConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Rank synapses by how likely they are defective.
+
+    Args:
+        synapse_embeddings: Synapses by features.
+        chunk_statistics: Trivial statistics per synapse.
+        config: The parameters ``outliers``.
+        neuroglancer: The parameters ``neuroglancer``: where links lead.
+
+    Returns:
+        All synapses, ranked; the examples and the best candidates; and the synapses accepted as defective.
+    """
+    obs = synapse_embeddings.obs
+    synapse_id = obs["synapse_id"].to_numpy()
+    rows_e = rows_of_ids(config.examples, synapse_id, "outliers.examples")
+    excluded = excluded_table(synapse_id, config)
+    features_nf = layer_features(synapse_embeddings, config.layer)
+    if config.with_statistics:
+        features_nf = np.hstack([features_nf, _statistics(chunk_statistics, synapse_id)])
+    white_nf = whiten(features_nf, config.shrinkage)
+    detection = detect(white_nf, unsupervised_score(white_nf, config.unsupervised, config.n_neighbours), rows_e)
+    ranked = ranked_table(obs, detection, config, neuroglancer)
+    candidates = ranked[ranked["rank"] <= config.n_candidates]
+    return ranked.drop(columns="neuroglancer_url"), candidates, excluded
+
+
+def measure_detection(
+    synapse_embeddings: AnnData,
+    random_embeddings: AnnData,
+    chunk_statistics: pd.DataFrame,
+    simulation_truth: pd.DataFrame,
+    config: OutliersConfig,
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Search the defects that the simulation made, in every representation.
+
+    Args:
+        synapse_embeddings: Embeddings of the trained encoder.
+        random_embeddings: Embeddings of the randomly initialised encoder.
+        chunk_statistics: Trivial statistics per synapse.
+        simulation_truth: ``synapse_id`` and ``defect``; without rows for data that were not simulated.
+        config: The parameters ``outliers``.
+
+    Returns:
+        Scores over random draws of examples, and those over all kinds of defects as metrics; both empty without truth.
+    """
+    synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
+    defect_n = known_defects(simulation_truth, synapse_id)
+    if defect_n is None:
+        logger.info("No truth about defects of these synapses is known: the detection of outliers is not evaluated.")
+        return pd.DataFrame(columns=list(DETECTION_COLUMNS)), {}
+    random_rows = _rows_of(synapse_id, random_embeddings.obs["synapse_id"], "random.synapse_embeddings")
+    untrained = recorded_layers(random_embeddings)
+    statistics_nk = _statistics(chunk_statistics, synapse_id)
+    joined_nf = np.hstack([layer_features(synapse_embeddings, config.layer), statistics_nk])
+    representations: dict[str, dict[str, np.ndarray]] = {
+        "synapseclr": recorded_layers(synapse_embeddings),
+        "random": {layer: features_nf[random_rows] for layer, features_nf in untrained.items()},
+        "trivial_statistics": {"statistics": statistics_nk},
+        "synapseclr_and_statistics": {config.layer: joined_nf},
+    }
+    detection = evaluate_detection(representations, defect_n, config)
+    return detection, detection_metrics(detection)
+
+
+def _statistics(chunk_statistics: pd.DataFrame, synapse_id: np.ndarray) -> np.ndarray:
+    """Trivial statistics float32 (n, k) of the synapses wanted."""
+    rows_n = _rows_of(synapse_id, chunk_statistics["synapse_id"], "chunk_statistics")
+    return chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
+
+
+def _rows_of(wanted_id: np.ndarray, present_id: pd.Series, name: str) -> np.ndarray:
+    """Rows of ``present_id`` in the order of ``wanted_id``."""
+    rows_n = pd.Index(present_id.to_numpy()).get_indexer(pd.Index(wanted_id))
+    if (rows_n < 0).any():
+        raise TableError(
+            f"'{name}' lacks {int((rows_n < 0).sum())} synapses that 'synapse_embeddings' holds, such as "
+            f"{wanted_id[rows_n < 0][:3].tolist()}: run `kedro run --pipeline=embedding` again."
+        )
+    return rows_n
+
+
+def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore, config: OutliersConfig) -> Figure:
+    """Draw the examples, then the likeliest defects, best first."""
+    drawn = outlier_candidates.sort_values("rank", kind="stable").head(config.n_drawn)
+    slabs = read_slabs(synapse_chunks, drawn["synapse_id"].to_numpy())
+    titles = []
+    for row in drawn.to_dict("records"):
+        rank = "example" if row["is_example"] else f"{row['rank']}:  score {row['score']:.3f}"
+        titles.append(f"{row['synapse_id']}\n{rank}{', accepted' if row['is_accepted'] else ''}")
+    return contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
+
+
+def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
+    """Draw how well the known defects are found in each representation."""
+    return detection_figure(outlier_detection)

@@ -1,0 +1,78 @@
+"""Calibration measures on probabilities and intervals whose calibration is known."""
+
+import numpy as np
+import pytest
+
+from synapseclr.analysis.calibration import (
+    calibration_error_by_chance,
+    calibration_of_classes,
+    calibration_of_intervals,
+    expected_calibration_error,
+    fit_logit_correction,
+    fit_spread_correction,
+    grouped_interval,
+    logit,
+    reliability_table,
+)
+
+
+@pytest.fixture
+def calibrated():
+    rng = np.random.default_rng(0)
+    probability_a = rng.random(4000)
+    return probability_a, (rng.random(4000) < probability_a).astype(float)
+
+
+def test_calibrated_probabilities_show_no_more_error_than_chance(calibrated):
+    error, chance = expected_calibration_error(*calibrated), calibration_error_by_chance(calibrated[0])
+    assert error < 0.03
+    assert chance == pytest.approx(error, abs=0.01)
+
+
+def test_overconfident_probabilities_are_found_and_corrected(calibrated):
+    probability_a, target_a = calibrated
+    overconfident_a = 1 / (1 + np.exp(-3 * logit(probability_a) - 1))
+    correction = fit_logit_correction(overconfident_a, target_a)
+    assert correction.slope == pytest.approx(1 / 3, abs=0.03)
+    assert correction.intercept == pytest.approx(-1 / 3, abs=0.1)
+    assert expected_calibration_error(overconfident_a, target_a) > 0.1
+    assert expected_calibration_error(correction.apply(overconfident_a), target_a) < 0.03
+
+
+def test_few_held_out_synapses_change_little():
+    correction = fit_logit_correction(np.array([0.6, 0.4]), np.array([1.0, 0.0]))
+    assert correction.slope == pytest.approx(1.0, abs=0.3)
+
+
+def test_reliability_by_hand():
+    table = reliability_table(np.array([0.9, 0.1, 0.8, 0.2]), np.array([1.0, 0.0, 0.0, 1.0]), n_bins=2)
+    np.testing.assert_allclose(table["probability"], [0.15, 0.85])
+    np.testing.assert_allclose(table["frequency"], [0.5, 0.5])
+    assert expected_calibration_error(np.array([0.9, 0.1]), np.array([1.0, 0.0]), 2) == pytest.approx(0.1)
+    assert table["lower"].iloc[0] < 0.5 < table["upper"].iloc[0]
+
+
+def test_spread_correction_and_coverage():
+    rng = np.random.default_rng(1)
+    error_a, sd_a = rng.normal(size=3000) * 2.0, np.full(3000, 1.0)
+    factor = fit_spread_correction(error_a, sd_a)
+    assert factor == pytest.approx(2.0, rel=0.05)
+    groups_a = np.arange(3000) // 3
+    assert calibration_of_intervals(error_a, sd_a, groups_a)["coverage_90"] < 0.65
+    found = calibration_of_intervals(error_a, factor * sd_a, groups_a)
+    assert found["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert found["coverage_90_lower_90"] < 0.9 < found["coverage_90_upper_90"]
+
+
+def test_interval_over_groups_is_wider_when_groups_agree_within():
+    groups_a = np.arange(400) // 20
+    values_a = np.random.default_rng(2).random(20)[groups_a]
+    by_group, by_synapse = (np.ptp(grouped_interval(values_a, groups)) for groups in (groups_a, np.arange(400)))
+    assert by_group > 2 * by_synapse
+
+
+def test_accuracy_is_counted(calibrated):
+    probability_a, target_a = calibrated
+    found = calibration_of_classes(probability_a, target_a, np.arange(4000))
+    assert found["accuracy"] == pytest.approx(0.75, abs=0.02)
+    assert found["brier_score"] == pytest.approx(1 / 6, abs=0.01)

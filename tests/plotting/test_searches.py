@@ -1,0 +1,58 @@
+"""Figures of searches: neighbours of several examples, distances, and the detection of defects."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection
+from synapseclr.plotting import detection_figure, distance_panels, figure_png, neighbour_strips
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def detection():
+    features_nf = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    defect_n = np.array(["merged_segmentation"] * 6 + ["blackout"] * 6 + [""] * 48)
+    config = OutliersConfig(n_draws=3)
+    return evaluate_detection({"synapseclr": {"encoder.fc": features_nf}}, defect_n, config)
+
+
+def test_examples_of_a_query_stand_first_and_framed():
+    chunk_kcxyz = np.zeros((5, 2, 8, 8, 2), np.uint8)
+    ids_qk = np.array([[10, 11, 12, 13, 14]])
+    figure = neighbour_strips([chunk_kcxyz], ids_qk, np.array([[1.0, 2.0, 3.0]]), (16.0, 16.0, 40.0), n_examples=2)
+    titles = [axes.get_title(loc="left").split("\n")[1] for axes in figure.axes]
+    assert titles == ["query", "query", "d = 1", "d = 2", "d = 3"]
+    widths = [axes.spines["left"].get_linewidth() for axes in figure.axes]
+    assert min(widths[:2]) > max(widths[2:])
+
+
+@pytest.mark.parametrize("n_queries", [1, 4])
+def test_distances_have_a_panel_per_query(n_queries):
+    names = [str(number) for number in range(n_queries)]
+    bins = pd.DataFrame({"distance_from": [0.0, 1.0], "distance_to": [1.0, 2.0], "n_synapses": [3, 5]})
+    histograms = pd.concat([bins.assign(query=name) for name in names])
+    results = pd.DataFrame({"query": np.repeat(names, 3), "rank": [0, 1, 2] * n_queries, "distance": 0.5})
+    figure = distance_panels(histograms, results)
+    drawn = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in drawn] == names
+    assert [patch.get_height() for patch in drawn[0].patches] == [3, 5]
+    assert len(drawn[0].collections[0].get_positions()) == 2
+    assert figure_png(figure).startswith(PNG)
+
+
+def test_detection_shows_scores_by_examples_and_kind(detection):
+    figure = detection_figure(detection)
+    left, _, right = figure.axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["none", "1", "5"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["blackout", "merged segmentation"]
+    overall = detection[(detection["kind"] == "all kinds") & (detection["metric"] == "roc_auc")]
+    five = overall.loc[(overall["method"] == "examples") & (overall["n_examples"] == 5), "mean"].item()
+    assert left.lines[0].get_ydata()[-1] == pytest.approx(five)
+    assert figure_png(figure).startswith(PNG)
+
+
+def test_no_known_defects_are_said_to_be_none(detection):
+    texts = [text.get_text() for axes in detection_figure(detection[:0]).axes for text in axes.texts]
+    assert texts == ["no defects are known here"]
