@@ -207,7 +207,7 @@ def main() -> None:
     if options.quick:
         shape, config = (80, 80, 32), AugmentationConfig.so3(axial_to_sagittal_spacing=2.5).resized(64, 32)
     chunk = synthetic_chunks(options.batch, shape).to(device)
-    timer = Timer(device, 1 if options.quick else 3)
+    timer = Timer(device, 1 if options.quick else 9)
     cases = {**operation_cases(chunk, config, timer), **whole_cases(chunk, config, timer)}
     share = {}
     if device.type == "cpu":

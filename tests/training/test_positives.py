@@ -314,11 +314,9 @@ def test_the_pipeline_tags_the_run_and_the_evaluation_warns(chunks, tiny_config,
     import mlflow
     from anndata import AnnData
 
-    from synapseclr.analysis.config import ReportingConfig
-    from synapseclr.analysis.trait_scores import SCORE_COLUMNS
     from synapseclr.pipelines.embedding.nodes import embed_synapses
     from synapseclr.pipelines.pretraining.nodes import train_encoder
-    from synapseclr.pipelines.reporting.nodes import evaluate_run
+    from synapseclr.pipelines.reporting.nodes import warn_of_leaks
     from synapseclr.training import EmbeddingConfig
 
     positives = same_neurite(pair_annotated_neurites=True)
@@ -327,7 +325,7 @@ def test_the_pipeline_tags_the_run_and_the_evaluation_warns(chunks, tiny_config,
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     try:
         with mlflow.start_run() as run:
-            weights, history = train_encoder(chunks, *tables, config, str(tmp_path / "checkpoints"))
+            weights, _ = train_encoder(chunks, *tables, config, str(tmp_path / "checkpoints"))
         tags = mlflow.get_run(run.info.run_id).data.tags
     finally:
         mlflow.set_tracking_uri(previous)
@@ -337,10 +335,9 @@ def test_the_pipeline_tags_the_run_and_the_evaluation_warns(chunks, tiny_config,
     embedded = embed_synapses(weights, chunks, *tables, config, EmbeddingConfig())
     provenance = embedded.uns["provenance"]
     assert provenance["weights_positives_pair_annotated_neurites"] == "true"
-    scores = pd.DataFrame([], columns=list(SCORE_COLUMNS)).astype({"score": float})
     for uns, n_warnings in (({"provenance": provenance}, 1), ({"provenance": {}}, 0), ({}, 0)):
         caplog.clear()
-        evaluate_run(scores, AnnData(np.zeros((2, 1), np.float32), uns=uns), history, {}, ReportingConfig())
+        warn_of_leaks(AnnData(np.zeros((2, 1), np.float32), uns=uns))
         assert caplog.text.count("are not scores on unknown neurites") == n_warnings
 
 

@@ -127,9 +127,10 @@ def test_an_interrupted_job_of_two_continues_as_two_machines_would_train_it(chun
 
 
 def test_what_a_worker_raises_is_raised_here(chunks, two_processes, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ConfigurationError, match=r"^pretraining.batch_size is 17, but only 16 synapses are left"):
         fit(chunks, two_processes.model_copy(update={"batch_size": 17}), str(tmp_path))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def machines(**meeting):

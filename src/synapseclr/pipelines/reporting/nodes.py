@@ -68,9 +68,7 @@ def evaluate_run(
     Returns:
         The evaluation, and its scores as flat metrics.
     """
-    warning = leakage_warning(synapse_embeddings.uns.get("provenance", {}))
-    if warning:
-        logger.warning(warning)
+    warn_of_leaks(synapse_embeddings)
     evaluation = evaluation_document(
         trait_scores,
         n_synapses=synapse_embeddings.n_obs,
@@ -84,6 +82,13 @@ def evaluate_run(
     if len(outlier_detection):
         evaluation["outliers"] = detection_metrics(outlier_detection)
     return evaluation, metrics
+
+
+def warn_of_leaks(synapse_embeddings: AnnData) -> None:
+    """Log what the embeddings' provenance says against taking scores for those of unknown neurites, if anything."""
+    warning = leakage_warning(synapse_embeddings.uns.get("provenance", {}))
+    if warning:
+        logger.warning(warning)
 
 
 def compose_report(
