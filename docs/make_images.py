@@ -6,7 +6,12 @@ from PIL import Image
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGES = PROJECT / "docs/images"
-FIGURES = {"manifold_overlays": "manifold", "similarity_strip": "similarity", "augmented_pairs": "augmented_pairs"}
+FIGURES = {
+    "manifold_overlays": "manifold",
+    "similarity_strip": "similarity",
+    "augmented_pairs": "augmented_pairs",
+    "outlier_sheet": "outliers",
+}
 WIDTH_PX = 1200
 
 
