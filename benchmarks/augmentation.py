@@ -37,7 +37,7 @@ from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.geometry import corrected_grid, published_scale, published_theta
 from synapseclr.augmentation.intensity import add_pixel_noise, blur_gaussian, map_tone, noise_fields
 from synapseclr.augmentation.published import decode_published, resample_published
-from synapseclr.augmentation.resampling import resample
+from synapseclr.augmentation.resampling import layout_for, resample
 
 RESULT = Path(__file__).parent / "results" / "augmentation.json"
 
@@ -101,6 +101,7 @@ def operation_cases(chunk: torch.Tensor, config: AugmentationConfig, timer: Time
     if tones[0] is None or tones[1] is None or noise is None:
         raise ValueError("the benchmark times tone maps and noise: the configuration must enable them")
     prepared, size = prepare(chunk, config), config.final_img_size
+    two_channels = layout_for(prepared.mask_bcxyz[:, :2], prepared.shared_grid)
     x, mask = dense_decode(chunk)
     shape = (int(chunk.shape[2]), int(chunk.shape[3]), int(chunk.shape[4]))
     scale = published_scale(shape, config.final_crop_size, config.axial_to_sagittal_spacing)
@@ -127,7 +128,7 @@ def operation_cases(chunk: torch.Tensor, config: AugmentationConfig, timer: Time
             prepared.factors,
             chunk.device,
         )
-        resample([prepared.mask_bcxyz[:, :2], prepared.mask_bcxyz], grid, [None, 0.5])
+        resample([two_channels, prepared.mask_bcxyz], grid, [None, 0.5])
 
     def our_components() -> torch.Tensor:
         pre, post = neurite_sides(cut, 26)

@@ -1,23 +1,10 @@
-"""Embedding in several processes; on several machines: test_scale.py."""
+"""Who embeds what; that several processes give the features of one, bit for bit, is in test_scale.py."""
 
-import numpy as np
 import pytest
 
 from synapseclr.errors import ConfigurationError
 from synapseclr.training import EmbeddingConfig, embed_store
 from synapseclr.training.scale import processes
-
-
-def test_two_processes_give_the_features_of_one_in_store_order(chunks, tiny_config):
-    """Seven batches of at most three: four for one process, three, of which one is smaller, for the other."""
-    model = tiny_config.model.build(0)
-    one, two = (
-        embed_store(model, chunks, tiny_config.augmentation, EmbeddingConfig(batch_size=3, device="cpu", devices=n))
-        for n in (1, 2)
-    )
-    assert one.keys() == two.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name])
 
 
 def test_one_gpu_cannot_be_shared_out(chunks, tiny_config, monkeypatch):
