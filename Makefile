@@ -9,10 +9,10 @@ export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
 export NO_GCE_CHECK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench viz mlflow jupyter lock clean
+.PHONY: help setup demo test lint format bench viz viz-static mlflow jupyter docs docs-serve lock clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
 
 setup: $(READY) ## Prepare .venv
 
@@ -44,7 +44,10 @@ bench: $(READY) ## Run the benchmarks; results go to benchmarks/results
 	@for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
 
 viz: $(READY) ## Serve the pipeline graph on http://127.0.0.1:4141
-	$(BIN)/kedro viz run --host 127.0.0.1 --port 4141 --no-browser
+	$(BIN)/python scripts/viz.py --port=4141
+
+viz-static: $(READY) ## Write the pipeline graph, previews included, into build/viz for any web server
+	$(BIN)/python scripts/viz.py --static=build/viz
 
 # Kedro starts these two by name.
 mlflow jupyter: export PATH := $(abspath $(BIN)):$(PATH)
@@ -54,6 +57,15 @@ mlflow: $(READY) ## Serve MLflow's run comparison on http://127.0.0.1:5000
 
 jupyter: $(READY) ## Open the notebooks with the catalog loaded
 	$(BIN)/kedro jupyter lab --ip=127.0.0.1 notebooks
+
+# Material for MkDocs prints an advertisement of its successor otherwise.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+
+docs: $(READY) ## Build the documentation into build/site; warnings are errors
+	$(BIN)/mkdocs build --quiet
+
+docs-serve: $(READY) ## Serve the documentation on http://127.0.0.1:8000
+	$(BIN)/mkdocs serve --dev-addr=127.0.0.1:8000
 
 lock: ## Renew requirements.lock from pyproject.toml
 	PYTHON=$(PYTHON) scripts/lock.sh

@@ -10,26 +10,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
+
+from synapseclr.pipeline_registry import register_pipelines
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 LAYERS = {"raw", "intermediate", "primary", "feature", "models", "model_output", "reporting"}
-
-
-# What `kedro viz run` starts, without its question to PyPI for a newer version (a closed network can end it there).
-SERVE = """
-import sys
-from pathlib import Path
-from kedro.framework.startup import bootstrap_project
-from kedro_viz.server import run_server
-
-project, port, data_root = sys.argv[1:]
-package = bootstrap_project(Path(project)).package_name
-run_server(
-    port=int(port), project_path=project, package_name=package, pipeline_name="demo", env="test",
-    extra_params={"data_root": data_root},
-)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +26,8 @@ def viz(demo, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", SERVE, str(PROJECT), str(port), str(demo.root)]
+    command = [sys.executable, PROJECT / "scripts/viz.py", f"--port={port}", "--env=test", "--pipeline=demo"]
+    command.append(f"--data-root={demo.root}")
     with log.open("w") as stream:
         server = subprocess.Popen(command, cwd=PROJECT, env=demo.variables, stdout=stream, stderr=subprocess.STDOUT)
 
@@ -67,8 +55,6 @@ def nodes(viz):
 
 
 def test_every_node_of_the_demo_is_in_the_graph(nodes):
-    from synapseclr.pipeline_registry import register_pipelines
-
     names = {node.name.split(".")[-1] for node in register_pipelines()["demo"].nodes}
     shown = {node["name"].split(".")[-1].lower().replace(" ", "_") for node in nodes.values() if node["type"] == "task"}
     assert names <= shown
@@ -84,25 +70,34 @@ def test_datasets_lie_in_kedros_layers(viz, nodes):
     assert layer["report"] == "reporting"
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("training_curve", "PlotlyPreview"),
-        ("manifold_overlays", "ImagePreview"),
-        ("similarity_strip", "ImagePreview"),
-        ("similarity_distances", "ImagePreview"),
-        ("similarity_results", "TablePreview"),
-        ("outlier_sheet", "ImagePreview"),
-        ("outlier_candidates", "TablePreview"),
-        ("augmented_pairs", "ImagePreview"),
-        ("imputation_reliability", "ImagePreview"),
-        ("imputed_traits", "TablePreview"),
-        ("neurite_cell_types", "TablePreview"),
-        ("trait_scores", "TablePreview"),
-        ("synapse_table", "TablePreview"),
-    ],
-)
+def _previewed():
+    """Datasets that are figures or tables, and the kind of their preview."""
+    kinds = {
+        "matplotlib.MatplotlibDataset": "ImagePreview",
+        "plotly.JSONDataset": "PlotlyPreview",
+        "pandas.CSVDataset": "TablePreview",
+        "pandas.ParquetDataset": "TablePreview",
+        "json.JSONDataset": "JSONPreview",
+        "synapseclr.datasets.AnnDataZarrDataset": "TablePreview",
+    }
+    used = {name for node in register_pipelines()["demo"].nodes for name in (*node.inputs, *node.outputs)}
+    for path in sorted((PROJECT / "conf/base").glob("*/catalog.yml")):
+        for name, entry in yaml.safe_load(path.read_text()).items():
+            if name in used and isinstance(entry, dict) and entry["type"] in kinds:
+                yield name, kinds[entry["type"]]
+
+
+@pytest.mark.parametrize(("name", "kind"), _previewed())
 def test_figures_and_tables_have_a_preview(viz, nodes, name, kind):
     detail = viz(f"nodes/{nodes[name]['id']}")
     assert detail["preview_type"] == kind
     assert detail["preview"]
+
+
+def test_the_graph_is_written_as_static_files(demo, tmp_path):
+    command = [sys.executable, PROJECT / "scripts/viz.py", f"--static={tmp_path}", "--env=test"]
+    command.append(f"--data-root={demo.root}")
+    subprocess.run(command, cwd=PROJECT, env=demo.variables, check=True, capture_output=True, timeout=300)
+    assert (tmp_path / "index.html").is_file()
+    written = [json.loads(path.read_text()) for path in (tmp_path / "api/nodes").iterdir()]
+    assert {"ImagePreview", "TablePreview", "PlotlyPreview"} <= {node.get("preview_type") for node in written}

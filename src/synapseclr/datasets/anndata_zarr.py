@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NewType
 
 import fsspec
 from kedro.io import AbstractDataset
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+TablePreview = NewType("TablePreview", dict)
+"""What kedro-viz recognises a table by: the name of the return type."""
 
 
 class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
@@ -26,6 +30,7 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
         self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
         self._filepath = filepath
+        self._credentials = credentials
         self._filesystem, self._path = fsspec.core.url_to_fs(filepath, **(credentials or {}))
         self.metadata = metadata
 
@@ -58,6 +63,16 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
                 if self._filesystem.exists(self._path):
                     self._filesystem.rm(self._path, recursive=True)
                 self._filesystem.put(f"{written}/", f"{self._path}/", recursive=True)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The first rows of ``obs``, for kedro-viz; features are not read."""
+        import anndata
+        import zarr
+
+        location = self._path if self._is_local else self._filepath
+        options = None if self._is_local else self._credentials
+        obs = anndata.io.read_elem(zarr.open_group(location, mode="r", storage_options=options)["obs"]).head(nrows)
+        return TablePreview(json.loads(obs.to_json(orient="split", default_handler=str)))
 
     def _make_parent(self) -> Path:
         parent = Path(self._path).parent

@@ -31,9 +31,9 @@ def tabulate_chunks(
 
     Returns:
         - One row a chunk, in store order: ``synapse_id, chunk_index, pre_root_id, post_root_id, centre_{x,y,z}_nm``;
-          the volumes ``{pre_synaptic,post_synaptic,synaptic_cleft}_volume`` in in-plane voxel cubes (voxel count times
-          the axial-to-sagittal ratio); ``cleft_id, n_cutout_sections, n_padded_voxels``; the flags ``is_padded,
-          is_pre_missing, is_post_missing``.
+            the volumes ``{pre_synaptic,post_synaptic,synaptic_cleft}_volume`` in in-plane voxel cubes (voxel count
+            times the axial-to-sagittal ratio); ``cleft_id, n_cutout_sections, n_padded_voxels``; the flags ``is_padded,
+            is_pre_missing, is_post_missing``.
         - Intensity and cut-out statistics for the report, JSON-ready.
     """
     voxels: dict[str, list[np.ndarray]] = {name: [] for name in VOLUME_CODES}

@@ -110,7 +110,7 @@ def join_features(
     Returns:
         - ``synapse_id, pre_root_id, post_root_id, centre_{x,y,z}_nm``, the three volumes, ``n_cutout_sections``;
         - which rows of the features these are, int64: features of synapses that the table lacks are left out, and
-          counted in the log.
+            counted in the log.
 
     Raises:
         TableError: If the index arrays name rows that ``meta.csv`` does not have, or no synapse is in the table.
