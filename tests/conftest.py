@@ -10,10 +10,20 @@ import pytest
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 os.environ.setdefault("NO_GCE_CHECK", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have a core each; torch's threads would spin on each other's
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 PROJECT = Path(__file__).resolve().parents[1]
 _SHARED = PROJECT.parent / "shared"
 sys.path.insert(0, str(PROJECT / "tests"))  # for gcs_emulator
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out between workers by file; all that need the one demo go to one worker, first of all."""
+    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
+    for item in items:
+        group = "demo" if "demo" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,8 @@ from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.draws import ViewDraws
 from synapseclr.augmentation.geometry import corrected_grid, flip_axes, reflect, swap_xy
 from synapseclr.augmentation.intensity import add_pixel_noise, carried_intensity, cut_sections, map_tone, noise_fields
-from synapseclr.augmentation.resampling import channels_innermost, empty_table, layout_for, resample
+from synapseclr.augmentation.resampling import channels_innermost, layout_for, resample
+from synapseclr.augmentation.workspace import Workspace
 
 PRE_CODE, CLEFT_CODE, POST_CODE = 1, 2, 3
 
@@ -46,6 +47,7 @@ class Prepared:
         shape_xyz: Shape of the chunk before pooling.
         factors: Pooling factors along x, y, z.
         shared_grid: Whether the memory layout is for one grid over the batch.
+        workspace: Where the masks lie, and the tables of the views will.
     """
 
     intensity_bcxyz: Tensor
@@ -54,6 +56,7 @@ class Prepared:
     shape_xyz: tuple[int, int, int]
     factors: tuple[int, int, int]
     shared_grid: bool
+    workspace: Workspace
 
 
 def pooling_factors(config: AugmentationConfig) -> tuple[int, int, int]:
@@ -80,8 +83,9 @@ def _total(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
     return total
 
 
-def prepare(chunk_bcxyz: Tensor, config: AugmentationConfig) -> Prepared:
-    """Decode and pool a batch of uint8 chunks (batch, 2, x, y, z)."""
+def prepare(chunk_bcxyz: Tensor, config: AugmentationConfig, workspace: Workspace | None = None) -> Prepared:
+    """Decode and pool a batch of uint8 chunks (batch, 2, x, y, z); valid until the workspace's next batch."""
+    workspace = workspace or Workspace()
     factors = pooling_factors(config)
     n_box = factors[0] * factors[1] * factors[2]
     shared = config.batch_mode == "coupled"
@@ -102,8 +106,9 @@ def prepare(chunk_bcxyz: Tensor, config: AugmentationConfig) -> Prepared:
     post = (count(equals(POST_CODE)) >= (n_box + 1) // 2) & ~cleft & ~pre
     signal = total.div(carried.clamp(min=1).float().mul_(config.norm_scale)).clamp_(max=1.0)
     x, y, z = chunk_bcxyz.shape[2:]
-    mask = channels_innermost((pre, cleft, post), shared).float()
-    return Prepared(signal, carried.float().div_(n_box), mask, (x, y, z), factors, shared)
+    mask = workspace.table("masks", (len(pre), 3, *pre.shape[2:]), shared, pre.device)
+    mask.copy_(channels_innermost((pre, cleft, post), shared))
+    return Prepared(signal, carried.float().div_(n_box), mask, (x, y, z), factors, shared, workspace)
 
 
 def _tones(prepared: Prepared, draws: ViewDraws, factor_z: int) -> Tensor:
@@ -122,7 +127,8 @@ def _tones(prepared: Prepared, draws: ViewDraws, factor_z: int) -> Tensor:
         intensity = add_pixel_noise(
             intensity, noise.additive_scale_b, noise.multiplicative_scale_b, additive, multiplicative
         )
-    table = empty_table((len(weight), 2, *weight.shape[2:]), prepared.shared_grid, weight.device)
+    shape = (len(weight), 2, *weight.shape[2:])
+    table = prepared.workspace.table("intensities", shape, prepared.shared_grid, weight.device)
     torch.mul(intensity, weight, out=table[:, :1])
     table[:, 1:].copy_(weight)
     return table
