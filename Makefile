@@ -28,7 +28,7 @@ demo: $(READY) ## Simulate a volume, learn from it, and write data/08_reporting/
 	@echo "Report: data/08_reporting/report.html"
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -18,15 +18,6 @@ _SHARED = PROJECT.parent / "shared"
 sys.path.insert(0, str(PROJECT / "tests"))  # for gcs_emulator
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out between workers by file; all that need the one demo go to one worker, first of all."""
-    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
-    for item in items:
-        group = "demo" if "demo" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
     """Inputs and outputs recorded from the published implementation."""
