@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from synapseclr.analysis.config import ManifoldConfig
-from synapseclr.analysis.manifold import fit_manifold, principal_components, usable_neighbours
+from synapseclr.analysis.manifold import ManifoldConfig, fit_manifold, principal_components, usable_neighbours
 from synapseclr.errors import SynapseCLRError
 
 QUICK = ManifoldConfig(n_components=8, n_neighbours=10, n_epochs=50)

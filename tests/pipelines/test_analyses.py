@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from synapseclr.analysis.config import (
     ConsensusConfig,
     ImputationConfig,
-    ManifoldConfig,
     ReportingConfig,
     SimilarityConfig,
 )
+from synapseclr.analysis.manifold import ManifoldConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
 from synapseclr.analysis.traits import TRAITS
@@ -166,7 +166,8 @@ def test_manifold_keeps_synapses_and_adds_coordinates(catalog):
     projected = catalog.load("synapse_manifold")
     assert projected.obsm["X_umap"].shape == (N_SYNAPSES, 2)
     assert projected.obsm["X_pca"].shape == (N_SYNAPSES, 8)
-    pd.testing.assert_frame_equal(projected.obs, catalog.load("synapse_embeddings").obs)
+    assert set(projected.obs["cluster"]) <= {"none", *map(str, range(projected.uns["manifold"]["n_clusters"]))}
+    pd.testing.assert_frame_equal(projected.obs.drop(columns="cluster"), catalog.load("synapse_embeddings").obs)
     assert projected.uns["manifold"]["n_neighbours"] == 10
     assert projected.uns["provenance"] == {"weights_sha256": "abc"}
 

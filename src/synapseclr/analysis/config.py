@@ -19,24 +19,6 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ManifoldConfig(_Config):
-    """Projection to the plane: PCA, then UMAP. Defaults as published (REFERENCE: 128 PCs, 500 neighbours)."""
-
-    layer: Layer = Field(default="encoder.fc", description="Recorded layer to project.")
-    n_components: int = Field(default=128, ge=2, description="Principal components kept; at most the rank of the data.")
-    n_neighbours: int = Field(
-        default=500, ge=2, description="Neighbours of UMAP's graph; at most one third of the synapses."
-    )
-    min_dist: float = Field(
-        default=0.1, ge=0, lt=1, description="Smallest distance of points in the plane, in UMAP units."
-    )
-    n_epochs: int = Field(default=5000, ge=1, description="Optimisation epochs of UMAP.")
-    random_state: int | None = Field(
-        default=0,
-        description="Seed. null gives up reproducibility and lets UMAP use every core: do so beyond 50,000 synapses.",
-    )
-
-
 class SimilarityConfig(_Config):
     """Nearest neighbours in feature space, and the queries that are answered and drawn."""
 

@@ -57,3 +57,73 @@ UNSCORED_TRAITS = TableSchema(
     "The table of traits without a score",
     {"trait": Column("text", unique=True), "label": _TEXT, "n_annotated": _COUNT, "reason": _TEXT},
 )
+
+_FRACTION = ("in_range", {"min_value": 0, "max_value": 1})
+_FROM_ZERO = ("ge", {"min_value": 0})
+_MEANS = {
+    "n": Column("integer", rule=("ge", {"min_value": 1})),
+    "n_neurites": Column("integer", rule=("ge", {"min_value": 1})),
+    "mean": Column(),
+    "lower_90": Column(),
+    "upper_90": Column(),
+}
+
+SYNAPSE_ORIENTATIONS = TableSchema(
+    "The table of cleft orientations",
+    {
+        "synapse_id": Column("id", unique=True),
+        **{
+            f"normal_{axis}": Column(nullable=True, rule=("in_range", {"min_value": -1.001, "max_value": 1.001}))
+            for axis in "xyz"
+        },
+        "tilt_deg": Column(nullable=True, rule=("in_range", {"min_value": 0, "max_value": 90.001})),
+        "azimuth_deg": Column(nullable=True, rule=("in_range", {"min_value": 0, "max_value": 180})),
+        "n_cleft_voxels": _COUNT,
+    },
+    key="synapse_id",
+)
+
+LEAKAGE_SCORES = TableSchema(
+    "The table of leakage scores",
+    {
+        **dict.fromkeys(("representation", "layer", "effect"), _TEXT),
+        "probe": Column("text", rule=("isin", {"allowed_values": ["linear", "knn", "groups"]})),
+        "score": Column(nullable=True, rule=("le", {"max_value": 1})),
+        "null_mean": Column(nullable=True),
+        "null_upper_95": Column(nullable=True),
+        "p_value": Column(nullable=True, rule=_FRACTION),
+        "n_synapses": _COUNT,
+        "reason": Column("text", nullable=True),
+    },
+)
+
+CLUSTER_PROFILES = TableSchema(
+    "The table of traits per cluster",
+    {"cluster": _COUNT, "n_synapses": _COUNT, "trait": _TEXT, "label": _TEXT, **_MEANS},
+)
+
+AXIS_POSITIONS = TableSchema(
+    "The table of places along axes",
+    {
+        "cluster": _COUNT,
+        "axis": Column("integer", rule=("ge", {"min_value": 1})),
+        "synapse_id": _KEY,
+        "position": Column(),
+        "offset": Column(rule=_FROM_ZERO),
+        "sample": Column("integer", rule=("ge", {"min_value": -1})),
+    },
+    key="synapse_id",
+)
+
+AXIS_PROFILES = TableSchema(
+    "The table of traits along axes",
+    {
+        "cluster": _COUNT,
+        "axis": Column("integer", rule=("ge", {"min_value": 1})),
+        "trait": _TEXT,
+        "label": _TEXT,
+        "bin": _COUNT,
+        "position": Column(),
+        **_MEANS,
+    },
+)

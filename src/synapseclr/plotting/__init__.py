@@ -2,11 +2,13 @@
 
 from synapseclr.plotting.augmented_pairs import augmented_pairs
 from synapseclr.plotting.histograms import preprocessing_histograms
+from synapseclr.plotting.manifold import axis_profile_panels, cluster_map, leakage_panel
 from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
 from synapseclr.plotting.outliers import detection_figure
 from synapseclr.plotting.report import render_report
 from synapseclr.plotting.scatter import Overlay, interactive_scatter, scatter_panels
 from synapseclr.plotting.scores import score_comparison
+from synapseclr.plotting.section_rows import section_rows
 from synapseclr.plotting.sections import contact_sheet, synapse_section
 from synapseclr.plotting.theme import figure_png
 from synapseclr.plotting.training import training_curve, training_figure
@@ -14,16 +16,20 @@ from synapseclr.plotting.training import training_curve, training_figure
 __all__ = [
     "Overlay",
     "augmented_pairs",
+    "axis_profile_panels",
+    "cluster_map",
     "contact_sheet",
     "detection_figure",
     "distance_panels",
     "figure_png",
     "interactive_scatter",
+    "leakage_panel",
     "neighbour_strips",
     "preprocessing_histograms",
     "render_report",
     "scatter_panels",
     "score_comparison",
+    "section_rows",
     "synapse_section",
     "training_curve",
     "training_figure",

@@ -34,11 +34,22 @@ class Overlay:
         label: What they are.
         values_n: float (n,); NaN is drawn grey.
         class_names: Names of the values 0 and 1; empty for continuous values.
+        colour_map: Colours of continuous values, by matplotlib's name.
+        limits: Values at the ends of the colours; None: percentiles 2 and 98.
     """
 
     label: str
     values_n: np.ndarray
     class_names: tuple[str, ...] = ()
+    colour_map: str = SEQUENTIAL
+    limits: tuple[float, float] | None = None
+
+    def ends(self, values_m: np.ndarray) -> tuple[float, float]:
+        """Values at the two ends of the colours."""
+        if self.limits is not None:
+            return self.limits
+        low, high = np.percentile(values_m, [2, 98]) if len(values_m) else (0.0, 1.0)
+        return float(low), float(high)
 
 
 def marker_area(n_points: int) -> float:
@@ -87,13 +98,13 @@ def _draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> Non
             axes.scatter([], [], s=18, color=colour, label=name)
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, handletextpad=0.2, columnspacing=1.2)
     else:
-        low, high = np.percentile(values_m, [2, 98])
+        low, high = overlay.ends(values_m)
         points = axes.scatter(
             known_m2[:, 0],
             known_m2[:, 1],
             s=area,
             c=values_m,
-            cmap=SEQUENTIAL,
+            cmap=overlay.colour_map,
             vmin=low,
             vmax=high,
             linewidths=0,
@@ -105,12 +116,12 @@ def _draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> Non
 
 
 def interactive_scatter(
-    coordinates_n2: np.ndarray, overlays: Sequence[Overlay], synapse_id: np.ndarray, axis_name: str = "UMAP"
+    coordinates_nd: np.ndarray, overlays: Sequence[Overlay], synapse_id: np.ndarray, axis_name: str = "UMAP"
 ) -> PlotlyFigure:
-    """The plane to zoom and hover in, with a menu that chooses the overlay.
+    """The plane, or space, to zoom, turn and hover in, with a menu that chooses the overlay.
 
     Args:
-        coordinates_n2: float (n, 2).
+        coordinates_nd: float (n, 2) or (n, 3).
         overlays: What to colour by, at least one; the first is shown at the start.
         synapse_id: int64 (n,), shown on hovering.
         axis_name: Name of the axes.
@@ -121,16 +132,17 @@ def interactive_scatter(
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    size = float(np.sqrt(marker_area(len(coordinates_n2))) * 1.7)
+    is_plane = coordinates_nd.shape[1] == 2
+    trace_type = go.Scattergl if is_plane else go.Scatter3d
+    size = float(np.sqrt(marker_area(len(coordinates_nd))) * (1.7 if is_plane else 1.1))
     for index, overlay in enumerate(overlays):
         is_known = np.isfinite(overlay.values_n)
         for known in (False, True):
             chosen = is_known == known
             marker = _known_marker(overlay, overlay.values_n[chosen]) if known else {"color": UNKNOWN}
             figure.add_trace(
-                go.Scattergl(
-                    x=coordinates_n2[chosen, 0],
-                    y=coordinates_n2[chosen, 1],
+                trace_type(
+                    **dict(zip("xyz", coordinates_nd[chosen].T, strict=False)),
                     mode="markers",
                     name=overlay.label if known else "not annotated",
                     # Ids beyond 2^53 would lose digits as JavaScript numbers.
@@ -153,10 +165,12 @@ def interactive_scatter(
     ]
     menu = {"buttons": buttons, "x": 0.0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "white"}
     figure.update_layout(**plotly_layout(620), updatemenus=[menu])
-    figure.update_xaxes(title=f"{axis_name} 1", showticklabels=False, showgrid=False, zeroline=False)
-    figure.update_yaxes(
-        title=f"{axis_name} 2", showticklabels=False, showgrid=False, zeroline=False, scaleanchor="x", scaleratio=1
-    )
+    bare = {"showticklabels": False, "showgrid": False, "zeroline": False}
+    figure.update_xaxes(title=f"{axis_name} 1", **bare)
+    figure.update_yaxes(title=f"{axis_name} 2", scaleanchor="x", scaleratio=1, **bare)
+    if not is_plane:
+        scene = {f"{axis}axis": {"title": f"{axis_name} {number}", **bare} for number, axis in enumerate("xyz", 1)}
+        figure.update_layout(scene={**scene, "aspectmode": "data"})
     return figure
 
 
@@ -169,11 +183,11 @@ def _value_texts(overlay: Overlay, values_m: np.ndarray) -> list[str]:
 def _known_marker(overlay: Overlay, values_m: np.ndarray) -> dict[str, Any]:
     if overlay.class_names:
         return {"color": [CLASS_COLOURS[int(value)] for value in values_m]}
-    low, high = np.percentile(values_m, [2, 98]) if len(values_m) else (0.0, 1.0)
+    low, high = overlay.ends(values_m)
     colorbar = {"thickness": 12, "outlinewidth": 0, "len": 0.7}
     return {
         "color": values_m,
-        "colorscale": SEQUENTIAL.capitalize(),
+        "colorscale": overlay.colour_map.capitalize(),
         "cmin": low,
         "cmax": high,
         "colorbar": colorbar,

@@ -15,6 +15,29 @@ _QUALITY = (
 )
 
 
+_RIGHT_ANGLE_DEG, _HALF_TURN_DEG = 90.0, 180.0
+
+
+def orientation_overlays(obs: pd.DataFrame, orientations: pd.DataFrame) -> list[Overlay]:
+    """The cleft's angle to the sections, and its direction within them.
+
+    Args:
+        obs: One row per synapse, with ``synapse_id``.
+        orientations: ``synapse_id``, ``tilt_deg``, ``azimuth_deg``; synapses that are missing stay grey.
+    """
+    known = orientations.set_index("synapse_id").reindex(obs["synapse_id"])
+    tilt_n, azimuth_n = known["tilt_deg"].to_numpy(dtype=float), known["azimuth_deg"].to_numpy(dtype=float)
+    return [
+        Overlay("cleft against sections (°)", tilt_n, limits=(0.0, _RIGHT_ANGLE_DEG)),
+        Overlay(
+            "normal within sections (°)",
+            azimuth_n,
+            colour_map="twilight",
+            limits=(0.0, _HALF_TURN_DEG),
+        ),
+    ]
+
+
 def collect_overlays(obs: pd.DataFrame) -> list[Overlay]:
     """Choose the overlays that these synapses allow.
 

@@ -2,18 +2,59 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.manifold.nodes import draw_interactive, draw_overlays, project_synapses
+from synapseclr.pipelines.manifold.figures import (
+    draw_axis_profiles,
+    draw_axis_strip,
+    draw_clusters,
+    draw_interactive,
+    draw_interactive_3d,
+    draw_leakage,
+    draw_orientation,
+    draw_overlays,
+)
+from synapseclr.pipelines.manifold.leakage import check_leakage, orient_clefts
+from synapseclr.pipelines.manifold.nodes import describe_clusters, project_synapses
 
 
 def create_pipeline() -> Pipeline:
-    """From embeddings to the plane and its figures."""
+    """From embeddings to the plane with its clusters and axes, and to the technical check."""
+    parameters, plane = "params:manifold", "synapse_manifold"
     return Pipeline(
         [
+            Node(project_synapses, ["synapse_embeddings", parameters], plane, name="project_synapses"),
             Node(
-                project_synapses, ["synapse_embeddings", "params:manifold"], "synapse_manifold", name="project_synapses"
+                describe_clusters,
+                [plane, parameters],
+                ["cluster_profiles", "axis_positions", "axis_profiles"],
+                name="describe_clusters",
             ),
-            Node(draw_overlays, "synapse_manifold", "manifold_overlays", name="draw_manifold_overlays"),
-            Node(draw_interactive, "synapse_manifold", "manifold_scatter", name="draw_manifold_scatter"),
+            Node(
+                orient_clefts,
+                ["synapse_embeddings", "synapse_chunks", parameters],
+                "synapse_orientations",
+                name="orient_clefts",
+            ),
+            Node(
+                check_leakage,
+                ["synapse_embeddings", "random.synapse_embeddings", "synapse_orientations", parameters],
+                ["leakage_scores", "leakage_metrics"],
+                name="check_leakage",
+            ),
+            Node(draw_overlays, plane, "manifold_overlays", name="draw_manifold_overlays"),
+            Node(draw_interactive, plane, "manifold_scatter", name="draw_manifold_scatter"),
+            Node(draw_interactive_3d, plane, "manifold_scatter_3d", name="draw_manifold_scatter_3d"),
+            Node(
+                draw_clusters, [plane, "axis_positions", parameters], "manifold_clusters", name="draw_manifold_clusters"
+            ),
+            Node(draw_axis_strip, ["axis_positions", "synapse_chunks"], "manifold_axis_strip", name="draw_axis_strip"),
+            Node(draw_axis_profiles, "axis_profiles", "manifold_axis_profiles", name="draw_axis_profiles"),
+            Node(
+                draw_orientation,
+                [plane, "synapse_orientations"],
+                "manifold_orientation",
+                name="draw_manifold_orientation",
+            ),
+            Node(draw_leakage, "leakage_scores", "leakage_figure", name="draw_leakage"),
         ],
         tags="manifold",
     )

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.traits import trait_named
-from synapseclr.pipelines.manifold.nodes import axis_name, draw_interactive, draw_overlays
+from synapseclr.pipelines.manifold.figures import draw_interactive, draw_overlays
+from synapseclr.pipelines.manifold.nodes import axis_name
 from synapseclr.pipelines.pretraining.nodes import draw_augmented_pairs
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.histograms import preprocessing_histograms
