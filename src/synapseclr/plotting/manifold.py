@@ -57,16 +57,21 @@ def cluster_map(
     axes = figure.add_subplot()
     area = marker_area(len(coordinates_n2))
     colours = [cluster_colour(int(label)) for label in label_n]
-    axes.scatter(*coordinates_n2.T, s=1.4 * area, c=colours, linewidths=0, alpha=0.7, rasterized=True)
+    axes.scatter(
+        coordinates_n2[:, 0], coordinates_n2[:, 1], s=1.4 * area, c=colours, linewidths=0, alpha=0.7, rasterized=True
+    )
     for drawn in axes_drawn:
         (x_0, y_0), (x_1, y_1) = drawn.ends_22
         arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", xy=(x_1, y_1), xytext=(x_0, y_0), arrowprops=arrow)
         axes.annotate(drawn.name, (x_1, y_1), xytext=(4, 4), textcoords="offset points", fontsize=8, color=INK)
-        axes.scatter(*drawn.samples_k2.T, s=26, facecolors="none", edgecolors=INK, linewidths=0.9)
+        x_k, y_k = drawn.samples_k2.T
+        axes.scatter(x_k, y_k, s=26, facecolors="none", edgecolors=INK, linewidths=0.9)
     for cluster in range(int(label_n.max()) + 1):
         centre = np.median(coordinates_n2[label_n == cluster], axis=0)
-        text = axes.text(*centre, str(cluster), fontsize=13, fontweight="bold", ha="center", va="center", color=INK)
+        text = axes.text(
+            centre[0], centre[1], str(cluster), fontsize=13, fontweight="bold", ha="center", va="center", color=INK
+        )
         text.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
     n_none = int((label_n < 0).sum())
     style_image(axes, f"{int(label_n.max()) + 1} clusters; {n_none} of {len(label_n):,} synapses in none (grey)")

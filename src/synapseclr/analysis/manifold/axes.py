@@ -84,9 +84,9 @@ def sample_along(axis: ManifoldAxis, n_samples: int) -> np.ndarray:
         to 98).
     """
     n_samples = min(n_samples, len(axis.rows_m))
-    steps = np.linspace(*np.percentile(axis.position_m, _ENDS), n_samples)
+    low, high = np.percentile(axis.position_m, _ENDS)
     chosen: list[int] = []
-    for step in steps:
+    for step in np.linspace(low, high, n_samples):
         squared_m = np.square(axis.position_m - step) + np.square(axis.offset_m)
         squared_m[chosen] = np.inf
         chosen.append(int(np.argmin(squared_m)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import pandas as pd
 
@@ -12,11 +14,18 @@ from synapseclr.errors import TableError
 ORIENTATION_COLUMNS = ("synapse_id", "normal_x", "normal_y", "normal_z", "tilt_deg", "azimuth_deg", "n_cleft_voxels")
 
 
-class OrientedChunks(ReadableChunks):
+class OrientedChunks(ReadableChunks, Protocol):
     """What is needed of a chunk store."""
 
-    synapse_id: np.ndarray
-    voxel_size_nm: tuple[float, float, float]
+    @property
+    def synapse_id(self) -> np.ndarray:
+        """Ids, int64 (n,), in store order."""
+        ...
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float]:
+        """Voxel size (x, y, z)."""
+        ...
 
 
 def cleft_orientations(

@@ -88,8 +88,9 @@ def draw_clusters(synapse_manifold: AnnData, axis_positions: pd.DataFrame, confi
 def draw_axis_strip(axis_positions: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
     """Draw the synapses sampled along every axis, from its lower end to its upper one."""
     slabs, labels, titles = [], [], []
-    for (cluster, number), _ in axis_positions.groupby(["cluster", "axis"], sort=True):
-        sampled = _sampled(axis_positions, int(cluster), int(number))
+    axes = axis_positions[["cluster", "axis"]].drop_duplicates().sort_values(["cluster", "axis"])
+    for cluster, number in axes.itertuples(index=False):
+        sampled = _sampled(axis_positions, cluster, number)
         slabs.append(read_slabs(synapse_chunks, sampled["synapse_id"].to_numpy()))
         labels.append(f"cluster {cluster}\naxis {number}")
         pairs = zip(sampled["synapse_id"], sampled["position"], strict=True)
