@@ -35,7 +35,10 @@ def api_page(folder: Path) -> str:
     exported = exports(tree, name)
     if exported:
         lines += [f"Import these from `{name}`.", ""]
-        lines += [f"::: {place}\n" for _, place in sorted(exported.items(), key=lambda item: item[0].lower())]
+        lines += [
+            f"::: {place}\n    options: {{heading_level: 2}}\n"
+            for _, place in sorted(exported.items(), key=lambda item: item[0].lower())
+        ]
     else:
         lines += ["Import each name from its module.", ""]
         for module in sorted(folder.glob("[!_]*.py")):

@@ -261,9 +261,11 @@ def test_report_is_complete_and_self_contained(catalog):
         "Outliers",
         "Examples",
         "What the network sees",
+        "In short",
+        "What was run",
         "Training",
-        "Data",
-        "The run",
+        "Data quality",
+        "Provenance",
     ):
         assert f"<h2>{heading}</h2>" in html
     assert html.count("data:image/png;base64,") == 13

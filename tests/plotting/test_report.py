@@ -26,7 +26,7 @@ def test_page_is_self_contained():
     figure.subplots().plot(np.arange(3))
     html = _page(pictures=[Picture(figure, "A line & more")])
     assert html.count("data:image/png;base64,") == 1
-    assert 'alt="A line &amp; more"' in html
+    assert 'alt="First: A line &amp; more"' in html
     assert not _loads(html)
     assert "<script" not in html
 
@@ -48,3 +48,19 @@ def test_plotly_comes_once():
     assert html.count("Plotly.newPlot(") >= 2
     assert len(html) < 8e6
     assert not re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:""", html)
+
+
+def test_page_has_a_summary_headings_in_order_and_named_regions():
+    tables = [Table(("a", "b"), [("1", "2")], "caption"), Table(("a", "b"), [("1", "2")], "folded", is_folded=True)]
+    html = render_report("Title", {}, [Section("First", tables=tables)], summary=["One <sentence>."])
+    assert re.findall(r"<h(\d)>", html) == ["1", "2", "2"]
+    assert "<li>One &lt;sentence&gt;.</li>" in html
+    regions = re.findall(r'role="region" aria-label="([^"]+)"', html)
+    assert len(regions) == len(set(regions)) == 2
+    assert "<caption>caption</caption>" in html
+
+
+def test_page_is_made_for_dark_screens_and_for_paper():
+    html = _page()
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html

@@ -71,7 +71,12 @@ class _RenderedSection:
 
 
 def render_report(
-    title: str, facts: Mapping[str, str], sections: Sequence[Section], footer: str = "", dpi: int = 110
+    title: str,
+    facts: Mapping[str, str],
+    sections: Sequence[Section],
+    footer: str = "",
+    dpi: int = 110,
+    summary: Sequence[str] = (),
 ) -> str:
     """Render a report.
 
@@ -81,6 +86,7 @@ def render_report(
         sections: The contents.
         footer: Last line, such as the version that made the report.
         dpi: Resolution of the pictures.
+        summary: What a reader with half a minute should know: one sentence or two an entry.
 
     Returns:
         An HTML page that loads nothing from anywhere: style and pictures lie inside.
@@ -95,7 +101,7 @@ def render_report(
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        title=title, facts=facts, sections=_render_sections(sections, dpi), footer=footer
+        title=title, facts=facts, summary=summary, sections=_render_sections(sections, dpi), footer=footer
     )
 
 

@@ -115,19 +115,23 @@ def describe_data(preprocessing_report: Mapping[str, Any]) -> Section:
         listed = [[str(synapse_id), str(reason)] for synapse_id, reason in rejected.items()]
         tables.append(Table(("synapse id", "reason"), listed, f"{len(rejected)} rejected synapses", is_folded=True))
     caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
-    return Section("Data", pictures=[Picture(preprocessing_histograms(preprocessing_report), caption)], tables=tables)
+    return Section(
+        "Data quality", pictures=[Picture(preprocessing_histograms(preprocessing_report), caption)], tables=tables
+    )
 
 
 def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], parameters: Mapping[str, Any]) -> Section:
     """What was run: time, provenance and parameters."""
     times = [[name, f"{value:.1f}"] for name, value in seconds.items()]
     origins = [[str(name), _text(value)] for name, value in flatten(provenance).items()]
-    settings = [[name, _text(value)] for name, value in flatten(parameters).items()]
+    # The named augmentations are alternatives; the one in use stands under pretraining.augmentation.
+    used = {name: value for name, value in parameters.items() if name != "augmentations"}
+    settings = [[name, _text(value)] for name, value in flatten(used).items()]
     tables = [Table(("pipeline", "seconds"), times)]
     if origins:
         tables.append(Table(("provenance", "value"), origins, "Where weights and chunks came from", is_folded=True))
     tables.append(Table(("parameter", "value"), settings, f"{len(settings)} parameters", is_folded=True))
-    return Section("The run", tables=tables)
+    return Section("Provenance", tables=tables)
 
 
 def flatten(tree: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:

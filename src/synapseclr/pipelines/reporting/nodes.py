@@ -26,6 +26,7 @@ from synapseclr.pipelines.reporting.contents import (
 from synapseclr.pipelines.reporting.found import describe_outliers, describe_similarity
 from synapseclr.pipelines.reporting.imputation import describe_imputation
 from synapseclr.pipelines.reporting.quality import describe_quality, headline
+from synapseclr.pipelines.reporting.summary import describe_setting, summarise_run
 from synapseclr.plotting.report import render_report
 from synapseclr.training import PretrainingConfig
 from synapseclr.training.positives import leakage_warning
@@ -126,6 +127,9 @@ def compose_report(
     """
     summary = summarise_scores(trait_scores)
     sections = [
+        describe_setting(preprocessing_report, pretraining),
+        describe_data(preprocessing_report),
+        describe_training(training_history),
         describe_quality(summary, unscored_traits, config.probe),
         describe_imputation(
             held_out_predictions, imputation_scores, imputation_calibration, unimputed_traits, summary, imputation
@@ -133,11 +137,9 @@ def compose_report(
         describe_consensus(neurite_cell_types, held_out_neurites, consensus_evaluation, consensus_fit, consensus),
         describe_manifold(synapse_manifold, config.interactive),
         describe_similarity(similarity_results, distance_histograms, index_recall, synapse_chunks),
-        describe_outliers(outlier_candidates, outlier_detection, synapse_chunks, outliers),
         describe_examples(synapse_chunks, synapse_manifold.obs, config),
         describe_views(synapse_chunks, pretraining),
-        describe_training(training_history),
-        describe_data(preprocessing_report),
+        describe_outliers(outlier_candidates, outlier_detection, synapse_chunks, outliers),
         describe_run(evaluation["seconds"], synapse_manifold.uns.get("provenance", {}), parameters),
     ]
     facts = {
@@ -146,4 +148,6 @@ def compose_report(
         "minutes, all pipelines": f"{sum(evaluation['seconds'].values()) / 60:.1f}",
         **headline(summary, config.probe),
     }
-    return render_report(config.title, facts, sections, footer=f"synapseclr {__version__}", dpi=config.dpi)
+    in_short = summarise_run(evaluation, preprocessing_report)
+    footer = f"synapseclr {__version__}"
+    return render_report(config.title, facts, sections, footer=footer, dpi=config.dpi, summary=in_short)

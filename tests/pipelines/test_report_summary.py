@@ -1,0 +1,47 @@
+"""The sentences on top of the report say what the numbers say, and no more."""
+
+import pytest
+
+from synapseclr.augmentation import AugmentationConfig
+from synapseclr.pipelines.reporting.summary import describe_setting, is_clearly_above, summarise_run
+from synapseclr.training import PretrainingConfig
+
+
+def _score(mean, std=0.02):
+    return {"metric": "roc_auc", "mean": mean, "std": std, "folds": 3}
+
+
+def _evaluation(**blocks):
+    return {"n_synapses": 1200, "epochs": 10, "representations": {}} | blocks
+
+
+def test_a_difference_counts_only_beyond_the_spread_over_folds():
+    assert is_clearly_above(_score(0.75), _score(0.70))
+    assert not is_clearly_above(_score(0.75, 0.05), _score(0.70, 0.05))
+
+
+def test_better_worse_and_level_traits_are_told_apart():
+    trained = {"pre_cell_type": _score(0.8), "post_cell_type": _score(0.6), "has_mito_pre": _score(0.55)}
+    rival = {"pre_cell_type": _score(0.6), "post_cell_type": _score(0.8), "has_mito_pre": _score(0.54)}
+    representations = {"synapseclr": {"encoder.fc": trained}, "random": {"encoder.fc": rival}}
+    sentences = summarise_run(_evaluation(representations=representations), {"n_rejected": 3, "n_neurites": 40})
+    assert "1,200 synapses of 40 neurites" in sentences[0]
+    assert "3 more could not be cut" in sentences[0]
+    assert "better on 1 (presynaptic cell type), worse on 1 (postsynaptic cell type), and on 1" in sentences[1]
+    assert len(sentences) == 2
+
+
+def test_without_annotations_nothing_is_claimed():
+    sentences = summarise_run(_evaluation(), {})
+    assert sentences[1] == "No trait was annotated often enough to say how good the representation is."
+
+
+@pytest.mark.parametrize("layout", ["merged", "separate"])
+def test_the_setting_is_told_in_physical_units(layout):
+    augmentation = AugmentationConfig(channel_organization=layout)
+    config = PretrainingConfig(augmentation=augmentation, model={"in_channels": 1 if layout == "merged" else 2})
+    found = {"chunk_size_vx": [256, 256, 52], "voxel_size_nm": [8.0, 8.0, 40.0]}
+    rows = dict(describe_setting(found, config).tables[0].rows)
+    assert rows["chunk"].endswith("2.05 x 2.05 x 2.08 um")
+    assert rows["what the encoder sees"].startswith("a cube of 1.54 um as 96^3 voxels")
+    assert ("separate channels" in rows["what the encoder sees"]) == (layout == "separate")
