@@ -3,10 +3,11 @@
 The chunks are cut out of the real volume (FIB-25), around its synapses and at random offsets from these, moved inwards
 until none hangs over the volume's edge; where it is not there, out of the demo's simulated volume. Each codec stores
 the same chunks in the same shards, with checksums; npy files are as the original kept them, ``(2, x, y, z)`` uint8.
-Single chunks are read in random order by the store's reader and by ``numpy.load``, which take turns; all files are
-cached by the system for both alike. Reads are counted per second, and per second of all threads' processor time, which
-other programs disturb least: the best of the repeats. The last rows are of the store as it is written, by
-``ChunkStore.read``. Writes ``benchmarks/results/chunk_store.json``.
+Chunks are read in random order, BATCH at a time into one array as a training does, by the store's reader and by
+``numpy.load`` and ``numpy.stack``, which take turns; all files are cached by the system for both alike. The best of the
+repeats counts. The last rows are of the store as it is written, by ``ChunkStore.read``: in batches, one at a time,
+and one at a time from the disk, the system having been told to drop the file from its cache before every read. Writes
+``benchmarks/results/chunk_store.json``.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from chunk_reading import measure
+from chunk_reading import measure, our_reader
 from cutting import Volume, find_volumes
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
@@ -29,10 +30,11 @@ from zarr.codecs import BloscCodec
 from synapseclr.volumes import ChunkStore, write_chunk_store
 from synapseclr.volumes.chunk_layout import ShardLayout
 from synapseclr.volumes.cutting import cut_chunks
-from synapseclr.volumes.reading import ChunkReader, tensorstore_reader
+from synapseclr.volumes.reading import ChunkReader
 from synapseclr.volumes.tables import POSITION_COLUMNS
 
 RESULT = Path(__file__).parent / "results/chunk_store.json"
+BATCH = 16
 CODECS = [
     ("lz4", 5, "noshuffle"),
     ("lz4", 9, "noshuffle"),
@@ -58,17 +60,41 @@ def npy_reader(folder: Path) -> ChunkReader:
     return lambda positions: np.stack([np.load(folder / f"{position}.npy") for position in positions])
 
 
-def compare(path: Path, reader: ChunkReader, npy: Path, n: int, repeats: int) -> dict[str, tuple[float, float]]:
+def compare(
+    path: Path, reader: ChunkReader, npy: Path, n: int, repeats: int, batch: int = BATCH
+) -> dict[str, tuple[float, float]]:
     """Figures of an array or store on disk and of the npy files, by unit."""
-    order = [np.array([position]) for position in np.random.default_rng(0).permutation(n)]
-    readers = {"ours": reader, "baseline": npy_reader(npy)}
-    seconds = measure(readers, order, repeats)
-    ours, baseline = np.asarray(seconds["ours"]), np.asarray(seconds["baseline"])
+    order = np.random.default_rng(0).permutation(n)
+    batches = [order[first : first + batch] for first in range(0, n, batch)]
+    seconds = measure({"ours": reader, "baseline": npy_reader(npy)}, batches, repeats)
     return {
         "bytes": (stored_bytes(path) / n, stored_bytes(npy) / n),
-        "random reads/s": (1 / ours[1], 1 / baseline[1]),
-        "random reads/processor-second": (1 / ours[0], 1 / baseline[0]),
+        "random reads/s": (1 / seconds["ours"][1], 1 / seconds["baseline"][1]),
     }
+
+
+def drop_from_memory(path: Path) -> None:
+    """Ask the system to forget a file's content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def compare_from_disk(store: ChunkStore, npy: Path) -> dict[str, tuple[float, float]]:
+    """Random single reads of files that the system does not hold in memory."""
+    order = np.random.default_rng(1).permutation(len(store))
+    readers = (our_reader(store.url), npy_reader(npy))
+    readers[0](order)  # the shards' indices are kept
+    shards = [path for path in Path(store.url, "chunks/c").rglob("*") if path.is_file()]
+    seconds = np.zeros(2)
+    for position in order:
+        for path in (*shards, npy / f"{position}.npy"):
+            drop_from_memory(path)
+        for which, read in enumerate(readers):
+            start = time.perf_counter()
+            read(np.array([position]))
+            seconds[which] += time.perf_counter() - start
+    return {"random reads/s": (len(store) / seconds[0], len(store) / seconds[1])}
 
 
 def rows_of(case: str, figures: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
@@ -84,7 +110,7 @@ def encode(chunk_ncxyz: NDArray[np.uint8], layout: ShardLayout, path: Path, code
     name, level, shuffle = codec
     start = time.perf_counter()
     array = layout.create_array(
-        str(path), len(chunk_ncxyz), codec=BloscCodec(cname=name, clevel=level, shuffle=shuffle)
+        str(path / "chunks"), len(chunk_ncxyz), codec=BloscCodec(cname=name, clevel=level, shuffle=shuffle)
     )
     for first in range(0, len(chunk_ncxyz), layout.synapses_per_shard):
         array[first : first + layout.synapses_per_shard] = chunk_ncxyz[first : first + layout.synapses_per_shard]
@@ -120,9 +146,12 @@ def run(volume: Volume, n: int, repeats: int, folder: Path) -> list[dict[str, An
         path = folder / "_".join(map(str, codec))
         mb_s = chunk_ncxyz.nbytes / 1e6 / encode(chunk_ncxyz, stream.layout, path, codec)
         case = f"{title}, {codec[0]} {codec[1]} {codec[2]} (written at {mb_s:.0f} MB/s)"
-        rows += rows_of(case, compare(path, tensorstore_reader(str(path)), folder / "npy", len(store), repeats))
-    whole = compare(Path(store.url), store.read, folder / "npy", len(store), repeats)
-    return rows + rows_of(f"{title}, the store with its records", whole)
+        rows += rows_of(case, compare(path, our_reader(str(path)), folder / "npy", len(store), repeats))
+    title = f"{title}, the store with its records"
+    for batch in (BATCH, 1):
+        figures = compare(Path(store.url), store.read, folder / "npy", len(store), repeats, batch)
+        rows += rows_of(f"{title}, {'batches of ' + str(batch) if batch > 1 else 'one at a time'}", figures)
+    return rows + rows_of(f"{title}, one at a time, from the disk", compare_from_disk(store, folder / "npy"))
 
 
 def main() -> None:
@@ -146,7 +175,7 @@ def main() -> None:
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "tensorstore": version("tensorstore"),
+        "numcodecs": version("numcodecs"),
         "load_average": os.getloadavg()[0],
     }
     arguments.result.parent.mkdir(exist_ok=True)

@@ -9,6 +9,10 @@ class VolumeError(SynapseCLRError):
     """A volume is missing, unreadable, or does not fit the request."""
 
 
+class UnreachableError(SynapseCLRError, OSError):
+    """A store does not answer, or refuses access: what was asked of it may well be there."""
+
+
 class TableError(SynapseCLRError):
     """A table lacks a column, is empty, or holds values that cannot be used."""
 

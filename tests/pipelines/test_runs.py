@@ -161,7 +161,8 @@ def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):
     shutil.rmtree(tmp_path / "01_raw/simulated/segmentation")
     done = copy("--pipeline=preprocessing", check=False)
     assert done.returncode != 0
-    assert "No segmentation volume can be opened at" in " ".join(done.stdout.split())
+    assert "The segmentation volume at file://" in " ".join(done.stdout.split())
+    assert "cannot be opened" in done.stdout
 
 
 def test_weights_of_other_channels_end_in_a_sentence(demo):

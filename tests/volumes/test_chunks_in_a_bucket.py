@@ -2,45 +2,18 @@
 
 import gcsfs
 import numpy as np
-import pandas as pd
 import pytest
+from small_volumes import make_table, stream, write_volumes
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes import (
-    ChunkStore,
-    PreprocessingConfig,
-    VolumeLayer,
-    cut_chunks,
-    write_chunk_store,
-    write_precomputed,
-)
+from synapseclr.volumes import ChunkStore, write_chunk_store
 from synapseclr.volumes.chunk_layout import record_key, shard_key
 from synapseclr.volumes.verification import verify_chunk_store
-
-SHAPE, N = (64, 64, 32), 22
 
 
 @pytest.fixture(scope="module")
 def table():
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"id": np.arange(N), "pre_root_id": 1, "post_root_id": 2})
-    table[["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]] = rng.integers(0, SHAPE, (N, 3)).astype(float)
-    return table
-
-
-def write_volumes(place):
-    em = np.random.default_rng(1).integers(1, 255, SHAPE).astype(np.uint8)
-    ids = np.zeros(SHAPE, np.uint64)
-    ids[::4, ::4, ::4] = np.arange(1, 1 + 16 * 16 * 8).reshape(16, 16, 8)
-    for name, array in (("em", em), ("segmentation", ids), ("clefts", ids)):
-        kind = "image" if name == "em" else "segmentation"
-        write_precomputed(array, f"{place}/{name}", (16, 16, 40), kind, (32, 32, 16))
-
-
-def stream(place, table, **changes):
-    layers = (VolumeLayer(f"{place}/{name}", name) for name in ("em", "segmentation", "clefts"))
-    values = {"voxel_size_nm": (16, 16, 40), "chunk_size_vx": (24, 24, 12), "synapses_per_shard": 4}
-    return cut_chunks(*layers, table, PreprocessingConfig(**(values | changes)))
+    return make_table()
 
 
 def test_a_store_in_a_bucket_is_continued_verified_and_repaired(gcs_prefix, tmp_path, table):

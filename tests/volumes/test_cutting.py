@@ -102,7 +102,7 @@ def test_a_chunk_larger_than_the_volume_is_an_error(tiny_volume):
 
 def test_a_missing_volume_is_an_error_that_names_it(tiny_volume, tmp_path):
     missing = VolumeLayer(f"file://{tmp_path}/nowhere", "EM volume")
-    with pytest.raises(VolumeError, match=r"No EM volume can be opened at file://.*nowhere"):
+    with pytest.raises(VolumeError, match=r"The EM volume at file://.*nowhere cannot be opened"):
         cut(tiny_volume, layers=(missing, tiny_volume.segmentation, tiny_volume.cleft))
 
 

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 
@@ -11,7 +12,10 @@ import zarr
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.chunk_store import ChunkBatch
-from synapseclr.volumes.reading import tensorstore_reader, zarr_reader
+from synapseclr.volumes.local_cache import LocalCache
+from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.reading import shard_reader, zarr_reader
+from synapseclr.volumes.shard_objects import open_shards
 
 N = 13
 
@@ -32,16 +36,26 @@ POSITIONS = [[0], [12], [5], [3, 3, 3], [12, 0, 7, 1], [4, 5, 6, 7], list(range(
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_both_readers_read_the_same_bits(stored, positions):
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_what_is_read_is_what_zarr_reads(stored, positions, scheme):
     chunk_ncxyz, store = stored
     wanted = np.array(positions)
-    by_tensorstore = tensorstore_reader(f"{store.url}/chunks")(wanted)
-    by_zarr = zarr_reader(zarr.open_array(f"{store.url}/chunks", mode="r"))(wanted)
-    np.testing.assert_array_equal(by_tensorstore, chunk_ncxyz[positions])
-    np.testing.assert_array_equal(by_zarr, chunk_ncxyz[positions])
-    for array in (by_tensorstore, by_zarr):
-        assert array.dtype == np.uint8
-        assert array.flags.c_contiguous
+    array = zarr.open_array(f"{store.url}/chunks", mode="r")
+    ours = shard_reader(array, open_shards(ObjectFolder(scheme + store.url), ""))(wanted)
+    np.testing.assert_array_equal(ours, chunk_ncxyz[positions])
+    np.testing.assert_array_equal(zarr_reader(array)(wanted), chunk_ncxyz[positions])
+    assert ours.dtype == np.uint8
+    assert ours.flags.c_contiguous
+
+
+def test_an_array_with_other_codecs_is_read_by_zarr(tmp_path):
+    chunk_ncxyz = np.random.default_rng(0).integers(0, 255, (5, 2, 4, 4, 4)).astype(np.uint8)
+    array = zarr.create_array(
+        tmp_path / "chunks", shape=chunk_ncxyz.shape, chunks=(1, 2, 4, 4, 4), shards=(2, 2, 4, 4, 4), dtype="uint8"
+    )
+    array[:] = chunk_ncxyz
+    read = shard_reader(array, open_shards(ObjectFolder(str(tmp_path)), ""))
+    np.testing.assert_array_equal(read(np.array([4, 1])), chunk_ncxyz[[4, 1]])
 
 
 def test_what_is_read_can_be_written_to(stored):
@@ -74,11 +88,51 @@ def test_a_local_store_is_read_without_zarr(stored, monkeypatch):
     np.testing.assert_array_equal(fresh.read([7, 2]), chunk_ncxyz[[7, 2]])
 
 
-def test_a_remote_store_is_read_by_zarr(stored):
+def test_a_remote_store_is_read_through_a_bounded_cache(stored, tmp_path, monkeypatch):
+    from fsspec.implementations.local import LocalFileSystem
+
     chunk_ncxyz, store = stored
-    remote = ChunkStore(f"file://{store.url}")
+    remote = ChunkStore(f"file://{store.url}", cache_folder=str(tmp_path / "cache"), cache_gb=1e-3)
     np.testing.assert_array_equal(remote.read([7, 2]), chunk_ncxyz[[7, 2]])
-    assert "_tensorstore_reader" not in remote.__dict__
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == 4  # two chunks, two indices
+    again = pickle.loads(pickle.dumps(remote))
+    assert len(again) == N
+    assert again.sha256
+    for name in ("cat_file", "cat_ranges"):
+        real = getattr(LocalFileSystem, name)
+        monkeypatch.setattr(LocalFileSystem, name, only_nothing(real))
+    np.testing.assert_array_equal(again.read([2, 7]), chunk_ncxyz[[2, 7]])
+    with pytest.raises(VolumeError, match="asked of the store"):
+        again.read([2, 6])
+
+
+def only_nothing(real):
+    def ask(self, paths, *arguments, **options):
+        if paths and any("/chunks/c/" in path for path in ([paths] if isinstance(paths, str) else paths)):
+            raise VolumeError("asked of the store")
+        return real(self, paths, *arguments, **options)
+
+    return ask
+
+
+def test_the_cache_holds_no_more_than_its_bound_and_what_was_used_last(tmp_path):
+    cache = LocalCache(tmp_path / "cache", 100_000)
+    for number in range(200):
+        cache.put(f"key {number}", bytes([number]) * 1_000)
+        os.utime(cache._path(f"key {number}"), ns=(number * 10**9, number * 10**9))
+        assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) <= 104_000
+    assert cache.get("key 199") == bytes([199]) * 1_000
+    assert cache.get("key 120") is not None
+    assert cache.get("key 3") is None
+    cache.put("large", bytes(50_000))
+    assert cache.get("large") is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    cache = LocalCache(tmp_path / "file", 100_000)
+    cache.put("key", b"value")
+    assert cache.get("key") is None
 
 
 def test_a_relative_path_is_read(stored, monkeypatch):
@@ -122,7 +176,6 @@ print(json.dumps(sums))
 
 
 def test_a_forked_process_reads_although_its_parent_has_read(stored):
-    """Tensorstore ends a process that was forked from one that used it: there zarr reads."""
     chunk_ncxyz, store = stored
     done = subprocess.run([sys.executable, "-c", FORK, store.url], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from synapseclr.datasets.chunk_store import ChunkStoreDataset
 from synapseclr.datasets.encoder_weights import EncoderWeightsDataset
 from synapseclr.datasets.feature_files import FeatureFilesDataset
 from synapseclr.datasets.folder import FolderDataset
+from synapseclr.datasets.ome_zarr_volume import OmeZarrVolumeDataset
 from synapseclr.datasets.optional_table import OptionalCSVDataset
 from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
 from synapseclr.datasets.published_checkpoint import NoTrainingDataset, PublishedCheckpointDataset
@@ -18,6 +19,7 @@ __all__ = [
     "FeatureFilesDataset",
     "FolderDataset",
     "NoTrainingDataset",
+    "OmeZarrVolumeDataset",
     "OptionalCSVDataset",
     "PrecomputedVolumeDataset",
     "PublishedCheckpointDataset",

@@ -15,18 +15,27 @@ class ChunkStoreDataset(AbstractDataset[ChunkStream, ChunkStore]):
     Args:
         filepath: Local path or fsspec URL (``gs://...``) of the Zarr group.
         credentials: Passed to fsspec.
+        cache_folder: Where chunks of a remote store are kept on this machine, compressed; null: nowhere.
+        cache_gb: How much is kept there at most, in GB.
     """
 
     def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        filepath: str,
+        credentials: dict[str, Any] | None = None,
+        cache_folder: str | None = None,
+        cache_gb: float = 20.0,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = filepath
         self._storage_options = credentials
+        self._cache = (cache_folder, cache_gb)
         self.metadata = metadata
 
     def load(self) -> ChunkStore:
         """Return the handle."""
-        return ChunkStore(self._filepath, self._storage_options)
+        return ChunkStore(self._filepath, self._storage_options, *self._cache)
 
     def save(self, data: ChunkStream) -> None:
         """Drain the stream into the store."""

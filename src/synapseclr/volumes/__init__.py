@@ -5,8 +5,9 @@ from synapseclr.volumes.chunk_store import MASK_CODES, ChunkStore, ChunkStream, 
 from synapseclr.volumes.config import PreprocessingConfig
 from synapseclr.volumes.cutting import cut_chunks
 from synapseclr.volumes.importing import ChunkSource, FeatureFiles, import_chunks, join_features
-from synapseclr.volumes.layer import VolumeLayer, write_precomputed
+from synapseclr.volumes.layer import VolumeLayer
 from synapseclr.volumes.metadata import summarise, tabulate_chunks, tabulate_rejected
+from synapseclr.volumes.precomputed import write_precomputed
 from synapseclr.volumes.tables import check_synapse_table
 
 __all__ = [

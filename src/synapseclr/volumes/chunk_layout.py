@@ -184,7 +184,7 @@ class ShardLayout:
         expected = json.loads(objects["zarr.json"].to_bytes())
         try:
             found = json.loads(folder.read("chunks/zarr.json"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return False
         return all(found.get(name) == expected[name] for name in ("chunk_grid", "codecs", "data_type"))
 

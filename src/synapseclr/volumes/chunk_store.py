@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.errors import VolumeError
+from synapseclr.errors import UnreachableError, VolumeError
 from synapseclr.volumes.chunk_layout import (
     CHANNELS,
     MASK_CODES,
@@ -21,8 +21,11 @@ from synapseclr.volumes.chunk_layout import (
     ChunkStream,
     shard_key,
 )
+from synapseclr.volumes.local_cache import LocalCache
 from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.reading import tensorstore_may_be_used, tensorstore_reader, zarr_reader
+from synapseclr.volumes.reading import shard_reader
+from synapseclr.volumes.shard_objects import open_shards
+from synapseclr.volumes.storage_errors import reaching
 from synapseclr.volumes.store_completion import REJECTED_KEY
 from synapseclr.volumes.writing import write_chunk_store
 
@@ -41,13 +44,17 @@ class ChunkStore:
     Attributes:
         url: Local path or fsspec URL of the Zarr group.
         storage_options: Passed to fsspec for remote stores.
+        cache_folder: Where chunks of a remote store are kept on this machine, compressed; None: nowhere.
+        cache_gb: How much is kept there at most, in GB (1e9 bytes).
     """
 
     url: str
     storage_options: dict[str, Any] | None = None
+    cache_folder: str | None = None
+    cache_gb: float = 20.0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "storage_options": self.storage_options}
+        return {name: getattr(self, name) for name in ("url", "storage_options", "cache_folder", "cache_gb")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -57,7 +64,10 @@ class ChunkStore:
         import zarr
 
         try:
-            group = zarr.open_group(self.url, mode="r", storage_options=self.storage_options)
+            with reaching(self.url):
+                group = zarr.open_group(self.url, mode="r", storage_options=self.storage_options)
+        except UnreachableError:
+            raise
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise VolumeError(
                 f"There is no chunk store at {self.url}. Run `kedro run --pipeline=preprocessing` first."
@@ -71,13 +81,19 @@ class ChunkStore:
                 f"The chunk store at {self.url} has schema version {group.attrs.get('schema_version')}, this version "
                 f"reads {SCHEMA_VERSION}. Run `kedro run --pipeline=preprocessing` again."
             )
-        chunks: Any = group["chunks"]
+        with reaching(f"{self.url}/chunks"):
+            chunks: Any = group["chunks"]
         if chunks.dtype != np.uint8:
             raise VolumeError(
                 f"The chunk store at {self.url} holds {chunks.dtype} chunks, expected uint8, which has no "
                 "NaN. Run `kedro run --pipeline=preprocessing` again."
             )
         return group
+
+    @cached_property
+    def _chunks(self) -> Any:
+        with reaching(f"{self.url}/chunks"):
+            return self._group["chunks"]
 
     def __len__(self) -> int:
         return len(self.synapse_id)
@@ -88,15 +104,17 @@ class ChunkStore:
         return {name: self._column(name) for name in RECORD_DTYPES}
 
     def _column(self, name: str) -> NDArray[Any]:
-        values = np.asarray(self._group[name][:])
+        with reaching(f"{self.url}/{name}"):
+            values = np.asarray(self._group[name][:])
         return values if self._slots is None else values[self._slots]
 
     @cached_property
     def _slots(self) -> NDArray[np.int64] | None:
         """Places of the chunks in the Zarr array; None if there is no empty one."""
-        if self._group.attrs["n_chunks"] == self._group["chunks"].shape[0]:
+        if self._group.attrs["n_chunks"] == self._chunks.shape[0]:
             return None
-        return np.flatnonzero(np.asarray(self._group["is_stored"][:]))
+        with reaching(f"{self.url}/is_stored"):
+            return np.flatnonzero(np.asarray(self._group["is_stored"][:]))
 
     @property
     def synapse_id(self) -> NDArray[np.int64]:
@@ -123,7 +141,7 @@ class ChunkStore:
     @cached_property
     def chunk_size_vx(self) -> tuple[int, int, int]:
         """Chunk size (x, y, z) in voxels."""
-        return tuple(self._group["chunks"].shape[2:])
+        return tuple(self._chunks.shape[2:])
 
     @property
     def axial_to_sagittal_spacing(self) -> float:
@@ -133,13 +151,12 @@ class ChunkStore:
     def read(self, indices: NDArray[np.int64] | list[int] | slice) -> NDArray[np.uint8]:
         """Read chunks by their position in the store; negative positions count from its end.
 
-        A local store is read by tensorstore, a remote one by zarr-python.
-
         Returns:
             uint8 (k, 2, x, y, z) in the order asked for; channel 0 is the intensity, channel 1 the mask codes.
 
         Raises:
             VolumeError: If a chunk is damaged (it has a checksum) or its shard is missing; names synapse and shard.
+            UnreachableError: If a remote store does not answer, or refuses access; names the shard.
         """
         n = len(self)
         chosen = range(*indices.indices(n)) if isinstance(indices, slice) else indices
@@ -152,6 +169,8 @@ class ChunkStore:
         slots = positions if self._slots is None else self._slots[positions]
         try:
             chunk_ncxyz = self._reader(slots)
+        except UnreachableError:
+            raise
         except Exception as error:  # of checksums, decoders and all kinds of storage
             raise self._damage(positions, slots, error) from error
         for position, slot, chunk_cxyz in zip(positions, slots, chunk_ncxyz, strict=True):
@@ -161,7 +180,8 @@ class ChunkStore:
 
     def _is_intact(self, slot: int, chunk_cxyz: NDArray[np.uint8]) -> bool:
         digest = hashlib.sha256(np.ascontiguousarray(chunk_cxyz).data).digest()
-        return bytes(np.asarray(self._group["chunk_sha256"][slot])) == digest
+        with reaching(f"{self.url}/chunk_sha256"):
+            return bytes(np.asarray(self._group["chunk_sha256"][slot])) == digest
 
     def _damage(self, positions: Any, slots: Any, error: BaseException) -> VolumeError:
         """Find the first of these chunks that cannot be read."""
@@ -172,7 +192,7 @@ class ChunkStore:
             except Exception as of_one:
                 at, slot, error = position, place, of_one
                 break
-        shard = int(slot) // int(self._group["chunks"].shards[0])
+        shard = int(slot) // int(self._chunks.shards[0])
         reason = str(error).strip().partition("\n")[0].partition(" [")[0] or type(error).__name__
         return VolumeError(
             f"Synapse {self.synapse_id[at]} of the chunk store at {self.url} cannot be read: {reason}. It is in shard "
@@ -180,18 +200,11 @@ class ChunkStore:
             "`kedro run --pipeline=preprocessing` then cuts the damaged shards again."
         )
 
-    @property
+    @cached_property
     def _reader(self) -> ChunkReader:
-        remote = "://" in self.url
-        return self._zarr_reader if remote or not tensorstore_may_be_used() else self._tensorstore_reader
-
-    @cached_property
-    def _zarr_reader(self) -> ChunkReader:
-        return zarr_reader(self._group["chunks"])
-
-    @cached_property
-    def _tensorstore_reader(self) -> ChunkReader:
-        return tensorstore_reader(f"{self.url}/chunks")
+        cache = LocalCache(self.cache_folder, int(self.cache_gb * 1e9)) if self.cache_folder else None
+        folder = ObjectFolder(self.url, self.storage_options)
+        return shard_reader(self._chunks, open_shards(folder, self.sha256, cache))
 
     def iterate(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
         """Read all chunks in store order, ``batch_size`` at a time."""

@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from synapseclr.errors import UnreachableError
+from synapseclr.volumes.storage_errors import unreachable
+
 _SCRATCH = "chunks/partial"
 
 
@@ -39,7 +42,8 @@ class ObjectFolder:
         self.__dict__.update(state)
 
     @cached_property
-    def _filesystem(self) -> tuple[Any, str]:
+    def filesystem(self) -> tuple[Any, str]:
+        """The filesystem of fsspec, and the folder's path in it."""
         import fsspec
 
         return fsspec.core.url_to_fs(self.url, **(self.storage_options or {}))
@@ -56,16 +60,13 @@ class ObjectFolder:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise OSError(
-                f"{self.address(key)} cannot be {what} ({type(error).__name__}: {error}). Check the bucket's name and "
-                "your access to it, and run the same command again: it continues."
-            ) from error
+            raise UnreachableError(unreachable(self.address(key), error, what)) from error
 
     def read(self, key: str) -> bytes:
-        """Return an object's bytes; raises FileNotFoundError if there is none, else an OSError that names it."""
+        """Return an object's bytes; raises FileNotFoundError if there is none, UnreachableError if it cannot be had."""
         if not self.is_remote:
             return Path(self.url, key).read_bytes()
-        filesystem, root = self._filesystem
+        filesystem, root = self.filesystem
         with self._naming(key, "read"):
             return bytes(filesystem.cat_file(f"{root}/{key}"))
 
@@ -76,7 +77,7 @@ class ObjectFolder:
         its upload is complete.
         """
         if self.is_remote:
-            filesystem, root = self._filesystem
+            filesystem, root = self.filesystem
             with self._naming(key, "written"):
                 filesystem.pipe_file(f"{root}/{key}", data)
             return
@@ -97,10 +98,11 @@ class ObjectFolder:
     def keys(self, prefix: str) -> list[str]:
         """Keys of the objects below a prefix, sorted."""
         if self.is_remote:
-            filesystem, root = self._filesystem
+            filesystem, root = self.filesystem
             filesystem.invalidate_cache()
             try:
-                found = filesystem.find(f"{root}/{prefix}")
+                with self._naming(prefix, "listed"):
+                    found = filesystem.find(f"{root}/{prefix}")
             except FileNotFoundError:
                 return []
             start = len(root.rstrip("/")) + 1
@@ -122,9 +124,10 @@ class ObjectFolder:
         if not self.is_remote:
             Path(self.url, key).unlink(missing_ok=True)
             return
-        filesystem, root = self._filesystem
+        filesystem, root = self.filesystem
         try:
-            filesystem.rm_file(f"{root}/{key}")
+            with self._naming(key, "deleted"):
+                filesystem.rm_file(f"{root}/{key}")
         except FileNotFoundError:
             return
 
@@ -134,7 +137,8 @@ class ObjectFolder:
         if not self.is_remote:
             shutil.rmtree(self.url, ignore_errors=True)
             return
-        filesystem, root = self._filesystem
+        filesystem, root = self.filesystem
         filesystem.invalidate_cache()
-        if filesystem.exists(root):
-            filesystem.rm(root, recursive=True)
+        with self._naming("", "deleted"):
+            if filesystem.exists(root):
+                filesystem.rm(root, recursive=True)

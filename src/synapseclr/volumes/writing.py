@@ -29,6 +29,7 @@ from synapseclr.volumes.chunk_layout import (
     shard_key,
 )
 from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.storage_errors import reaching
 from synapseclr.volumes.store_completion import complete_store
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ def write_chunk_store(stream: ChunkStream, url: str, storage_options: dict[str, 
         url: Local path or fsspec URL. A store of other chunks there is replaced.
         storage_options: Passed to fsspec for remote stores.
     """
+    with reaching(url, "written"):
+        _write(stream, url, storage_options)
+
+
+def _write(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None) -> None:
     source = stream.batches
     if isinstance(source, ShardSource):
         folder = _begin(stream, source.fingerprint, url, storage_options)
@@ -190,7 +196,7 @@ def store_attributes(folder: ObjectFolder) -> dict[str, Any]:
     """Return the attributes of a store; empty if there is none that can be read."""
     try:
         return dict(json.loads(folder.read("zarr.json")).get("attributes", {}))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return {}
 
 

@@ -1,0 +1,222 @@
+"""OME-Zarr volumes (NGFF 0.4, which is Zarr v2, and 0.5, which is Zarr v3), read through zarr-python.
+
+Only what the specification says of images is read here: axes, scales, transformations. The package ome-zarr-models has
+models of all of it, but wants an older pydantic than Kedro and MLflow run with.
+
+Source: Open Microscopy Environment, Next-generation file format, https://ngff.openmicroscopy.org/0.5/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from synapseclr.errors import VolumeError
+from synapseclr.volumes.layer import OpenLayer, VolumeLayer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NM_OF_UNIT = {
+    "angstrom": 0.1,
+    "picometer": 1e-3,
+    "nanometer": 1.0,
+    "micrometer": 1e3,
+    "millimeter": 1e6,
+    "centimeter": 1e7,
+    "meter": 1e9,
+}
+_VERSION_KEYS = ("mtime", "generation", "etag", "ETag", "LastModified", "updated")
+
+
+class Axis(BaseModel):
+    """A dimension of the arrays."""
+
+    name: str
+    type: str | None = None
+    unit: str | None = None
+
+
+class Transformation(BaseModel):
+    """``scale`` or ``translation``, one number per axis; ``identity``."""
+
+    type: str
+    scale: list[float] | None = None
+    translation: list[float] | None = None
+
+
+class Scale(BaseModel):
+    """One resolution: the path of its array."""
+
+    path: str
+    coordinateTransformations: list[Transformation]  # noqa: N815 - the specification's name
+
+
+class Multiscale(BaseModel):
+    """An image at several resolutions."""
+
+    axes: list[Axis]
+    datasets: list[Scale]
+    coordinateTransformations: list[Transformation] = []  # noqa: N815
+
+    def placement(self, scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Size of a voxel and place of the first one's centre, per axis, in the axes' units."""
+        size, place = np.ones(len(self.axes)), np.zeros(len(self.axes))
+        for step in (*scale.coordinateTransformations, *self.coordinateTransformations):
+            factor, shift = step.scale or np.ones(len(self.axes)), step.translation or np.zeros(len(self.axes))
+            size, place = size * factor, place * factor + shift
+        return size, place
+
+
+def open_ome_zarr(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float]) -> OpenOmeZarr:
+    """Open the scale with this voxel size.
+
+    Raises:
+        VolumeError: If there is no OME-Zarr image, it lacks an axis or a unit, or no scale has this voxel size.
+        UnreachableError: If the store does not answer, or refuses access.
+    """
+    import zarr
+
+    options = None if layer.is_local else dict(layer.storage_options or {})
+    try:
+        group = zarr.open_group(layer.uri.removeprefix("file://"), mode="r", storage_options=options)
+        attributes = dict(group.attrs)
+    except Exception as error:
+        advice = " Give the path of the image's group: that whose attributes hold `multiscales`."
+        raise layer.failure(error, "cannot be opened as OME-Zarr", advice) from error
+    multiscale = _multiscale(layer, attributes)
+    order = _space_axes(layer, multiscale)
+    to_nm = np.array([_nm_of_axis(layer, multiscale.axes[axis]) for axis in order])
+    sizes_nm = [multiscale.placement(scale)[0][order] * to_nm for scale in multiscale.datasets]
+    fitting = [n for n, size_nm in enumerate(sizes_nm) if np.allclose(size_nm, voxel_size_nm, rtol=1e-4, atol=0)]
+    if not fitting:
+        raise layer.no_scale(tuple(voxel_size_nm), [tuple(map(float, size_nm)) for size_nm in sizes_nm])
+    scale = multiscale.datasets[fitting[0]]
+    size, place = multiscale.placement(scale)
+    try:
+        array: Any = group[scale.path]
+    except Exception as error:
+        raise layer.failure(error, f"cannot be opened: its array {scale.path}", "") from error
+    names = [axis.name for axis in multiscale.axes]
+    if "c" in names and not 0 <= layer.channel < array.shape[names.index("c")]:
+        raise VolumeError(
+            f"The {layer.role} at {layer.uri} has {array.shape[names.index('c')]} channels; there is none with the "
+            f"number {layer.channel}, which the catalog names."
+        )
+    lower_vx = np.floor((place / size)[order] + 0.5).astype(np.int64)
+    return OpenOmeZarr(layer, array, names, lower_vx, json.dumps([attributes, scale.path], sort_keys=True))
+
+
+@dataclass(frozen=True)
+class OpenOmeZarr(OpenLayer):
+    """One scale of an OME-Zarr image.
+
+    A block that was never written holds the array's fill value, by the definition of Zarr: it is no error.
+
+    Attributes:
+        layer: Where it lies.
+        array: The scale's Zarr array.
+        axes: Names of its dimensions, among them x, y and z; of time, the first moment is read.
+        first_vx: First voxel (x, y, z): the translation, rounded to voxels.
+        description: What the image says of itself.
+    """
+
+    layer: VolumeLayer
+    array: Any
+    axes: list[str]
+    first_vx: NDArray[np.int64]
+    description: str
+
+    @cached_property
+    def lower_vx(self) -> NDArray[np.int64]:
+        """First voxel of the volume (x, y, z)."""
+        return self.first_vx
+
+    @cached_property
+    def upper_vx(self) -> NDArray[np.int64]:
+        """One past the last voxel of the volume (x, y, z)."""
+        return self.first_vx + self._xyz(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel, in this machine's byte order."""
+        return np.dtype(self.array.dtype).newbyteorder("=")
+
+    @property
+    def block_size_vx(self) -> NDArray[np.int64]:
+        """Size of a chunk, of an inner one if the array is sharded (x, y, z)."""
+        return self._xyz(self.array.chunks)
+
+    def identity(self) -> str:
+        """Digest of attributes and array, and of the time at which the array's description was written."""
+        shape = (self.array.shape, self.array.chunks, str(self.array.dtype))
+        text = f"{self.description}{shape}{self.layer.channel}{self._written_at()}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _written_at(self) -> str:
+        import fsspec
+
+        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
+        try:
+            options = {} if self.layer.is_local else dict(self.layer.storage_options or {})
+            filesystem, root = fsspec.core.url_to_fs(self.layer.uri, **options)
+            info = filesystem.info(f"{root.rstrip('/')}/{self.array.path}/{name}")
+        except Exception:  # what a store says of its objects is a help, not a need
+            return ""
+        return "".join(str(info[key]) for key in _VERSION_KEYS if key in info)
+
+    def _xyz(self, of_axes: Any) -> NDArray[np.int64]:
+        return np.array([of_axes[self.axes.index(name)] for name in "xyz"], np.int64)
+
+    def _voxels(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[Any]:
+        inside = dict(zip("xyz", zip(start - self.first_vx, stop - self.first_vx, strict=True), strict=True))
+        other = {"c": self.layer.channel, "t": 0}
+        index = tuple(slice(*map(int, inside[name])) if name in inside else other[name] for name in self.axes)
+        box = np.asarray(self.array[index])
+        space = [name for name in self.axes if name in "xyz"]
+        return np.asarray(box.transpose([space.index(name) for name in "xyz"]), self.dtype)
+
+
+def _multiscale(layer: VolumeLayer, attributes: dict[str, Any]) -> Multiscale:
+    described = attributes.get("ome", attributes).get("multiscales")
+    if not described:
+        raise VolumeError(
+            f"The {layer.role} at {layer.uri} is a Zarr group without `multiscales`, hence no OME-Zarr image. Its "
+            f"attributes are {', '.join(sorted(attributes)) or 'none'}. Give the path of the image itself; labels lie "
+            "at <image>/labels/<name>."
+        )
+    try:
+        return Multiscale.model_validate(described[0])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise VolumeError(
+            f"The {layer.role} at {layer.uri} has `multiscales` that are not those of NGFF 0.4 or 0.5: {place}: "
+            f"{first['msg']}."
+        ) from error
+
+
+def _space_axes(layer: VolumeLayer, multiscale: Multiscale) -> list[int]:
+    names = [axis.name for axis in multiscale.axes]
+    if not {"x", "y", "z"} <= set(names) <= {"x", "y", "z", "c", "t"}:
+        raise VolumeError(
+            f"The {layer.role} at {layer.uri} has the axes {', '.join(names)}; expected x, y, z, and c and t at most."
+        )
+    return [names.index(name) for name in "xyz"]
+
+
+def _nm_of_axis(layer: VolumeLayer, axis: Axis) -> float:
+    unit = axis.unit or layer.unit
+    if unit not in NM_OF_UNIT:
+        said = f"has the unit {unit}" if unit else "has no unit"
+        raise VolumeError(
+            f"The axis {axis.name} of the {layer.role} at {layer.uri} {said}. Give one of {', '.join(NM_OF_UNIT)}, in "
+            "the file, or as `unit:` in the catalog if the file names none."
+        )
+    return NM_OF_UNIT[unit]

@@ -1,0 +1,132 @@
+"""Pieces of a store's shards: from files, or from a bucket through a bounded cache on this machine."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.errors import UnreachableError, VolumeError
+from synapseclr.volumes.chunk_layout import shard_key
+from synapseclr.volumes.storage_errors import is_unreachable, reaching, unreachable
+
+if TYPE_CHECKING:
+    from synapseclr.volumes.local_cache import LocalCache
+    from synapseclr.volumes.objects import ObjectFolder
+
+Piece = tuple[int, int, int]
+"""Shard, first byte, number of bytes."""
+
+
+class ShardObjects(ABC):
+    """The objects that hold shards."""
+
+    @abstractmethod
+    def tail(self, shard: int, nbytes: int) -> bytes | None:
+        """The last bytes of a shard; None if there is no such object."""
+
+    @abstractmethod
+    def read(self, pieces: Sequence[Piece]) -> Iterator[bytes | memoryview]:
+        """Yield pieces in the order asked for; each is valid until the next one is taken."""
+
+
+class LocalShards(ShardObjects):
+    """Shards in files.
+
+    Args:
+        folder: The store.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._buffer = bytearray()
+
+    def tail(self, shard: int, nbytes: int) -> bytes | None:
+        """The last bytes of a shard; None if there is no such file."""
+        try:
+            with (self._folder / shard_key(shard)).open("rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - nbytes, 0))
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def read(self, pieces: Sequence[Piece]) -> Iterator[memoryview]:
+        """Yield pieces; they share one buffer."""
+        for shard, offset, nbytes in pieces:
+            if len(self._buffer) < nbytes:
+                self._buffer = bytearray(nbytes + nbytes // 4)
+            target = memoryview(self._buffer)[:nbytes]
+            with (self._folder / shard_key(shard)).open("rb", buffering=0) as file:
+                file.seek(offset)
+                n_read = 0
+                while n_read < nbytes and (n := file.readinto(target[n_read:])):
+                    n_read += n
+            yield target[:n_read]
+
+
+class RemoteShards(ShardObjects):
+    """Shards in a bucket; several pieces are fetched at once.
+
+    Args:
+        folder: The store.
+        cache: Keeps what was fetched, on this machine.
+        version: Tells this store from another one at the same place, in the cache.
+    """
+
+    def __init__(self, folder: ObjectFolder, cache: LocalCache | None, version: str) -> None:
+        self._folder = folder
+        self._filesystem, self._root = folder.filesystem
+        self._cache = cache
+        self._version = version
+
+    def tail(self, shard: int, nbytes: int) -> bytes | None:
+        """The last bytes of a shard; None if there is no such object."""
+        key = self._cache_key(shard, -nbytes, nbytes)
+        data = self._cache.get(key) if self._cache else None
+        if data is None:
+            try:
+                with reaching(self._folder.address(shard_key(shard))):
+                    data = bytes(self._filesystem.cat_file(f"{self._root}/{shard_key(shard)}", start=-nbytes))
+            except FileNotFoundError:
+                return None
+            if self._cache:
+                self._cache.put(key, data)
+        return data
+
+    def read(self, pieces: Sequence[Piece]) -> Iterator[bytes]:
+        """Fetch what the cache lacks, then yield all pieces."""
+        kept = {piece: self._cache.get(self._cache_key(*piece)) if self._cache else None for piece in pieces}
+        missing = [piece for piece, data in kept.items() if data is None]
+        fetched = self._filesystem.cat_ranges(
+            [f"{self._root}/{shard_key(shard)}" for shard, _, _ in missing],
+            [offset for _, offset, _ in missing],
+            [offset + nbytes for _, offset, nbytes in missing],
+            on_error="return",
+        )
+        for piece, data in zip(missing, fetched, strict=True):
+            if isinstance(data, BaseException):
+                raise self._failure(piece[0], data) from data
+            kept[piece] = data
+            if self._cache and len(data) == piece[2]:
+                self._cache.put(self._cache_key(*piece), data)
+        for piece in pieces:
+            data = kept[piece]
+            assert data is not None  # fetched above
+            yield data
+
+    def _cache_key(self, *piece: int) -> str:
+        return f"{self._folder.url} {self._version} {piece}"
+
+    def _failure(self, shard: int, error: BaseException) -> Exception:
+        address = self._folder.address(shard_key(shard))
+        if is_unreachable(error):
+            return UnreachableError(unreachable(address, error))
+        return VolumeError(f"{address} cannot be read ({type(error).__name__}: {error})")
+
+
+def open_shards(folder: ObjectFolder, version: str, cache: LocalCache | None = None) -> ShardObjects:
+    """The shards of a store, wherever it is."""
+    is_remote: Any = folder.is_remote
+    return RemoteShards(folder, cache, version) if is_remote else LocalShards(folder.url)
