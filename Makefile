@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Debian packages: OpenGL without a display for renders, a browser for the explorer's tests.
+OPENGL := libegl1 libegl-mesa0 libgl1-mesa-dri libgl1
+BROWSER := chromium
 # No usage data leave this machine; GCS clients do not look for a metadata server.
 export DO_NOT_TRACK := 1
 export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
 export NO_GCE_CHECK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench viz viz-static mlflow jupyter docs docs-serve lock clean
+.PHONY: help setup system explore demo test lint format bench viz viz-static mlflow jupyter docs docs-serve lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -27,8 +30,11 @@ demo: $(READY) ## Simulate a volume, learn from it, and write data/08_reporting/
 	$(BIN)/kedro run --pipeline=demo
 	@echo "Report: data/08_reporting/report.html"
 
-test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+system: ## Install the Debian packages that renders and the browser tests need (as root)
+	@scripts/system_packages.sh $(OPENGL) $(BROWSER)
+
+test: $(READY) system ## Run the tests
+		$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -40,8 +46,11 @@ format: $(READY) ## Put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Run the benchmarks; results go to benchmarks/results
+bench: $(READY) system ## Run the benchmarks; results go to benchmarks/results
 	@for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+
+explore: $(READY) ## Look at the synapses of the last run on http://127.0.0.1:8050
+	$(BIN)/kedro explore
 
 viz: $(READY) ## Serve the pipeline graph on http://127.0.0.1:4141
 	$(BIN)/python scripts/viz.py --port=4141

@@ -5,6 +5,14 @@ from synapseclr.plotting.histograms import preprocessing_histograms
 from synapseclr.plotting.manifold import axis_profile_panels, cluster_map, leakage_panel
 from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
 from synapseclr.plotting.outliers import detection_figure
+from synapseclr.plotting.renders import (
+    interactive_scene,
+    orthogonal_views,
+    render_sheet,
+    render_synapse,
+    section_viewer,
+    synapse_scene,
+)
 from synapseclr.plotting.report import render_report
 from synapseclr.plotting.scatter import Overlay, interactive_scatter, scatter_panels
 from synapseclr.plotting.scores import score_comparison
@@ -23,13 +31,19 @@ __all__ = [
     "distance_panels",
     "figure_png",
     "interactive_scatter",
+    "interactive_scene",
     "leakage_panel",
     "neighbour_strips",
+    "orthogonal_views",
     "preprocessing_histograms",
     "render_report",
+    "render_sheet",
+    "render_synapse",
     "scatter_panels",
     "score_comparison",
     "section_rows",
+    "section_viewer",
+    "synapse_scene",
     "synapse_section",
     "training_curve",
     "training_figure",

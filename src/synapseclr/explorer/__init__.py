@@ -1,0 +1,1 @@
+"""A web page to look at synapses through what a run has computed."""
