@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from synapseclr.chunk_commands import synapseclr
+from synapseclr.explorer_commands import explore
 
 
 @click.group(name="synapseclr")
@@ -45,3 +46,4 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
 
 
 cli.add_command(synapseclr)
+cli.add_command(explore)

@@ -17,7 +17,7 @@ from synapseclr.plotting.theme import MASK_COLOURS, MASK_NAMES, plotly_layout
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_DISTANCE = 1.9  # of the camera, in units of the scene's cube
+_DISTANCE = 2.2  # of the camera, in units of the scene's cube
 
 
 def interactive_scene(scene: SynapseScene, height: int = 480) -> Figure:
@@ -50,7 +50,7 @@ def interactive_scene(scene: SynapseScene, height: int = 480) -> Figure:
     if len(scene.points.positions_p3):
         x_p, y_p, z_p = scene.points.positions_p3.T
         greys = [f"rgb({grey},{grey},{grey})" for grey in point_greys(scene)[:, 0].tolist()]
-        marker = {"size": 1.6, "color": greys}
+        marker = {"size": 1.2, "color": greys, "opacity": 0.6, "line": {"width": 0}}
         figure.add_trace(
             go.Scatter3d(
                 x=x_p, y=y_p, z=z_p, mode="markers", marker=marker, name="dark in EM", hoverinfo="skip"
@@ -71,6 +71,7 @@ def _scene_layout(scene: SynapseScene) -> dict[str, Any]:
         axes[f"{name}axis"] = {
             "title": f"{name} (nm)",
             "range": [0, size],
+            "nticks": 4,
             "showbackground": False,
             "showspikes": False,
         }

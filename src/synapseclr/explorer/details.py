@@ -1,0 +1,153 @@
+"""What is known of one synapse, and of a set, as plain values for a web page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.similarity import Query, answer_query
+from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.explorer.columns import table_rows
+from synapseclr.explorer.images import SynapseImages
+from synapseclr.explorer.run_outputs import RunOutputs
+
+N_NEIGHBOURS = 12
+_RAW = {
+    "cleft_size_log1p_zscore": "cleft_size_vx",
+    "presyn_soma_dist_log1p_zscore": "presyn_soma_dist_um",
+    "postsyn_soma_dist_log1p_zscore": "postsyn_soma_dist_um",
+    "mito_size_pre_vx_log1p_zscore_zi": "mito_size_pre_vx",
+    "mito_size_post_vx_log1p_zscore_zi": "mito_size_post_vx",
+}
+_UNITS = {"vx": "voxels", "um": "µm"}
+
+
+def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
+    """What a page needs to know at its start."""
+    chunks = outputs.chunks
+    return {
+        "title": outputs.title,
+        "n": len(outputs),
+        "planes": list(outputs.planes),
+        "columns": [
+            {"name": column.name, "label": column.label, "group": column.group, "classes": column.class_names}
+            for column in outputs.columns.values()
+        ],
+        "notes": outputs.notes,
+        "can_save": can_save,
+        "chunk_size_vx": chunks.chunk_size_vx if chunks else None,
+        "voxel_size_nm": chunks.voxel_size_nm if chunks else None,
+    }
+
+
+def synapse_details(outputs: RunOutputs, images: SynapseImages | None, synapse_id: int) -> dict[str, Any] | None:
+    """Everything that is known of a synapse.
+
+    Args:
+        outputs: The run.
+        images: Pictures, or None.
+        synapse_id: Its id.
+
+    Returns:
+        Plain values; ids as text, which JavaScript numbers would round. None for an unknown synapse.
+    """
+    row = outputs.row_of_id.get(synapse_id)
+    if row is None:
+        return None
+    position = outputs.chunk_row_of_id.get(synapse_id)
+    return {
+        "id": str(synapse_id),
+        "row": row,
+        "has_images": images is not None and position is not None,
+        "best_section": images.best_section(position) if images and position is not None else None,
+        "neuroglancer": outputs.neuroglancer_link(row),
+        "metadata": [[str(name), _shown(outputs.synapses.obs[name].iloc[row])] for name in outputs.synapses.obs],
+        "traits": _traits(outputs, row),
+        "neighbours": neighbours(outputs, row),
+    }
+
+
+def neighbours(outputs: RunOutputs, row: int, k: int = N_NEIGHBOURS) -> list[dict[str, Any]]:
+    """The nearest synapses in feature space, nearest first: ``id``, ``row``, ``distance``."""
+    k = min(k, len(outputs) - 1)
+    if k < 1:
+        return []
+    query = Query("", np.array([row]), outputs.features_nf[row : row + 1])
+    found = answer_query(outputs.index, np.arange(len(outputs)), query, k)
+    return [
+        {"id": str(outputs.synapse_id[other]), "row": int(other), "distance": round(float(distance), 4)}
+        for other, distance in zip(found.indices_qk[0], found.distances_qk[0], strict=True)
+    ]
+
+
+def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
+    """Annotated and imputed values of the traits that anything is known of."""
+    imputed = outputs.tables.get("imputed_traits")
+    of_synapse = None if imputed is None else table_rows(imputed, outputs.synapse_id[row : row + 1]).iloc[0]
+    obs = outputs.synapses.obs.iloc[row]
+    rows = [_trait(trait, obs, of_synapse) for trait in TRAITS]
+    return [found for found in rows if found["annotated"] is not None or found["imputed"] is not None]
+
+
+def _trait(trait: Trait, obs: pd.Series, imputed: pd.Series | None) -> dict[str, Any]:
+    annotated = obs.get(trait.name)
+    known = annotated is not None and not pd.isna(annotated)
+    said: str | None = None
+    if known and trait.class_names:
+        said = trait.class_names[int(annotated)]
+    elif known:
+        said = f"{annotated:.2f} (z-score)" if math.isfinite(annotated) else "no mitochondrion"
+    return {"label": trait.label, "annotated": said, **_imputed(trait, imputed)}
+
+
+def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"imputed": None, "interval": None}
+    if imputed is None:
+        return nothing
+    if trait.class_names:
+        probability = imputed.get(f"{trait.name}_probability", np.nan)
+        if pd.isna(probability):
+            return nothing
+        spread = imputed.get(f"{trait.name}_probability_sd", np.nan)
+        return {"imputed": f"{probability:.0%} {trait.class_names[1]}", "interval": f"± {spread:.0%}"}
+    raw = _RAW[trait.name]
+    mean = imputed.get(f"{raw}_mean", np.nan)
+    if pd.isna(mean):
+        return nothing
+    low, high = (imputed.get(f"{raw}_{end}_90", np.nan) for end in ("lower", "upper"))
+    unit = _UNITS[raw.rpartition("_")[2]]
+    return {"imputed": f"{mean:,.0f} {unit}", "interval": f"90 %: {low:,.0f} to {high:,.0f}"}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (float, np.floating)):
+        return f"{value:,.6g}" if math.isfinite(value) else ("" if math.isnan(value) else str(value))
+    return str(value)
+
+
+def set_summary(outputs: RunOutputs, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Compare a set of synapses with all of them, column by column.
+
+    Returns:
+        ``label``, ``group``, what the set and what all synapses show: median of continuous values, share of the
+        commonest class of the set. Columns without values in the set are left out.
+    """
+    chosen = np.asarray(rows, dtype=np.int64)
+    found = []
+    for column in outputs.columns.values():
+        inside, everywhere = column.values_n[chosen], column.values_n
+        inside, everywhere = inside[np.isfinite(inside)], everywhere[np.isfinite(everywhere)]
+        if not len(inside):
+            continue
+        if column.class_names:
+            code = np.bincount(inside.astype(int)).argmax()
+            name = column.class_names[code]
+            shown = [f"{(values == code).mean():.0%} {name}" for values in (inside, everywhere)]
+        else:
+            shown = [f"{np.median(values):,.4g}" for values in (inside, everywhere)]
+        found.append({"label": column.label, "group": column.group, "set": shown[0], "all": shown[1], "n": len(inside)})
+    return found

@@ -1,0 +1,216 @@
+"""The explorer's web server: pages and pictures of one run, for this machine only."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import secrets
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from synapseclr.errors import SynapseCLRError, TableError
+from synapseclr.explorer.details import overview, set_summary, synapse_details
+from synapseclr.explorer.images import SynapseImages
+from synapseclr.explorer.run_outputs import RunOutputs
+from synapseclr.explorer.search import FewShotSearch, SearchKind
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+PICTURES = {
+    "thumbnail.jpg": ("thumbnail", "image/jpeg"),
+    "em.jpg": ("em_strip", "image/jpeg"),
+    "masks.png": ("mask_strip", "image/png"),
+    "scene.json": ("scene", "application/json"),
+}
+"""File name to the method of :class:`SynapseImages` that makes it, and its type."""
+
+ASSETS = (
+    "index.html", "style.css", "main.js", "data.js", "state.js", "scatter.js", "synapse.js", "selection.js",
+    "filters.js", "page.js",
+)  # fmt: skip
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_MAX_REQUEST_BYTES = 8_000_000
+
+
+def read_asset(name: str) -> bytes:
+    """One of the page's own files, or plotly's script out of its Python package: nothing comes from elsewhere."""
+    if name == "plotly.min.js":
+        return (files("plotly") / "package_data" / name).read_bytes()
+    return (files("synapseclr.explorer") / "web" / name).read_bytes()
+
+
+def create_app(outputs: RunOutputs) -> Flask:
+    """Make the web application.
+
+    Args:
+        outputs: The run to show. It is only read; labels go to ``outputs.labels``.
+
+    Returns:
+        A Flask application. It answers requests that name this machine as host, and takes changes only from its own
+        pages.
+    """
+    from flask import Flask, Response, abort, jsonify, request
+
+    app = Flask("synapseclr.explorer", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_REQUEST_BYTES
+    images = SynapseImages(outputs.chunks) if outputs.chunks is not None else None
+    search = FewShotSearch(outputs)
+    version = secrets.token_hex(8)
+
+    @app.before_request
+    def from_this_machine() -> None:
+        """Refuse other sites' pages, also those that let their name point to this machine."""
+        if request.host.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+            abort(403, "This explorer answers on 127.0.0.1 only.")
+        origin = request.headers.get("Origin")
+        if request.method == "POST" and (not request.is_json or origin not in (None, f"http://{request.host}")):
+            abort(403, "Changes are taken from the explorer's own page only.")
+
+    @app.after_request
+    def guarded(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @app.errorhandler(SynapseCLRError)
+    def refused(error: SynapseCLRError) -> tuple[Response, int]:
+        return jsonify(error=str(error)), 400
+
+    @app.errorhandler(400)
+    @app.errorhandler(403)
+    @app.errorhandler(404)
+    @app.errorhandler(405)
+    @app.errorhandler(413)
+    def not_served(error: Any) -> tuple[Response, int]:
+        return jsonify(error=error.description), error.code
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> tuple[Response, int]:
+        app.logger.exception("%s failed", request.path)
+        return jsonify(error=f"The server failed: {type(error).__name__}. Its terminal says more."), 500
+
+    def revalidated(content: bytes, kind: str) -> Response:
+        """An answer that a browser keeps for as long as this server runs."""
+        response = Response(content, mimetype=kind)
+        response.set_etag(version)
+        response.headers["Cache-Control"] = "no-cache"
+        return cast(Response, response.make_conditional(request))
+
+    @app.get("/")
+    def page() -> Response:
+        return revalidated(read_asset("index.html"), "text/html")
+
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status=204)
+
+    packed: dict[str, bytes] = {}
+
+    @app.get("/assets/<name>")
+    def asset(name: str) -> Response:
+        if name not in (*ASSETS, "plotly.min.js"):
+            abort(404, "There is no such file.")
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        if name not in packed:
+            packed[name] = gzip.compress(read_asset(name), 1)
+        response = revalidated(packed[name], kind)
+        response.headers["Content-Encoding"] = "gzip"
+        return response
+
+    @app.get("/api/<name>.json")
+    def about(name: str) -> Response:
+        if name == "overview":
+            return jsonify(overview(outputs, can_save=outputs.labels is not None))
+        if name == "labels" and outputs.labels is not None:
+            table = outputs.labels.read()
+            counts = table.groupby(["table", "label"], sort=False).size()
+            tables = [{"table": key[0], "label": key[1], "n": int(n)} for key, n in counts.items()]
+            return jsonify(tables=tables[::-1])
+        return abort(404, "There is no such page.")
+
+    @app.get("/api/ids.bin")
+    def ids() -> Response:
+        return revalidated(outputs.synapse_id.astype("<i8").tobytes(), "application/octet-stream")
+
+    @app.get("/api/plane/<int:number>.bin")
+    def plane(number: int) -> Response:
+        planes = list(outputs.planes.values())
+        if number >= len(planes):
+            abort(404, "There is no such plane.")
+        return revalidated(planes[number].T.astype("<f4").tobytes(), "application/octet-stream")
+
+    @app.get("/api/column/<int:number>.bin")
+    def column(number: int) -> Response:
+        columns = list(outputs.columns.values())
+        if number >= len(columns):
+            abort(404, "There is no such column.")
+        return revalidated(columns[number].values_n.astype("<f4").tobytes(), "application/octet-stream")
+
+    @app.get("/api/synapse/<int:synapse_id>/details.json")
+    def details(synapse_id: int) -> Response:
+        found = synapse_details(outputs, images, synapse_id)
+        return jsonify(found) if found else abort(404, f"This run has no synapse {synapse_id}.")
+
+    @app.get("/api/synapse/<int:synapse_id>/<picture>")
+    def image(synapse_id: int, picture: str) -> Response:
+        position = outputs.chunk_row_of_id.get(synapse_id)
+        if images is None or position is None or picture not in PICTURES:
+            abort(404, f"There is no such picture of synapse {synapse_id}.")
+        method, kind = PICTURES[picture]
+        return revalidated(getattr(images, method)(position), kind)
+
+    @app.post("/api/summary")
+    def summary() -> Response:
+        return jsonify(summary=set_summary(outputs, _rows(outputs, request.json)))
+
+    @app.post("/api/search")
+    def find() -> Response:
+        kind = _field(request.json, "kind")
+        if kind not in ("similar", "defective"):
+            raise TableError("A search is for 'similar' or for 'defective' synapses.")
+        found = search.find(_rows(outputs, request.json), cast(SearchKind, kind), int(_field(request.json, "k", 48)))
+        synapses = [
+            {"id": str(outputs.synapse_id[row]), "row": int(row), "value": round(float(value), 4)}
+            for row, value in zip(found.rows_k, found.values_k, strict=True)
+        ]
+        return jsonify(found=synapses, measure=found.measure)
+
+    @app.post("/api/labels")
+    def label() -> Response:
+        if outputs.labels is None:
+            raise TableError("This explorer was started without a place for labels.")
+        rows = _rows(outputs, request.json)
+        provenance = {
+            "chosen_by": str(_field(request.json, "chosen_by", ""))[:20_000],
+            "run": json.loads(json.dumps(dict(outputs.synapses.uns.get("provenance", {})), default=str)),
+        }
+        ids_chosen = outputs.synapse_id[np.asarray(rows)].tolist() if rows else []
+        name = outputs.labels.save(ids_chosen, _field(request.json, "label"), provenance)
+        return jsonify(table=name, n=len(ids_chosen))
+
+    return app
+
+
+def _field(body: Any, name: str, default: Any = None) -> Any:
+    value = body.get(name, default) if isinstance(body, dict) else None
+    if value is None:
+        raise TableError(f"The request lacks '{name}'.")
+    return value
+
+
+def _rows(outputs: RunOutputs, body: Any) -> list[int]:
+    """Rows of the ids in a request, each once."""
+    wanted = _field(body, "ids")
+    if not isinstance(wanted, list) or not all(isinstance(item, str) and item.isdigit() for item in wanted):
+        raise TableError("The request's ids are not a list of synapse ids written as text.")
+    rows = [outputs.row_of_id.get(int(item), -1) for item in dict.fromkeys(wanted)]
+    if -1 in rows:
+        raise TableError(f"This run has no synapse {wanted[rows.index(-1)]}.")
+    return rows

@@ -1,0 +1,84 @@
+// What the server, or a folder of files, knows of the run. Ids stay text or BigInt: numbers would round them.
+
+async function fetched(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("The explorer does not answer. Is `kedro explore` still running?");
+  }
+  if (answer.ok) return answer;
+  let reason = `${path}: status ${answer.status}`;
+  if ((answer.headers.get("Content-Type") || "").includes("json")) reason = (await answer.json()).error || reason;
+  throw new Error(reason);
+}
+
+const json = async (path) => (await fetched(path)).json();
+const binary = async (path) => (await fetched(path)).arrayBuffer();
+
+async function posted(path, body) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  return (await fetched(path, options)).json();
+}
+
+export class Run {
+  static async open() {
+    const run = new Run();
+    const [about, ids] = await Promise.all([json("api/overview.json"), binary("api/ids.bin")]);
+    run.about = about;
+    run.n = about.n;
+    run.canAsk = !about.is_static;
+    run.ids = new BigInt64Array(ids);
+    run.kept = new Map();
+    return run;
+  }
+
+  idOf(row) { return this.ids[row].toString(); }
+
+  rowOf(id) {
+    if (!/^\d{1,19}$/.test(id)) return -1;
+    return this.ids.indexOf(BigInt(id));
+  }
+
+  once(key, make) {
+    if (!this.kept.has(key)) {
+      const made = make();
+      made.catch(() => this.kept.delete(key));
+      this.kept.set(key, made);
+    }
+    return this.kept.get(key);
+  }
+
+  /** Positions of all synapses in a plane. */
+  plane(name) {
+    const number = Math.max(0, this.about.planes.indexOf(name));
+    return this.once(`plane ${number}`, async () => {
+      const values = new Float32Array(await binary(`api/plane/${number}.bin`));
+      return { x: values.subarray(0, this.n), y: values.subarray(this.n) };
+    });
+  }
+
+  columnNamed(name) { return this.about.columns.find((column) => column.name === name); }
+
+  /** One value per synapse, NaN where there is none. */
+  values(name) {
+    const number = this.about.columns.findIndex((column) => column.name === name);
+    return this.once(`column ${number}`, async () => new Float32Array(await binary(`api/column/${number}.bin`)));
+  }
+
+  details(id) { return json(`api/synapse/${id}/details.json`); }
+
+  scene(id) { return json(`api/synapse/${id}/scene.json`); }
+
+  picture(id, name) { return `api/synapse/${id}/${name}`; }
+
+  get hasPictures() { return this.about.chunk_size_vx !== null; }
+
+  summary(ids) { return posted("api/summary", { ids }); }
+
+  search(ids, kind, k) { return posted("api/search", { ids, kind, k }); }
+
+  saveLabel(ids, label, chosenBy) { return posted("api/labels", { ids, label, chosen_by: chosenBy }); }
+
+  savedLabels() { return json("api/labels.json"); }
+}

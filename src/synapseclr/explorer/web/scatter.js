@@ -1,0 +1,126 @@
+// The map: all synapses in a plane, drawn by WebGL.
+import { byId, colourOf, element } from "./page.js";
+
+// Okabe & Ito's colours, which the colour-blind can tell apart, then paler and darker ones.
+const CLASSES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c7a00", "#7a5195",
+  "#2f9e9e", "#b5651d", "#6b8e23", "#c71585", "#4682b4", "#a0522d", "#808000", "#9370db"];
+const RAMP = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+
+export const classColour = (code) => CLASSES[code % CLASSES.length];
+
+/** The middle 96 %, so that a few extremes do not swallow the colours. */
+export function colourRange(values) {
+  const known = Float32Array.from(values).filter(Number.isFinite).sort();
+  if (!known.length) return [0, 1];
+  const at = (share) => known[Math.min(known.length - 1, Math.floor(share * known.length))];
+  const [low, high] = [at(0.02), at(0.98)];
+  return low < high ? [low, high] : [known[0], known[known.length - 1] > known[0] ? known[known.length - 1] : known[0] + 1];
+}
+
+export class Scatter {
+  constructor(run, { onChoose, onLasso, nameOf }) {
+    Object.assign(this, { run, onChoose, onLasso, nameOf });
+    this.div = byId("plot");
+    this.mode = "pan";
+    this.rows = [[], [], [], []];
+    this.started = false;
+    this.drawn = 0;
+  }
+
+  /** Draw what the state asks for. */
+  async draw({ plane, shown, values, column, selected, current, lasso, view }) {
+    const known = values ? shown.filter((row) => !Number.isNaN(values[row])) : [];
+    const unknown = values ? shown.filter((row) => Number.isNaN(values[row])) : shown;
+    this.rows = [unknown, known, selected, current >= 0 ? [current] : []];
+    const size = Math.max(2.4, Math.min(8, 420 / Math.sqrt(shown.length + 1)));
+    const [low, high] = values && !column.classes.length ? colourRange(values) : [0, 1];
+    const coloured = !values ? {} : column.classes.length
+      ? { color: known.map((row) => classColour(values[row])) }
+      : { color: known.map((row) => values[row]), cmin: low, cmax: high,
+        colorscale: RAMP.map((colour, i) => [i / (RAMP.length - 1), colour]) };
+    const markers = [
+      { size: size * 0.8, color: colourOf("unknown") },
+      { size, ...coloured },
+      { size: size + 3, color: "rgba(0,0,0,0)", line: { width: 1.3, color: colourOf("mark") } },
+      { size: 15, color: "rgba(0,0,0,0)", line: { width: 3, color: colourOf("mark") } },
+    ];
+    const traces = this.rows.map((rows, i) => ({
+      type: "scattergl", mode: "markers", hoverinfo: "none", showlegend: false, marker: markers[i],
+      x: Float32Array.from(rows, (row) => plane.x[row]), y: Float32Array.from(rows, (row) => plane.y[row]),
+    }));
+    const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "", showline: false, title: { text: "" } };
+    const corners = lasso ? lasso.x.map((x, i) => `${i ? "L" : "M"}${x},${lasso.y[i]}`).join("") : "";
+    const layout = {
+      margin: { l: 8, r: 8, t: 8, b: 8 }, paper_bgcolor: colourOf("paper"), plot_bgcolor: colourOf("paper"),
+      dragmode: this.mode, uirevision: view, hoverdistance: 12, selections: [], selectionrevision: ++this.drawn,
+      xaxis: { ...axis }, yaxis: { ...axis, scaleanchor: "x" },
+      shapes: lasso ? [{ type: "path", path: `${corners}Z`, line: { color: colourOf("mark"), width: 1.2, dash: "dot" } }] : [],
+      newselection: { line: { color: colourOf("mark") } },
+    };
+    const config = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: "reset" };
+    await window.Plotly.react(this.div, traces, layout, config);
+    if (!this.started) this.wire();
+    this.div.dataset.points = String(shown.length);
+  }
+
+  wire() {
+    this.started = true;
+    const rowOf = (point) => this.rows[point.curveNumber][point.pointNumber];
+    this.div.on("plotly_click", (event) => this.onChoose(rowOf(event.points[0])));
+    this.div.on("plotly_hover", (event) => this.showTip(rowOf(event.points[0]), event.event));
+    this.div.on("plotly_unhover", () => { byId("tip").hidden = true; });
+    this.div.on("plotly_selected", (event) => {
+      if (!event) return;
+      const box = event.range;
+      if (event.lassoPoints) this.onLasso({ x: [...event.lassoPoints.x], y: [...event.lassoPoints.y] });
+      else if (box) this.onLasso({ x: [box.x[0], box.x[1], box.x[1], box.x[0]], y: [box.y[0], box.y[0], box.y[1], box.y[1]] });
+    });
+    for (const [id, mode] of [["pan", "pan"], ["lasso", "lasso"]]) byId(id).addEventListener("click", () => this.setMode(mode));
+    byId("reset").addEventListener("click", () => window.Plotly.relayout(this.div, { "xaxis.autorange": true, "yaxis.autorange": true }));
+  }
+
+  setMode(mode) {
+    this.mode = mode;
+    byId("pan").setAttribute("aria-pressed", String(mode === "pan"));
+    byId("lasso").setAttribute("aria-pressed", String(mode === "lasso"));
+    return window.Plotly.relayout(this.div, { dragmode: mode });
+  }
+
+  showTip(row, mouse) {
+    const tip = byId("tip");
+    const frame = byId("map").getBoundingClientRect();
+    tip.replaceChildren(element("div", {}, this.run.idOf(row)), element("small", {}, this.nameOf(row)));
+    tip.style.left = `${Math.min(mouse.clientX - frame.left + 14, frame.width - 150)}px`;
+    tip.style.top = `${mouse.clientY - frame.top + 14}px`;
+    tip.hidden = false;
+  }
+}
+
+/** Say below the choice of colours what they mean. */
+export function drawLegend(column, values) {
+  const legend = byId("legend");
+  if (!values) return legend.replaceChildren();
+  const n = values.reduce((sum, value) => sum + !Number.isNaN(value), 0);
+  const rest = n < values.length
+    ? [element("div", {}, swatch(colourOf("unknown")), `no value (${(values.length - n).toLocaleString("en")})`)] : [];
+  if (column.classes.length) {
+    const counts = new Array(column.classes.length).fill(0);
+    for (const value of values) if (!Number.isNaN(value)) counts[value] += 1;
+    const lines = column.classes.map((name, code) => [name, code]).filter(([, code]) => counts[code]);
+    return legend.replaceChildren(...lines.map(([name, code]) => element("div", {}, swatch(classColour(code)),
+      `${name} (${counts[code].toLocaleString("en")})`)), ...rest);
+  }
+  const [low, high] = colourRange(values);
+  const ramp = element("div", { className: "ramp", role: "img", "aria-label": `Colours from ${format(low)} to ${format(high)}` });
+  ramp.style.background = `linear-gradient(to right, ${RAMP.join(",")})`;
+  return legend.replaceChildren(ramp, element("div", { className: "ends" }, element("span", {}, format(low)),
+    element("span", {}, format(high))), ...rest);
+}
+
+function swatch(colour) {
+  const made = element("span", { className: "swatch" });
+  made.style.background = colour;
+  return made;
+}
+
+export const format = (value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });

@@ -1,0 +1,131 @@
+"""``kedro explore``: a web page over a run's outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+if TYPE_CHECKING:
+    from synapseclr.explorer.run_outputs import RunOutputs
+
+_TABLES = {
+    "imputed_traits": "Traits are not imputed yet: `kedro run --pipeline=imputation`.",
+    "outlier_scores": "Outliers are not scored yet: `kedro run --pipeline=outliers`.",
+    "neurite_cell_types": "",
+}
+
+
+@click.command()
+@click.option("--env", "-e", default=None, help="Configuration environment whose outputs are shown.")
+@click.option("--params", default="", metavar="NAME=VALUE,...", help="Such as data_root=gs://bucket/prefix.")
+@click.option("--port", default=8050, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option("--export", "folder", default=None, type=click.Path(path_type=Path), help="Write a static copy and end.")
+@click.option(
+    "--export-pictures", default=1000, show_default=True, type=click.IntRange(0), help="Synapses pictured in the copy."
+)
+def explore(
+    env: str | None, params: str, port: int, no_browser: bool, folder: Path | None, export_pictures: int
+) -> None:
+    """Look at synapses in a web page.
+
+    Opens a page over the outputs of a run, local or in a bucket, on this machine's loopback address. With --export, the
+    page is written as a folder of files that any web server can serve. See docs/explorer.md.
+    """
+    from synapseclr.errors import SynapseCLRError
+
+    try:
+        outputs = load_outputs(env, params)
+        if folder is not None:
+            _export(outputs, folder, export_pictures)
+        else:
+            _serve(outputs, port, no_browser)
+    except SynapseCLRError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def load_outputs(env: str | None, params: str) -> RunOutputs:
+    """Read what the catalog has.
+
+    Raises:
+        SynapseCLRError: If there are no embeddings.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.io import DatasetError
+
+    from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+    from synapseclr.errors import SynapseCLRError, TableError
+    from synapseclr.explorer.label_tables import LabelTables
+    from synapseclr.explorer.run_outputs import RunOutputs
+    from synapseclr.sweep import parse_assignments
+
+    with KedroSession.create(Path.cwd(), env=env, runtime_params=parse_assignments(params)) as session:
+        catalog = cast(KedroSession, session).load_context().catalog
+        notes: list[str] = []
+
+        def optional(name: str, otherwise: str) -> Any:
+            """Load an entry; what is missing or broken is said on the page and does not stop it."""
+            try:
+                if name in catalog and catalog.exists(name):
+                    return catalog.load(name)
+            except (DatasetError, SynapseCLRError, OSError) as error:
+                otherwise = f"{name} cannot be read: {str(error).strip().splitlines()[-1]}"
+            if otherwise:
+                notes.append(otherwise)
+            return None
+
+        synapses = optional("synapse_manifold", "There is no manifold yet: `kedro run --pipeline=manifold`.")
+        if synapses is None:
+            synapses = optional("synapse_embeddings", "")
+        if synapses is None:
+            raise TableError(
+                f"There is nothing to explore: neither synapse_manifold nor synapse_embeddings can be read. "
+                f"{' '.join(notes)} Run `kedro run --pipeline=demo`, or name the outputs with --env and --params=data_root=..."
+            )
+        chunks = optional("synapse_chunks", "There are no chunks here, hence no pictures.")
+        try:
+            if chunks is not None:
+                len(chunks)
+        except SynapseCLRError as error:
+            notes.append(f"There are no pictures. {error}")
+            chunks = None
+        clusters = [name for name in catalog.keys() if "cluster" in name and not name.startswith("_")]  # noqa: SIM118
+        wanted = _TABLES | dict.fromkeys(clusters, "")
+        tables = {name: optional(name, otherwise) for name, otherwise in wanted.items()}
+        folder = catalog.load("synapse_labels")
+        return RunOutputs(
+            synapses=synapses,
+            chunks=chunks,
+            tables={name: table for name, table in tables.items() if hasattr(table, "columns")},
+            neuroglancer=NeuroglancerConfig.model_validate(catalog.load("params:neuroglancer")),
+            labels=LabelTables(folder),
+            notes=tuple(notes),
+            title=folder.rpartition("/07_model_output")[0],
+        )
+
+
+def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
+    from synapseclr.explorer.server import create_app
+    from synapseclr.explorer.serving import HOST, make_explorer_server
+
+    server = make_explorer_server(create_app(outputs), port)
+    address = f"http://{HOST}:{server.port}/"
+    click.echo(f"{len(outputs):,} synapses on {address}  (Ctrl-C ends)")
+    if not no_browser:
+        click.launch(address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("The explorer has ended.")
+
+
+def _export(outputs: RunOutputs, folder: Path, max_pictured: int) -> None:
+    from synapseclr.explorer.static_export import export_explorer
+
+    n_pictured = export_explorer(outputs, folder, max_pictured)
+    click.echo(
+        f"{folder}: {len(outputs):,} synapses, {n_pictured:,} with pictures. Look at it with "
+        f"`python -m http.server --directory {folder}`."
+    )
