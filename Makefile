@@ -34,7 +34,7 @@ system: ## Install the Debian packages that renders and the browser tests need (
 	@scripts/system_packages.sh $(OPENGL) $(BROWSER)
 
 test: $(READY) system ## Run the tests
-		$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -81,8 +81,9 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             synapses = optional("synapse_embeddings", "")
         if synapses is None:
             raise TableError(
-                f"There is nothing to explore: neither synapse_manifold nor synapse_embeddings can be read. "
-                f"{' '.join(notes)} Run `kedro run --pipeline=demo`, or name the outputs with --env and --params=data_root=..."
+                "There is nothing to explore: neither synapse_manifold nor synapse_embeddings can be read. "
+                f"{' '.join(notes)} Run `kedro run --pipeline=demo`, or name the outputs with --env and "
+                "--params=data_root=..."
             )
         chunks = optional("synapse_chunks", "There are no chunks here, hence no pictures.")
         try:

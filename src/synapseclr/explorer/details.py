@@ -95,12 +95,13 @@ def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
 
 def _trait(trait: Trait, obs: pd.Series, imputed: pd.Series | None) -> dict[str, Any]:
     annotated = obs.get(trait.name)
-    known = annotated is not None and not pd.isna(annotated)
     said: str | None = None
-    if known and trait.class_names:
-        said = trait.class_names[int(annotated)]
-    elif known:
-        said = f"{annotated:.2f} (z-score)" if math.isfinite(annotated) else "no mitochondrion"
+    if annotated is not None and not pd.isna(annotated):
+        value = float(annotated)
+        if trait.class_names:
+            said = trait.class_names[int(value)]
+        else:
+            said = f"{value:.2f} (z-score)" if math.isfinite(value) else "no mitochondrion"
     return {"label": trait.label, "annotated": said, **_imputed(trait, imputed)}
 
 

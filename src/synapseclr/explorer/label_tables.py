@@ -83,7 +83,7 @@ class LabelTables:
         parts = []
         for path in sorted(filesystem.glob(f"{folder}/*.csv")):
             with filesystem.open(path) as stream:
-                part = pd.read_csv(stream, dtype={"synapse_id": "int64", "label": str}, keep_default_na=False)
+                part = pd.read_csv(stream, dtype={"synapse_id": "int64", "label": "str"}, keep_default_na=False)
             parts.append(part.assign(table=path.rpartition("/")[2]))
         if not parts:
             return pd.DataFrame({"synapse_id": pd.Series(dtype="int64"), "label": "", "table": ""})

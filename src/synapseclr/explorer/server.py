@@ -130,8 +130,8 @@ def create_app(outputs: RunOutputs) -> Flask:
             return jsonify(overview(outputs, can_save=outputs.labels is not None))
         if name == "labels" and outputs.labels is not None:
             table = outputs.labels.read()
-            counts = table.groupby(["table", "label"], sort=False).size()
-            tables = [{"table": key[0], "label": key[1], "n": int(n)} for key, n in counts.items()]
+            counts = table.groupby(["table", "label"], sort=False).size().reset_index(name="n")
+            tables = counts.to_dict("records")
             return jsonify(tables=tables[::-1])
         return abort(404, "There is no such page.")
 

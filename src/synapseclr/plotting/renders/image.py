@@ -56,9 +56,9 @@ def render_scene(
 def _draw(scene: SynapseScene, size_px: int, background: str, degrees: tuple[float, ...]) -> np.ndarray:
     import pyvista
 
-    plotter = pyvista.Plotter(off_screen=True, window_size=(size_px, size_px), lighting="light kit")
+    plotter = pyvista.Plotter(off_screen=True, window_size=[size_px, size_px], lighting="light kit")
     try:
-        plotter.set_background(background)
+        plotter.set_background(background)  # type: ignore[arg-type]
         plotter.enable_anti_aliasing("msaa", multi_samples=4)
         _add_points(plotter, scene)
         mesh, rgba_v4 = _all_surfaces(scene)

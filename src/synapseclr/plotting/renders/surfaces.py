@@ -89,7 +89,7 @@ def _smoothed(surface: Surface, max_triangles: int) -> Surface:
 
     if surface.is_empty:
         return EMPTY_SURFACE
-    mesh = pyvista.PolyData.from_regular_faces(surface.vertices_v3.astype(np.float32), surface.triangles_t3)
+    mesh = pyvista.PolyData.from_regular_faces(surface.vertices_v3.astype(np.float64), surface.triangles_t3)
     if len(surface.triangles_t3) > 64:  # a handful of voxels has no shape beyond its steps
         mesh = mesh.smooth_taubin(n_iter=_SMOOTHING_STEPS, pass_band=_PASS_BAND)
     if mesh.n_cells > max_triangles:

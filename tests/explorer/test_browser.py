@@ -1,0 +1,306 @@
+"""A browser drives the explorer as a person does; screenshots are kept in test-artifacts/explorer."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
+
+from synapseclr.explorer.static_export import export_explorer
+
+ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts" / "explorer"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        if os.environ.get("CI"):
+            raise RuntimeError("There is no Chromium; `make test` installs it.")
+        pytest.skip("there is no Chromium: `make system` installs it, as root on Debian")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=SOFTWARE_WEBGL)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser, request):
+    """Opens pages; afterwards, no script may have failed, and nothing may have been asked of another host."""
+    contexts, problems, foreign = [], [], []
+
+    def opened(address, **options):
+        context = browser.new_context(viewport={"width": 1300, "height": 850}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda asked: is_local(asked.url) or foreign.append(asked.url))
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=true]")
+        return page
+
+    yield opened
+    for number, context in enumerate(contexts):
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        for page in context.pages:
+            page.screenshot(path=ARTIFACTS / f"{request.node.name.replace('/', '-')}_{number}.png")
+        context.close()
+    assert not foreign
+    assert not [problem for problem in problems if "status of 40" not in problem]  # the browser's words for a 404
+
+
+def is_local(url):
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def place_of(page, row):
+    """Where a synapse is on the screen."""
+    return page.evaluate(
+        """([id]) => {
+            const plot = document.getElementById("plot"), layout = plot._fullLayout, box = plot.getBoundingClientRect();
+            for (const trace of plot.data.slice(0, 2)) for (let i = 0; i < trace.x.length; i++) {
+                if (Math.abs(trace.x[i] - id[0]) < 1e-6 && Math.abs(trace.y[i] - id[1]) < 1e-6) {
+                    return [box.left + layout.xaxis._offset + layout.xaxis.l2p(trace.x[i]),
+                            box.top + layout.yaxis._offset + layout.yaxis.l2p(trace.y[i])];
+                }
+            }
+            return null;
+        }""",
+        [row],
+    )
+
+
+def click_synapse(page, outputs, row):
+    page.mouse.click(*place_of(page, outputs.planes["UMAP"][row].tolist()))
+    page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + row}"]')
+
+
+def draw_lasso(page, outputs, rows):
+    """Draw around some synapses, and wait for the set."""
+    page.locator("#lasso").click()
+    places = np.array([place_of(page, outputs.planes["UMAP"][row].tolist()) for row in rows])
+    (left, top), (right, bottom) = places.min(axis=0) - 12, places.max(axis=0) + 12
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top + 1)]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=6)
+    page.mouse.up()
+    page.wait_for_selector("#count")
+
+
+def isolated_cluster(outputs):
+    return np.flatnonzero(outputs.synapses.obs["leiden_cluster"].cat.codes == 2)
+
+
+def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explorer):
+    page = open_page(explorer.address)
+    assert page.locator("#shown").inner_text() == f"{N_SMALL} of {N_SMALL} synapses shown"
+    assert page.locator("#notes").inner_text() == "A note."
+    click_synapse(page, explorer.outputs, 20)
+    page.wait_for_selector("canvas[data-drawn=true]")
+    pixels = page.evaluate("""() => { const c = document.querySelector(".sections canvas");
+        return [...c.getContext("2d").getImageData(24, 20, 1, 1).data]; }""")
+    assert pixels[0] > pixels[2] + 40  # the cleft's orange lies over the grey
+    page.locator("input[aria-label=Section]").fill("0")
+    page.get_by_text("section 0 of 12").wait_for()
+    page.locator("#shape summary").click()
+    page.wait_for_selector(".scene[data-state=drawn]")
+    neighbours = page.locator("#synapse .thumbs button")
+    assert neighbours.count() == 12
+    features = explorer.outputs.features_nf
+    nearest = FIRST_ID + int(np.argsort(np.linalg.norm(features - features[20], axis=1))[1])
+    assert neighbours.first.get_attribute("data-synapse") == str(nearest)
+    assert page.evaluate("document.querySelector('#synapse .thumbs img').naturalWidth") > 0
+    href = page.get_by_text("Open in Neuroglancer").get_attribute("href")
+    assert href.startswith("https://neuroglancer")
+    neighbours.first.click()
+    page.wait_for_selector(f'#synapse[data-synapse="{nearest}"]')
+    page.go_back()
+    page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 20}"]')
+
+
+def test_colours_and_filters_change_what_is_drawn(open_page, explorer):
+    page = open_page(explorer.address)
+    page.locator("#colour").select_option("outlier_score")
+    page.wait_for_function("document.querySelector('#plot').data[1].marker.cmax > 0.9")
+    page.locator("#add-filter").select_option("leiden_cluster")
+    boxes = page.locator("#filters input[type=checkbox]")
+    boxes.nth(0).uncheck()
+    page.get_by_text(f"40 of {N_SMALL} synapses shown").wait_for()
+    page.locator("#add-filter").select_option("outlier_score")
+    page.get_by_label("outlier score, at least").fill("0.5")
+    page.get_by_label("outlier score, at least").press("Enter")
+    page.get_by_text(f"20 of {N_SMALL} synapses shown").wait_for()
+    assert page.locator("#plot").get_attribute("data-points") == "20"
+    page.locator("#colour").select_option("leiden_cluster")
+    page.wait_for_function("document.querySelectorAll('#legend .swatch').length === 2")
+    page.locator("#plane").select_option("PCA")
+    page.wait_for_function("location.hash.includes('plane=PCA')")
+    page.locator("#filters .remove").first.click()
+    page.get_by_text(f"30 of {N_SMALL} synapses shown").wait_for()
+
+
+def test_a_lasso_is_summarised_exported_searched_and_labelled(open_page, explorer):
+    page = open_page(explorer.address)
+    rows = isolated_cluster(explorer.outputs)
+    draw_lasso(page, explorer.outputs, rows)
+    assert page.locator("#count").inner_text() == f"{len(rows)} synapses selected"
+    page.get_by_text("100% third").wait_for()
+    with page.expect_download() as exported:
+        page.locator("#export").click()
+    lines = list(csv.reader(exported.value.path().read_text().splitlines()))
+    assert [int(line[0]) for line in lines[1:]] == (FIRST_ID + rows).tolist()
+    page.locator("#find-similar").click()
+    page.wait_for_selector("#found .thumbs button")
+    page.locator("#find-defective").click()
+    page.get_by_text("Likely defective, like the set").wait_for()
+    page.locator("#label").fill(f"{HOSTILE} ../..")
+    page.locator("#save-label").click()
+    page.locator("#said").get_by_text("Saved:").wait_for()
+    page.locator("#mark").click()
+    page.locator("#said").get_by_text("“defective”").wait_for()
+    saved = explorer.outputs.labels.read()
+    assert saved.groupby("label").size().to_dict() == {"defective": len(rows), f"{HOSTILE} ../..": len(rows)}
+    records = [json.loads(path.read_text()) for path in explorer.labels.glob("*.json")]
+    assert all("lasso=" in record["chosen_by"] and record["run"] == {"weights": "abc"} for record in records)
+    page.locator("#select-found").click()
+    page.get_by_text("24 synapses selected").wait_for()
+    page.locator("#clear").click()
+    page.get_by_text("Draw a lasso").wait_for()
+
+
+def test_an_address_brings_another_reader_to_the_same_place(open_page, explorer):
+    first = open_page(explorer.address)
+    first.locator("#colour").select_option("outlier_score")
+    draw_lasso(first, explorer.outputs, isolated_cluster(explorer.outputs))
+    first.locator("#tab-synapse").click()
+    first.locator("#find-id").fill(str(FIRST_ID + 7))
+    first.locator("#find-id").press("Enter")
+    first.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 7}"]')
+    count = first.locator("#tab-selection").inner_text()
+    second = open_page(first.url, color_scheme="dark")
+    second.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 7}"]')
+    assert second.locator("#tab-selection").inner_text() == count == "Selection (20)"
+    assert second.locator("#colour").input_value() == "outlier_score"
+    assert second.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_addresses_and_ids_that_make_no_sense_do_no_harm(open_page, explorer):
+    page = open_page(
+        f"{explorer.address}#synapse={HOSTILE}&colour=nothing&plane=../x&filter=a~b~c~d&lasso=1,2;x&ids=.."
+    )
+    assert page.locator("#synapse p[role=alert]").inner_text()
+    page = open_page(f"{explorer.address}#synapse=12&filter=absent~1~2")
+    page.get_by_text("This run has no synapse 12.").wait_for()
+    page.get_by_text("This run has no such column.").wait_for()
+    page.locator("#find-id").fill("../../etc/passwd")
+    page.locator("#find-id").press("Enter")
+    page.locator("#said").get_by_text("This run has no synapse “../../etc/passwd”.").wait_for()
+    page.goto(f"{explorer.address}#synapse={FIRST_ID + N_SMALL - 1}")
+    page.get_by_text("There is no picture of it here.").wait_for()
+    page.locator("#colour").select_option("leiden_cluster")
+    page.locator("#legend").get_by_text(HOSTILE).wait_for()  # as text, not as an element
+    assert page.locator("#legend img").count() == 0
+
+
+def test_everything_can_be_reached_by_keyboard(open_page, explorer):
+    page = open_page(explorer.address)
+    page.keyboard.press("/")
+    page.keyboard.type(str(FIRST_ID + 3))
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 3}"]')
+    page.locator("#find-id").blur()
+    nearest = page.locator("#synapse .thumbs button").first.get_attribute("data-synapse")
+    page.keyboard.press("1")
+    page.wait_for_selector(f'#synapse[data-synapse="{nearest}"]')
+    page.locator("#tab-synapse").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-selection"
+    page.locator("#select-shown").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text(f"{N_SMALL} synapses selected").wait_for()
+    page.locator("#browse summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("#list button").first.press("Enter")
+    page.wait_for_function("!document.querySelector('#synapse').hidden")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(open_page, explorer, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = open_page(
+        f"{explorer.address}#synapse={FIRST_ID}&theme={theme}&filter=outlier_score~0~1&filter=leiden_cluster~0"
+    )
+    page.wait_for_selector("canvas[data-drawn=true]")
+    page.locator("#browse summary").click()
+    found = Axe().run(page).response["violations"]
+    page.locator("#select-shown").click()
+    page.wait_for_selector("#summary table")
+    found += Axe().run(page).response["violations"]
+    said = [(rule["impact"], rule["id"], rule["nodes"][0]["html"]) for rule in found]
+    assert not [item for item in said if item[0] in ("serious", "critical")], said
+
+
+def test_two_people_work_side_by_side(open_page, explorer):
+    pages = [open_page(explorer.address), open_page(explorer.address)]
+    for page, row in zip(pages, (1, 2), strict=True):
+        page.locator("#find-id").fill(str(FIRST_ID + row))
+    for page in pages:
+        page.locator("#find-id").press("Enter")
+    for page, row in zip(pages, (1, 2), strict=True):
+        page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + row}"]')
+        assert page.locator("#synapse .thumbs button").count() == 12
+
+
+def test_a_static_copy_works_without_the_server(open_page, explorer, tmp_path):
+    import functools
+    import http.server
+    import threading
+
+    assert export_explorer(explorer.outputs, tmp_path / "copy", max_pictured=10) == 10
+    assert export_explorer(explorer.outputs, tmp_path / "copy", max_pictured=10) == 10  # over itself
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "copy"))
+    handler.func.log_message = lambda *arguments: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        pictured = sorted(int(path.name) for path in (tmp_path / "copy" / "api" / "synapse").iterdir())
+        page = open_page(f"http://127.0.0.1:{server.server_port}/#synapse={pictured[0]}")
+        page.wait_for_selector("canvas[data-drawn=true]")
+        page.get_by_text(f"This copy has details and pictures of 10 of {N_SMALL} synapses.").wait_for()
+        page.locator("#select-shown").click()
+        page.get_by_text(f"{N_SMALL} synapses selected").wait_for()
+        assert page.locator("#mark").count() == 0
+        missing = next(row for row in range(N_SMALL) if FIRST_ID + row not in pictured)
+        page.locator("#tab-synapse").click()
+        page.locator("#find-id").fill(str(FIRST_ID + missing))
+        page.locator("#find-id").press("Enter")
+        page.get_by_text(f"This copy has no details of synapse {FIRST_ID + missing}.").wait_for()
+    finally:
+        server.shutdown()
+
+
+def test_a_hundred_thousand_synapses_are_drawn_clicked_and_chosen(open_page, big_explorer):
+    page = open_page(big_explorer.address)
+    assert page.locator("#plot").get_attribute("data-points") == "100000"
+    page.locator("#colour").select_option("outlier_score")
+    page.wait_for_function("document.querySelector('#plot').data[1].x.length === 100000")
+    outlying = int(np.argmin(big_explorer.outputs.planes["UMAP"][:, 0]))
+    click_synapse(page, big_explorer.outputs, outlying)
+    assert page.locator("#synapse .thumbs button").count() == 12
+    page.locator("#select-shown").click()
+    page.get_by_text("100,000 synapses selected").wait_for()
+    page.get_by_text("Summary: medians").wait_for()

@@ -1,0 +1,130 @@
+"""What the explorer's server answers, also to requests that it should not get."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
+from PIL import Image
+
+from synapseclr.explorer.server import create_app
+
+
+@pytest.fixture(scope="module")
+def client(explorer):
+    return create_app(explorer.outputs).test_client()
+
+
+def test_ids_columns_and_planes_arrive_as_they_are(client, explorer):
+    about = client.get("/api/overview.json").json
+    assert about["n"] == N_SMALL
+    assert about["planes"] == ["UMAP", "PCA"]
+    np.testing.assert_array_equal(
+        np.frombuffer(client.get("/api/ids.bin").data, "<i8"), explorer.outputs.synapses.obs["synapse_id"]
+    )
+    plane = np.frombuffer(client.get("/api/plane/0.bin").data, "<f4").reshape(2, -1).T
+    np.testing.assert_array_equal(plane, explorer.outputs.synapses.obsm["X_umap"])
+    names = [column["name"] for column in about["columns"]]
+    values = np.frombuffer(client.get(f"/api/column/{names.index('outlier_score')}.bin").data, "<f4")
+    np.testing.assert_allclose(values, np.linspace(1, 0, N_SMALL), atol=1e-6)  # the table lists them backwards
+    assert about["columns"][names.index("leiden_cluster")]["classes"] == [HOSTILE, "../../etc", "third"]
+
+
+def test_details_have_neighbours_intervals_and_a_link(client, explorer):
+    details = client.get(f"/api/synapse/{FIRST_ID}/details.json").json
+    assert details["id"] == str(FIRST_ID)
+    features = explorer.outputs.features_nf
+    distance = np.linalg.norm(features - features[0], axis=1)
+    assert [other["row"] for other in details["neighbours"]] == np.argsort(distance)[1:13].tolist()
+    cleft = details["traits"][0]
+    assert cleft["imputed"] == "250 voxels"
+    assert cleft["interval"] == "90 %: 100 to 480"
+    assert details["traits"][1]["imputed"] == "25% inhibitory"
+    assert str(2**63) in dict(details["metadata"])["pre_root_id"]
+    assert details["neuroglancer"].startswith("https://neuroglancer-demo.appspot.com/#!")
+
+
+def test_pictures_show_the_chunk(client, explorer):
+    width, height, depth = explorer.outputs.chunks.chunk_size_vx
+    chunk = explorer.outputs.chunks.read([0])[0]
+    em = np.asarray(Image.open(io.BytesIO(client.get(f"/api/synapse/{FIRST_ID}/em.jpg").data)))
+    assert em.shape == (depth * height, width)
+    assert np.abs(em[5 * height : 6 * height].astype(int) - chunk[0, :, :, 5].T).mean() < 6
+    masks = Image.open(io.BytesIO(client.get(f"/api/synapse/{FIRST_ID}/masks.png").data)).convert("RGBA")
+    np.testing.assert_array_equal(np.asarray(masks)[5 * height : 6 * height, :, 3] > 0, chunk[1, :, :, 5].T > 0)
+    assert np.asarray(masks)[5 * height + 20, 24, :3].tolist() == [255, 128, 0]
+    scene = json.loads(client.get(f"/api/synapse/{FIRST_ID}/scene.json").data)
+    assert [trace["name"] for trace in scene["data"]] == ["presynaptic", "cleft", "postsynaptic", "dark in EM"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/synapse/12/details.json", 404),
+        ("/api/synapse/-1/details.json", 404),
+        ("/api/synapse/99999999999999999999999/details.json", 404),
+        ("/api/synapse/..%2f..%2fetc/details.json", 404),
+        ("/api/synapse/1e3/thumbnail.jpg", 404),
+        (f"/api/synapse/{FIRST_ID + N_SMALL - 1}/thumbnail.jpg", 404),  # has no chunk
+        (f"/api/synapse/{FIRST_ID}/_read", 404),
+        ("/api/column/999.bin", 404),
+        ("/api/plane/7.bin", 404),
+        ("/assets/..%2fserver.py", 404),
+        ("/assets/server.py", 404),
+        ("/elsewhere", 404),
+    ],
+)
+def test_what_does_not_exist_is_said_in_json(client, path, status):
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("summary", {"ids": [str(FIRST_ID), "12"]}, "no synapse 12"),
+        ("summary", {"ids": [FIRST_ID]}, "written as text"),
+        ("summary", {"ids": "1"}, "written as text"),
+        ("summary", [], "lacks 'ids'"),
+        ("search", {"ids": [], "kind": "similar"}, "1 to 500 examples"),
+        ("search", {"ids": [str(FIRST_ID)], "kind": "drop table"}, "'similar' or for 'defective'"),
+        ("labels", {"ids": [], "label": "x"}, "No synapse is selected"),
+        ("labels", {"ids": [str(FIRST_ID)], "label": ""}, "1 to 64"),
+        ("labels", {"ids": [str(FIRST_ID)]}, "lacks 'label'"),
+    ],
+)
+def test_a_request_that_cannot_be_met_gets_a_sentence(client, path, body, said):
+    answer = client.post(f"/api/{path}", json=body)
+    assert answer.status_code == 400
+    assert said in answer.json["error"]
+
+
+def test_only_this_machine_and_its_own_pages_are_served(client):
+    assert client.get("/", headers={"Host": "evil.example:80"}).status_code == 403
+    post = {"json": {"ids": [str(FIRST_ID)], "label": "x"}}
+    assert client.post("/api/labels", headers={"Origin": "https://evil.example"}, **post).status_code == 403
+    assert client.post("/api/labels", data="{}", headers={"Content-Type": "text/plain"}).status_code == 403
+    assert "default-src 'self'" in client.get("/").headers["Content-Security-Policy"]
+
+
+def test_searches_find_the_examples_kind(client, explorer):
+    cluster = explorer.outputs.synapses.obs["leiden_cluster"].cat.codes.to_numpy()
+    examples = np.flatnonzero(cluster == 2)[:3]
+    body = {"ids": [str(FIRST_ID + row) for row in examples], "k": 8}
+    similar = client.post("/api/search", json={**body, "kind": "similar"}).json
+    assert {cluster[item["row"]] for item in similar["found"]} == {2}
+    assert not {item["row"] for item in similar["found"]} & set(examples.tolist())
+    defective = client.post("/api/search", json={**body, "kind": "defective"}).json
+    assert len(defective["found"]) == 8
+    values = [item["value"] for item in defective["found"]]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_summary_compares_the_set_with_all(client, explorer):
+    rows = np.flatnonzero(explorer.outputs.synapses.obs["leiden_cluster"].cat.codes == 2)
+    summary = client.post("/api/summary", json={"ids": [str(FIRST_ID + row) for row in rows]}).json["summary"]
+    cluster = next(row for row in summary if row["label"] == "leiden cluster")
+    assert cluster["set"] == "100% third"
+    assert cluster["all"] == "33% third"
