@@ -14,6 +14,7 @@ _TABLES = {
     "imputed_traits": "Traits are not imputed yet: `kedro run --pipeline=imputation`.",
     "outlier_scores": "Outliers are not scored yet: `kedro run --pipeline=outliers`.",
     "neurite_cell_types": "",
+    "synapse_orientations": "",
 }
 
 
@@ -92,14 +93,12 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         except SynapseCLRError as error:
             notes.append(f"There are no pictures. {error}")
             chunks = None
-        clusters = [name for name in catalog.keys() if "cluster" in name and not name.startswith("_")]  # noqa: SIM118
-        wanted = _TABLES | dict.fromkeys(clusters, "")
-        tables = {name: optional(name, otherwise) for name, otherwise in wanted.items()}
+        tables = {name: optional(name, otherwise) for name, otherwise in _TABLES.items()}
         folder = catalog.load("synapse_labels")
         return RunOutputs(
             synapses=synapses,
             chunks=chunks,
-            tables={name: table for name, table in tables.items() if hasattr(table, "columns")},
+            tables={name: table for name, table in tables.items() if table is not None},
             neuroglancer=NeuroglancerConfig.model_validate(catalog.load("params:neuroglancer")),
             labels=LabelTables(folder),
             notes=tuple(notes),

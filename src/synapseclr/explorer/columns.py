@@ -140,8 +140,8 @@ def consensus_columns(neurites: pd.DataFrame, obs: pd.DataFrame) -> Iterator[Col
                 yield Column(f"consensus_{side}_probability", label, "Consensus", values_n)
 
 
-def class_table_columns(table: pd.DataFrame, synapse_id: np.ndarray, group: str) -> Iterator[Column]:
-    """Columns of any further table by synapse, such as clusters.
+def table_columns(table: pd.DataFrame, synapse_id: np.ndarray, group: str) -> Iterator[Column]:
+    """Columns of any further table by synapse.
 
     Args:
         table: With ``synapse_id``.

@@ -16,11 +16,11 @@ from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.errors import TableError
 from synapseclr.explorer.columns import (
     Column,
-    class_table_columns,
     consensus_columns,
     imputed_columns,
     observed_columns,
     score_columns,
+    table_columns,
 )
 from synapseclr.explorer.label_tables import LabelTables
 
@@ -40,8 +40,8 @@ class RunOutputs:
         synapses: AnnData of the manifold, or of the embeddings where there is no manifold: features, ``obs`` with
             ``synapse_id``, ``obsm`` with the planes.
         chunks: Where images come from; None: there are none.
-        tables: Further tables by catalog name: ``imputed_traits``, ``outlier_scores``, ``neurite_cell_types``, and any
-            with ``synapse_id`` and ``cluster`` in its name.
+        tables: Further tables by catalog name, as far as there are: ``imputed_traits``, ``outlier_scores``,
+            ``neurite_cell_types``, ``synapse_orientations``.
         neuroglancer: Where links lead.
         labels: Where labels are kept; None: nothing can be labelled.
         notes: What is missing and how to get it, for people.
@@ -117,9 +117,8 @@ class RunOutputs:
             found += score_columns(self.tables["outlier_scores"], self.synapse_id)
         if "neurite_cell_types" in self.tables:
             found += consensus_columns(self.tables["neurite_cell_types"], self.synapses.obs)
-        for name, table in self.tables.items():
-            if "cluster" in name and "synapse_id" in table:
-                found += class_table_columns(table, self.synapse_id, "Clusters")
+        if "synapse_orientations" in self.tables:
+            found += table_columns(self.tables["synapse_orientations"], self.synapse_id, "Orientation of the cleft")
         return {column.name: column for column in found}
 
     @cached_property

@@ -40,7 +40,7 @@ async function update(changed = null) {
   byId("colour").value = column ? column.name : "";
   byId("shown").textContent = `${shown.length.toLocaleString("en")} of ${run.n.toLocaleString("en")} synapses shown`;
   if (touches("filters")) drawFilters(run, state.filters, (filters) => change({ filters }));
-  if (touches("colour")) drawLegend(column, values);
+  if (touches("colour", "filters")) drawLegend(column, values, shown);
   await scatter.draw(view);
   if (touches("lasso", "ids", "filters", "colour", "plane")) {
     showSelection(run, selected, { column, values, chosenBy: () => location.hash, onChoose: chooseSynapse,
@@ -88,7 +88,7 @@ function wire() {
   byId("theme").addEventListener("click", async () => {
     const theme = setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     await change({ theme });
-    drawLegend(view.column, view.values);
+    drawLegend(view.column, view.values, view.shown);
     showSynapse(run, state.synapse, chooseSynapse);
   });
   document.addEventListener("keydown", (event) => {

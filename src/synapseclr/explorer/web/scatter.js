@@ -96,19 +96,18 @@ export class Scatter {
   }
 }
 
-/** Say below the choice of colours what they mean. */
-export function drawLegend(column, values) {
+/** Say below the choice of colours what they mean, and how many of the shown synapses have them. */
+export function drawLegend(column, values, shown) {
   const legend = byId("legend");
   if (!values) return legend.replaceChildren();
-  const n = values.reduce((sum, value) => sum + !Number.isNaN(value), 0);
-  const rest = n < values.length
-    ? [element("div", {}, swatch(colourOf("unknown")), `no value (${(values.length - n).toLocaleString("en")})`)] : [];
+  const known = shown.filter((row) => !Number.isNaN(values[row]));
+  const line = (colour, name, n) => element("div", {}, swatch(colour), `${name} (${n.toLocaleString("en")})`);
+  const rest = known.length < shown.length ? [line(colourOf("unknown"), "no value", shown.length - known.length)] : [];
   if (column.classes.length) {
     const counts = new Array(column.classes.length).fill(0);
-    for (const value of values) if (!Number.isNaN(value)) counts[value] += 1;
+    for (const row of known) counts[values[row]] += 1;
     const lines = column.classes.map((name, code) => [name, code]).filter(([, code]) => counts[code]);
-    return legend.replaceChildren(...lines.map(([name, code]) => element("div", {}, swatch(classColour(code)),
-      `${name} (${counts[code].toLocaleString("en")})`)), ...rest);
+    return legend.replaceChildren(...lines.map(([name, code]) => line(classColour(code), name, counts[code])), ...rest);
   }
   const [low, high] = colourRange(values);
   const ramp = element("div", { className: "ramp", role: "img", "aria-label": `Colours from ${format(low)} to ${format(high)}` });
