@@ -7,6 +7,7 @@ from synapseclr.analysis.calibration import (
     calibration_error_by_chance,
     calibration_of_classes,
     calibration_of_intervals,
+    debiased_calibration_error,
     expected_calibration_error,
     fit_logit_correction,
     fit_spread_correction,
@@ -76,3 +77,34 @@ def test_accuracy_is_counted(calibrated):
     found = calibration_of_classes(probability_a, target_a, np.arange(4000))
     assert found["accuracy"] == pytest.approx(0.75, abs=0.02)
     assert found["brier_score"] == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_debiased_error_is_zero_for_calibrated_probabilities_and_right_for_others():
+    """The plain error of 200 synapses is far from zero even for perfect probabilities."""
+    rng = np.random.default_rng(3)
+    plain, debiased = [], []
+    for _ in range(60):
+        probability_a = rng.random(200)
+        target_a = (rng.random(200) < probability_a).astype(float)
+        plain.append(expected_calibration_error(probability_a, target_a))
+        debiased.append(debiased_calibration_error(probability_a, target_a) ** 2)
+    assert np.mean(plain) > 0.06
+    assert np.sqrt(np.mean(debiased)) < 0.05
+    shifted_a = rng.uniform(0.2, 0.8, 20_000)
+    target_a = (rng.random(20_000) < shifted_a - 0.1).astype(float)
+    assert debiased_calibration_error(shifted_a, target_a) == pytest.approx(0.1, abs=0.01)
+
+
+def test_labels_that_neurites_share_make_more_error_by_chance():
+    rng = np.random.default_rng(4)
+    groups_a = np.repeat(np.arange(60), 7)
+    plain, debiased = [], []
+    for _ in range(40):
+        probability_a = np.clip(rng.random(60)[groups_a] + 0.05 * rng.normal(size=420), 0.01, 0.99)
+        target_a = (rng.random(60)[groups_a] < probability_a.reshape(60, 7).mean(axis=1)[groups_a]).astype(float)
+        found = calibration_of_classes(probability_a, target_a, groups_a)
+        plain.append(found["expected_calibration_error"])
+        debiased.append(found["debiased_calibration_error"] ** 2)
+    assert found["calibration_error_by_chance"] > 1.5 * calibration_error_by_chance(probability_a)
+    assert np.mean(plain) == pytest.approx(found["calibration_error_by_chance"], rel=0.2)
+    assert np.sqrt(np.mean(debiased)) < 0.75 * np.mean(plain)

@@ -22,7 +22,8 @@ def scores():
 
 def test_document_has_the_agreed_form(scores):
     document = evaluation_document(scores, n_synapses=450, epochs=20, seconds={"manifold": 1.5})
-    assert set(document) == {"n_synapses", "epochs", "seconds", "representations"}
+    assert set(document) == {"n_synapses", "epochs", "seconds", "representations", "comparison"}
+    assert document["comparison"]["knn"]["synapseclr"]["encoder.fc"]["pre_cell_type"]["mean"] == 0.1
     assert document["seconds"] == {"manifold": 1.5}
     entry = document["representations"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
     assert entry == {"metric": "roc_auc", "mean": pytest.approx(0.9), "std": pytest.approx(0.1), "folds": 3}

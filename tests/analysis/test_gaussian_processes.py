@@ -7,10 +7,12 @@ from pydantic import ValidationError
 
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.gaussian_processes.ensemble import Member, class_probability, mixture
+from synapseclr.analysis.gaussian_processes.ensemble import Member, mixture
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.imputing import impute_traits
-from synapseclr.analysis.gaussian_processes.models import Posterior, fit_classes, fit_regression, inducing_points
+from synapseclr.analysis.gaussian_processes.inducing import inducing_points
+from synapseclr.analysis.gaussian_processes.models import chosen_method, fit_classes, fit_regression
+from synapseclr.analysis.gaussian_processes.posterior import Posterior, class_probability
 from synapseclr.analysis.gaussian_processes.units import original_units
 from synapseclr.analysis.traits import trait_named
 from synapseclr.errors import SynapseCLRError, TableError
@@ -24,6 +26,7 @@ SCALES = pd.DataFrame(
         "scale": [0.5],
     }
 )
+ONE_SEED = ImputationConfig(gaussian_processes=GaussianProcessConfig(n_seeds=1))
 CLEFT, TYPE = trait_named("cleft_size_log1p_zscore"), trait_named("pre_cell_type")
 MITO = trait_named("mito_size_pre_vx_log1p_zscore_zi")
 
@@ -49,7 +52,7 @@ def _data(n=240, n_annotated=180, seed=0):
 @pytest.fixture(scope="module")
 def imputation():
     features_nf, table = _data()
-    return impute_traits(features_nf, table, SCALES, ImputationConfig(), (CLEFT, TYPE, MITO))
+    return impute_traits(features_nf, table, SCALES, ONE_SEED, (CLEFT, TYPE, MITO))
 
 
 def test_scores_and_coverage_on_simulated_truth(imputation):
@@ -85,7 +88,7 @@ def test_labels_of_a_neurite_do_not_change_what_is_predicted_for_it(imputation):
     fold = imputation.held_out.query("trait == 'cleft_size_log1p_zscore' and split == 'neurite' and fold == 0")
     chosen = table["synapse_id"].isin(fold["synapse_id"])
     table.loc[chosen, "cleft_size_log1p_zscore"] *= -1
-    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False))
+    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1))
     again = impute_traits(features_nf, table, SCALES, config, (CLEFT,)).held_out.query("fold == 0")
     np.testing.assert_allclose(again["stated_mean"], fold["stated_mean"], rtol=1e-6)
     assert np.abs(again["target"].to_numpy() - fold["target"].to_numpy()).max() > 1
@@ -163,7 +166,7 @@ def test_unknown_scales_leave_the_measured_units_out():
 
 def test_constant_features_predict_the_mean():
     _, table = _data(120, 120)
-    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False))
+    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1))
     found = impute_traits(np.ones((120, 4), np.float32), table, SCALES, config, (CLEFT,))
     assert np.ptp(found.held_out.query("fold == 0")["mean"]) < 1e-6
     assert abs(found.scores["score"].mean()) < 1e-6
@@ -187,6 +190,60 @@ def test_bad_input_is_refused():
         GaussianProcessConfig(kernel="cubic")
     with pytest.raises(ValidationError):
         GaussianProcessConfig(layer="encoder.layer4")
+
+
+@pytest.mark.parametrize("trait", ["cleft_size_log1p_zscore", "pre_cell_type"])
+def test_bounded_variances_are_wider_than_exact_ones_and_means_the_same(trait):
+    features_nf, table = _data(300, 300)
+    inputs_nr, target_n = kernel_inputs(features_nf, 6), table[trait].to_numpy()
+    fit = fit_classes if trait == "pre_cell_type" else fit_regression
+    exact, bounded = (
+        fit(inputs_nr[:200], target_n[:200], inputs_nr, GaussianProcessConfig(exact_up_to=size, n_inducing=40))
+        for size in (200, 199)
+    )
+    np.testing.assert_allclose(bounded.mean_on, exact.mean_on, atol=1e-3)
+    assert (bounded.variance_on > exact.variance_on - 1e-4).all()
+    assert (bounded.variance_on < bounded.prior_variance_on).all()
+
+
+def test_hyper_parameters_of_a_part_do_nearly_as_well():
+    features_nf, table = _data(500, 500)
+    inputs_nr, target_n = kernel_inputs(features_nf, 6), table["cleft_size_log1p_zscore"].to_numpy()
+    whole, part = (
+        fit_regression(inputs_nr[:400], target_n[:400], inputs_nr, GaussianProcessConfig(fit_on=size)).mean_on[0]
+        for size in (400, 150)
+    )
+    errors = [np.square(mean_n[400:] - target_n[400:]).mean() for mean_n in (whole, part)]
+    assert errors[1] < 1.2 * errors[0]
+
+
+@pytest.mark.parametrize("trait", ["cleft_size_log1p_zscore", "pre_cell_type"])
+def test_the_variational_process_comes_near_the_exact_one(trait):
+    features_nf, table = _data(300, 300)
+    inputs_nr, target_n = kernel_inputs(features_nf, 6), table[trait].to_numpy()
+    config = GaussianProcessConfig(method="variational", n_inducing=80, n_steps=500, learning_rate=0.03, batch_size=150)
+    if trait == "pre_cell_type":
+        found, wanted = (
+            class_probability(fit_classes(inputs_nr[:200], target_n[:200], inputs_nr, one))[0]
+            for one in (config, GaussianProcessConfig())
+        )
+    else:
+        found, wanted = (
+            fit_regression(inputs_nr[:200], target_n[:200], inputs_nr, one).mean_on[0]
+            for one in (config, GaussianProcessConfig())
+        )
+    assert np.corrcoef(found[200:], wanted[200:])[0, 1] > 0.93
+
+
+def test_the_method_follows_the_number_of_training_synapses():
+    config = GaussianProcessConfig()
+    assert [chosen_method(config, n) for n in (500, 10_000, 10_001, 100_001)] == [
+        "exact",
+        "exact",
+        "inducing",
+        "variational",
+    ]
+    assert chosen_method(GaussianProcessConfig(method="variational"), 50) == "variational"
 
 
 def test_there_are_never_more_inducing_points_than_synapses():

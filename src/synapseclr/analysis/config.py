@@ -64,6 +64,14 @@ class ImputationConfig(_Config):
     statistics_batch_size: int = Field(
         default=32, ge=1, description="Chunks in memory at a time for the trivial statistics."
     )
+    label_fractions: tuple[float, ...] = Field(
+        default=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9),
+        description="Fractions of the annotated synapses on the learning curves (published: 0.2 to 90 %); []: none.",
+    )
+    n_label_draws: int = Field(default=3, ge=1, le=10, description="Repetitions of the learning curves.")
+    compare_by_gaussian_process: bool = Field(
+        default=True, description="Score every representation and layer by Gaussian processes too, not by probes alone."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the folds.")
     gaussian_processes: GaussianProcessConfig = Field(
         default_factory=GaussianProcessConfig, description="Imputation with uncertainty, by Gaussian processes."
@@ -83,6 +91,11 @@ class ConsensusConfig(_Config):
     strata: tuple[int, ...] = Field(
         default=(2, 5), description="Upper ends of the classes of synapses per neurite (published: 20, 50)."
     )
+    label_fractions: tuple[float, ...] = Field(
+        default=(0.05, 0.04, 0.03, 0.02, 0.01),
+        description="Annotated shares of all synapses at which typing is tested (published: 5 to 1 %); []: none.",
+    )
+    n_label_seeds: int = Field(default=3, ge=1, description="Draws of labels per fraction (published: 10).")
     n_bins: int = Field(default=8, ge=2, description="Bins of the reliability diagram, equally full.")
     seed: int = Field(default=0, ge=0, description="Seed of the folds.")
 

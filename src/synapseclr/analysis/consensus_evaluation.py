@@ -7,6 +7,7 @@ import pandas as pd
 
 from synapseclr.analysis.calibration import (
     calibration_error_by_chance,
+    debiased_calibration_error,
     expected_calibration_error,
     grouped_interval,
     logit,
@@ -25,6 +26,7 @@ EVALUATION_COLUMNS = (
     "called",
     "accuracy_called",
     "expected_calibration_error",
+    "debiased_calibration_error",
     "calibration_error_by_chance",
     "log_loss",
 )
@@ -34,7 +36,8 @@ def evaluate_consensus(held_out: pd.DataFrame, config: ConsensusConfig | None = 
     """Accuracy and calibration on held-out neurites, measured, by synapses per neurite.
 
     Args:
-        held_out: Held-out neurites from :func:`neurite_posteriors`.
+        held_out: Held-out neurites from :func:`neurite_posteriors`; a neurite may occur several times, with
+            predictions from several draws of labels.
         config: Strata, threshold, bins.
 
     Returns:
@@ -50,14 +53,15 @@ def evaluate_consensus(held_out: pd.DataFrame, config: ConsensusConfig | None = 
             probability_u = table[column].to_numpy(dtype=float)
             is_right_u = ((probability_u > 0.5) == (target_u == 1.0)).astype(float)
             is_called_u = np.isfinite(called_types(probability_u, config.min_probability))
-            lower, upper = grouped_interval(is_right_u, np.arange(len(table)))
+            lower, upper = grouped_interval(is_right_u, table["root_id"].to_numpy())
             loss_u = np.logaddexp(0.0, -np.where(target_u == 1.0, 1.0, -1.0) * logit(probability_u))
             values = (
-                *(stratum, method, len(table), float(is_right_u.mean()), lower, upper),
+                *(stratum, method, table["root_id"].nunique(), float(is_right_u.mean()), lower, upper),
                 float(table["synapse_accuracy"].mean()),
                 float(is_called_u.mean()),
                 float(is_right_u[is_called_u].mean()) if is_called_u.any() else np.nan,
                 expected_calibration_error(probability_u, target_u, config.n_bins),
+                debiased_calibration_error(probability_u, target_u, config.n_bins),
                 calibration_error_by_chance(probability_u, config.n_bins),
                 float(loss_u.mean()),
             )
@@ -85,6 +89,15 @@ def consensus_document(evaluation: pd.DataFrame) -> dict[str, dict[str, dict[str
         measures = {str(name): float(row[name]) for name in EVALUATION_COLUMNS[2:] if np.isfinite(row[name])}
         document.setdefault(str(row["stratum"]), {})[str(row["method"])] = measures
     return document
+
+
+def censored_metrics(censored: pd.DataFrame) -> dict[str, float]:
+    """Flatten to ``consensus/labels_<percent>/<stratum>/<method>/<measure>``."""
+    metrics: dict[str, float] = {}
+    for fraction, of_one in censored.groupby("fraction", sort=False):
+        for name, value in consensus_metrics(consensus_document(of_one)).items():
+            metrics[name.replace("consensus/", f"consensus/labels_{100 * float(str(fraction)):g}_percent/")] = value
+    return metrics
 
 
 def consensus_metrics(document: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:

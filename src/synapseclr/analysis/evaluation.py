@@ -26,6 +26,47 @@ def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(std=summary["std"].fillna(0.0))
 
 
+def comparison_table(summary: pd.DataFrame, traits: Mapping[str, str]) -> pd.DataFrame:
+    """The comparison as the paper prints it: a row per representation, layer and probe, a column per trait.
+
+    Args:
+        summary: From :func:`summarise_scores`.
+        traits: Trait name to its name for people, in the order of the columns.
+
+    Returns:
+        ``representation, layer, probe`` and, per trait that was scored, ``<label>`` as ``mean ± std``.
+    """
+    keys = ["representation", "layer", "probe"]
+    cells = summary.assign(
+        cell=[f"{mean + 0.0:.3f} ± {std:.3f}" for mean, std in zip(summary["mean"], summary["std"], strict=True)]
+    )
+    if cells.empty:
+        return pd.DataFrame(columns=keys)
+    wide = cells.pivot_table(index=keys, columns="trait", values="cell", aggfunc="first")
+    order = pd.MultiIndex.from_frame(summary[keys].drop_duplicates())
+    scored = {name: label for name, label in traits.items() if name in wide.columns}
+    table: pd.DataFrame = wide.reindex(order)[list(scored)].rename(columns=scored).rename_axis(None, axis=1)
+    return table.reset_index().fillna("")
+
+
+def probe_comparison(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]:
+    """All scores as ``{probe: {representation: {layer: {trait: {"metric", "mean", "std", "folds"}}}}}``."""
+    return {str(probe): _by_representation(scores[scores["probe"] == probe]) for probe in scores["probe"].unique()}
+
+
+def _by_representation(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    representations: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for row in summarise_scores(scores).to_dict("records"):
+        traits = representations.setdefault(str(row["representation"]), {}).setdefault(str(row["layer"]), {})
+        traits[str(row["trait"])] = {
+            "metric": str(row["metric"]),
+            "mean": float(row["mean"]),
+            "std": float(row["std"]),
+            "folds": int(row["folds"]),
+        }
+    return representations
+
+
 def evaluation_document(
     scores: pd.DataFrame,
     n_synapses: int,
@@ -47,23 +88,15 @@ def evaluation_document(
 
     Returns:
         ``{"n_synapses", "epochs", "seconds", "representations": {name: {layer: {trait: {"metric", "mean", "std",
-        "folds"}}}}, "gaussian_processes": {trait: ...}}`` with nothing but JSON's own types.
+        "folds"}}}}, "comparison": {probe: <the same>}, "gaussian_processes": {trait: ...}}`` with nothing but JSON's
+        own types.
     """
-    representations: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
-    summary = summarise_scores(scores[scores["probe"] == probe])
-    for row in summary.to_dict("records"):
-        traits = representations.setdefault(str(row["representation"]), {}).setdefault(str(row["layer"]), {})
-        traits[str(row["trait"])] = {
-            "metric": str(row["metric"]),
-            "mean": float(row["mean"]),
-            "std": float(row["std"]),
-            "folds": int(row["folds"]),
-        }
     document = {
         "n_synapses": int(n_synapses),
         "epochs": int(epochs),
         "seconds": {str(pipeline): float(value) for pipeline, value in seconds.items()},
-        "representations": representations,
+        "representations": _by_representation(scores[scores["probe"] == probe]),
+        "comparison": probe_comparison(scores),
     }
     return document if gaussian_processes is None else document | {"gaussian_processes": dict(gaussian_processes)}
 

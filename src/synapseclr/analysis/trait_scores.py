@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,10 +10,15 @@ import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.folds import TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.gaussian_processes.features import kernel_inputs
+from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
+from synapseclr.analysis.gaussian_processes.posterior import class_probability
 from synapseclr.analysis.layers import check_finite
 from synapseclr.analysis.probes import fold_coordinates, fold_score, knn_probe, linear_probe
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.errors import TableError
+
+logger = logging.getLogger(__name__)
 
 SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
 UNSCORED_COLUMNS = ("trait", "label", "n_annotated", "reason")
@@ -35,8 +41,9 @@ def score_representations(
         traits: Traits to score.
 
     Returns:
-        The scores, one row per representation, layer, trait, probe (linear, knn) and fold; and the traits that could
-        not be scored, with the number of annotated synapses and the reason. Every trait is in just one of the tables.
+        The scores, one row per representation, layer, trait, probe (linear, knn, and gaussian_process unless that is
+        switched off) and fold; and the traits that could not be scored, with the number of annotated synapses and the
+        reason. Every trait is in just one of the tables.
 
     Raises:
         TableError: If features and annotations do not have the same number of rows.
@@ -88,6 +95,7 @@ def _score_split(features_nf: np.ndarray, split: TraitSplit, config: ImputationC
     """Scores of both probes on every fold of one trait."""
     is_class = split.trait.kind == "class"
     features_af = features_nf[split.rows_a]
+    inputs_ar = kernel_inputs(features_af, config.gaussian_processes.n_inputs, config.seed)
     rows: list[dict[str, object]] = []
     for fold, (train, test) in enumerate(split.folds):
         train_ar, test_br = fold_coordinates(features_af[train], features_af[test])
@@ -98,6 +106,8 @@ def _score_split(features_nf: np.ndarray, split: TraitSplit, config: ImputationC
             ),
             "knn": knn_probe(train_ar, target_a, test_br, config.n_neighbours),
         }
+        if config.compare_by_gaussian_process:
+            predictions["gaussian_process"] = _gaussian_process(inputs_ar, target_a, train, test, is_class, config)
         for probe, predicted_b in predictions.items():
             rows.append(
                 {
@@ -111,3 +121,24 @@ def _score_split(features_nf: np.ndarray, split: TraitSplit, config: ImputationC
                 }
             )
     return rows
+
+
+def _gaussian_process(
+    inputs_ar: np.ndarray,
+    target_a: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    is_class: bool,
+    config: ImputationConfig,
+) -> np.ndarray:
+    """Predicted value, or probability of class 1; the mean of the training synapses where the fit breaks down."""
+    from linear_operator.utils.errors import NanError, NotPSDError
+    from torch.linalg import LinAlgError
+
+    fit = fit_classes if is_class else fit_regression
+    try:
+        posterior = fit(inputs_ar[train], target_a, inputs_ar[test], config.gaussian_processes, config.seed)
+    except (NanError, NotPSDError, LinAlgError) as error:
+        logger.warning("A Gaussian process could not be fitted (%s); its fold is scored as the mean.", error)
+        return np.full(len(test), target_a.mean())
+    return class_probability(posterior)[0] if is_class else posterior.mean_on[0]

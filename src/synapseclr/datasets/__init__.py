@@ -1,5 +1,6 @@
 """Kedro datasets for volumes, chunks, embeddings, weights and published files."""
 
+from synapseclr.datasets.anndata_folder import AnnDataFolderDataset
 from synapseclr.datasets.anndata_zarr import AnnDataZarrDataset
 from synapseclr.datasets.chunk_source import ChunkSourceDataset
 from synapseclr.datasets.chunk_store import ChunkStoreDataset
@@ -12,6 +13,7 @@ from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
 from synapseclr.datasets.published_checkpoint import NoTrainingDataset, PublishedCheckpointDataset
 
 __all__ = [
+    "AnnDataFolderDataset",
     "AnnDataZarrDataset",
     "ChunkSourceDataset",
     "ChunkStoreDataset",

@@ -71,3 +71,41 @@ def _draw_accuracy(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(0, 1.03)
     axes.axhline(0.5, color=MUTED, linewidth=1, linestyle="--")
     legend(axes, loc="lower right")
+
+
+def censored_figure(censored: pd.DataFrame) -> Figure:
+    """Accuracy with few labels: one panel per class of synapses per neurite.
+
+    Args:
+        censored: Evaluation by label fraction, from
+            :func:`synapseclr.analysis.consensus_censoring.evaluate_censored`.
+
+    Returns:
+        A figure; bars are 90 % intervals over neurites. It says so where no fraction could be evaluated.
+    """
+    rows = censored[censored["method"] == "corrected"]
+    strata = list(dict.fromkeys(rows["stratum"]))
+    figure = new_figure(2.6 * max(2, len(strata)) + 0.6, 3.4)
+    if not strata:
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        note(axes, "no fraction of labels was enough to type neurites")
+        return figure
+    for number, (axes, stratum) in enumerate(
+        zip(np.atleast_1d(figure.subplots(1, len(strata), sharey=True)), strata, strict=True)
+    ):
+        of_one = rows[rows["stratum"] == stratum].sort_values("fraction")
+        title = "all neurites" if stratum == "all" else f"{stratum} synapses"
+        style_axes(axes, title, "synapses labelled, %", "accuracy" if number == 0 else "", grid="y")
+        places = np.arange(len(of_one))
+        spread = [of_one["accuracy"] - of_one["lower_90"], of_one["upper_90"] - of_one["accuracy"]]
+        axes.errorbar(places, of_one["accuracy"], yerr=spread, fmt="o-", color=CYCLE[0], markersize=5, label="neurites")
+        axes.plot(
+            places, of_one["synapse_accuracy"], "_", color=MUTED, markersize=16, mew=2, label="their single synapses"
+        )
+        axes.axhline(0.5, color=MUTED, linewidth=1, linestyle="--")
+        axes.set_xticks(places, [f"{100 * fraction:g}" for fraction in of_one["fraction"]])
+        axes.set_xlim(-0.5, len(of_one) - 0.5)
+        if number == 0:
+            legend(axes, loc="lower right")
+    return figure

@@ -9,7 +9,8 @@ import numpy as np
 from synapseclr.analysis.calibration import LogitCorrection, fit_logit_correction, fit_spread_correction, logit
 from synapseclr.analysis.folds import Fold, TraitSplit
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.gaussian_processes.models import Posterior, fit_classes, fit_regression
+from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
+from synapseclr.analysis.gaussian_processes.posterior import class_probability
 
 _MIN_HELD_OUT = 20
 
@@ -57,23 +58,6 @@ def fit_member(
         class_probability(posterior) if is_class else (posterior.mean_on[0], posterior.variance_on[0] + posterior.noise)
     )
     return Member(mean_n, variance_n, posterior.out_of_distribution_n, split.rows_a[test])
-
-
-def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the probability of class 1, each float64 (n,).
-
-    The softmax of two Gaussian log concentrations is the logistic function of their difference, which is Gaussian too;
-    its moments come from Gauss-Hermite quadrature with 16 points.
-    """
-    nodes_q, weights_q = np.polynomial.hermite_e.hermegauss(16)
-    difference_n = posterior.mean_on[1] - posterior.mean_on[0]
-    spread_n = np.sqrt(posterior.variance_on.sum(axis=0))
-    mean_n, second_n = np.zeros_like(difference_n), np.zeros_like(difference_n)
-    for node, weight in zip(nodes_q, weights_q / weights_q.sum(), strict=True):
-        probability_n = 0.5 * (1.0 + np.tanh(0.5 * (difference_n + node * spread_n)))
-        mean_n += weight * probability_n
-        second_n += weight * np.square(probability_n)
-    return mean_n, np.maximum(second_n - np.square(mean_n), 0.0)
 
 
 def mixture(members: list[Member], rows_a: np.ndarray) -> Prediction:

@@ -100,7 +100,7 @@ def impute_traits(
     held_out, scores, calibration, unimputed = [], [], [], []
     # Several threads pay beyond a few thousand training synapses only.
     with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
-        inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_components, config.seed)
+        inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
         for trait in traits:
             try:
                 found = _impute(inputs_nr, annotations, trait, config)
@@ -163,10 +163,11 @@ def _impute(inputs_nr: np.ndarray, annotations: pd.DataFrame, trait: Trait, conf
 def _fit(inputs_nr: np.ndarray, split: TraitSplit, fold: Fold, config: ImputationConfig, seed: int) -> Member:
     """Fit a model; a matrix that cannot be factorised makes the trait one that cannot be imputed."""
     from linear_operator.utils.errors import NanError, NotPSDError
+    from torch.linalg import LinAlgError
 
     try:
         return fit_member(inputs_nr, split, fold, config.gaussian_processes, seed)
-    except (NanError, NotPSDError) as error:
+    except (NanError, NotPSDError, LinAlgError) as error:
         raise UnscorableTraitError(f"the Gaussian process could not be fitted: {error}") from error
 
 

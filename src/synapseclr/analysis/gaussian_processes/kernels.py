@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def base_kernel(name: Kernel, batch_shape: torch.Size) -> Any:
+def base_kernel(name: Kernel, batch_shape: torch.Size, n_radial: int | None = None) -> Any:
     """Make a kernel with its start values, to be scaled by an output scale.
 
     Inputs have a mean squared norm of one, so that a length scale of one is about their typical distance.
@@ -19,6 +19,7 @@ def base_kernel(name: Kernel, batch_shape: torch.Size) -> Any:
         name: ``rbf``, ``matern32``, ``matern52``, ``linear``, or ``rbf+linear``: a linear trend and
             what departs from it.
         batch_shape: () for one output, (o,) for several with hyper-parameters of their own.
+        n_radial: Leading columns of the inputs that the radial part of ``rbf+linear`` sees; None: all.
 
     Returns:
         A ``gpytorch.kernels.Kernel``.
@@ -28,7 +29,7 @@ def base_kernel(name: Kernel, batch_shape: torch.Size) -> Any:
     if name == "linear":
         return gpytorch.kernels.LinearKernel(batch_shape=batch_shape)
     if name == "rbf+linear":
-        return _radial_and_linear(batch_shape)
+        return _radial_and_linear(batch_shape, n_radial)
     if name == "rbf":
         kernel = gpytorch.kernels.RBFKernel(batch_shape=batch_shape)
     else:
@@ -37,11 +38,12 @@ def base_kernel(name: Kernel, batch_shape: torch.Size) -> Any:
     return kernel
 
 
-def _radial_and_linear(batch_shape: torch.Size) -> Any:
+def _radial_and_linear(batch_shape: torch.Size, n_radial: int | None) -> Any:
     """``exp(-|x - y|^2 / 2 l^2) + v x.y`` as one dense matrix.
 
     The sum of gpytorch's own two kernels is the same function, but it is kept as a sum of operators whose products and
-    singular value decompositions take four times as long at a few hundred synapses.
+    singular value decompositions take four times as long at a few hundred synapses. A linear trend can use many more
+    components than distances, in which weak ones are noise.
     """
     import gpytorch
     import torch
@@ -59,10 +61,14 @@ def _radial_and_linear(batch_shape: torch.Size) -> Any:
             lengthscale: Any = self.lengthscale
             variance = self.raw_variance_constraint.transform(self.raw_variance)
             if diag:
-                squared = (x1 - x2).square().sum(dim=-1) / lengthscale[..., 0].square()
+                squared = (x1 - x2)[..., :n_radial].square().sum(dim=-1) / lengthscale[..., 0].square()
                 return torch.exp(-0.5 * squared) + variance[..., 0] * (x1 * x2).sum(dim=-1)
-            products = x1 @ x2.mT
-            squared = x1.square().sum(dim=-1)[..., :, None] + x2.square().sum(dim=-1)[..., None, :] - 2.0 * products
-            return torch.exp(-0.5 * squared.clamp(min=0.0) / lengthscale.square()) + variance * products
+            near1, near2 = x1[..., :n_radial], x2[..., :n_radial]
+            products = near1 @ near2.mT
+            squared = near1.square().sum(dim=-1)[..., :, None] + near2.square().sum(dim=-1)[..., None, :]
+            radial = torch.exp((products - 0.5 * squared).clamp(max=0.0) / lengthscale.square())
+            if n_radial is not None and n_radial < x1.shape[-1]:
+                products = products + x1[..., n_radial:] @ x2[..., n_radial:].mT
+            return radial + variance * products
 
     return RadialAndLinearKernel()

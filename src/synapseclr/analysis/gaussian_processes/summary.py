@@ -9,6 +9,7 @@ import pandas as pd
 
 _CALIBRATION = (
     "expected_calibration_error",
+    "debiased_calibration_error",
     "calibration_error_by_chance",
     "log_loss",
     "brier_score",

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr.analysis.calibration import reliability_table
-from synapseclr.analysis.config import ConsensusConfig
+from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus import neurite_posteriors, synapse_evidence
+from synapseclr.analysis.consensus_censoring import evaluate_censored
 from synapseclr.analysis.consensus_evaluation import evaluate_consensus
-from synapseclr.plotting.consensus import consensus_figure
+from synapseclr.analysis.layers import layer_features
+from synapseclr.plotting.consensus import censored_figure, consensus_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,3 +52,26 @@ def draw_consensus(
             probability_u = held_out_neurites[column].to_numpy(dtype=float)
             tables[method] = reliability_table(probability_u, target_u, config.n_bins)
     return consensus_figure(tables, consensus_evaluation)
+
+
+def type_with_few_labels(
+    synapse_embeddings: AnnData, config: ConsensusConfig, imputation: ImputationConfig
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test the typing of neurites with all but a few annotations hidden.
+
+    Returns:
+        The evaluation by label fraction, and the draws that could not be evaluated with the reason.
+    """
+    features_nf = layer_features(synapse_embeddings, imputation.gaussian_processes.layer)
+    found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation)
+    for fraction, of_one in found.failed.groupby("fraction", sort=False):
+        logger.warning(
+            "Typing with %g %% labels: %d of %d draws are not evaluated: %s.",
+            *(100 * float(str(fraction)), len(of_one), config.n_label_seeds, of_one["reason"].iloc[0]),
+        )
+    return found.evaluation, found.failed
+
+
+def draw_censored(censored_consensus: pd.DataFrame) -> Figure:
+    """Accuracy of neurites and of single synapses against the fraction of labels, by synapses per neurite."""
+    return censored_figure(censored_consensus)

@@ -2,7 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.consensus.nodes import draw_consensus, type_neurites
+from synapseclr.pipelines.consensus.nodes import (
+    draw_censored,
+    draw_consensus,
+    type_neurites,
+    type_with_few_labels,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -21,6 +26,13 @@ def create_pipeline() -> Pipeline:
                 "consensus_calibration",
                 name="draw_consensus",
             ),
+            Node(
+                type_with_few_labels,
+                ["synapse_embeddings", "params:consensus", "params:imputation"],
+                ["censored_consensus", "censored_failures"],
+                name="type_with_few_labels",
+            ),
+            Node(draw_censored, "censored_consensus", "censored_consensus_figure", name="draw_censored"),
         ],
         tags="consensus",
     )

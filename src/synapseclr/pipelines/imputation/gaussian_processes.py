@@ -13,8 +13,10 @@ from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.imputing import impute_traits
 from synapseclr.analysis.gaussian_processes.summary import imputation_document
 from synapseclr.analysis.layers import layer_features
+from synapseclr.analysis.learning_curves import learning_curves, summarise_learning_curves
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.imputation import predicted_against_measured, reliability_diagram
+from synapseclr.plotting.learning_curves import learning_curve_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,6 +73,17 @@ def draw_predictions(
                 f"90 % interval holds {100 * of_neurites['coverage_90']:.0f} %"
             )
     return predicted_against_measured(tables, notes)
+
+
+def measure_learning_curves(synapse_embeddings: AnnData, config: ImputationConfig) -> pd.DataFrame:
+    """Score the imputation with growing numbers of labels."""
+    features_nf = layer_features(synapse_embeddings, config.gaussian_processes.layer)
+    return learning_curves(features_nf, synapse_embeddings.obs, config)
+
+
+def draw_learning_curves(curves: pd.DataFrame) -> Figure:
+    """Scores against labels."""
+    return learning_curve_figure(summarise_learning_curves(curves), {trait.name: trait.label for trait in TRAITS})
 
 
 def _by_label(held_out: pd.DataFrame, kind: str) -> dict[str, pd.DataFrame]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.evaluation import summarise_scores
+from synapseclr.analysis.evaluation import comparison_table, summarise_scores
 from synapseclr.analysis.image_statistics import STATISTIC_NAMES, store_statistics
 from synapseclr.analysis.layers import recorded_layers
 from synapseclr.analysis.trait_scores import score_representations
@@ -38,13 +38,18 @@ def measure_statistics(synapse_chunks: ChunkStore, config: ImputationConfig) -> 
 
 
 def score_traits(
-    synapse_embeddings: AnnData, random_embeddings: AnnData, chunk_statistics: pd.DataFrame, config: ImputationConfig
+    synapse_embeddings: AnnData,
+    random_embeddings: AnnData,
+    other_representations: dict[str, AnnData],
+    chunk_statistics: pd.DataFrame,
+    config: ImputationConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score the trained encoder, the random one and trivial statistics on every annotated trait.
+    """Score the trained encoder, the random one, others and trivial statistics on every annotated trait.
 
     Args:
         synapse_embeddings: Embeddings of the trained encoder, with annotations in ``obs``.
         random_embeddings: Embeddings of the randomly initialised encoder.
+        other_representations: Embeddings by other weights, such as imported ones, by name.
         chunk_statistics: Trivial statistics per synapse.
         config: The parameters ``imputation``.
 
@@ -52,20 +57,27 @@ def score_traits(
         Tidy scores, and the traits that could not be scored with the reason.
     """
     obs = synapse_embeddings.obs
-    random_rows = _rows_of(obs["synapse_id"], random_embeddings.obs["synapse_id"], "random.synapse_embeddings")
+    others = {
+        name: _layers_of(embeddings, obs["synapse_id"], name)
+        for name, embeddings in {"random": random_embeddings, **other_representations}.items()
+    }
     statistics_rows = _rows_of(obs["synapse_id"], chunk_statistics["synapse_id"], "chunk_statistics")
     statistics_nk = chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[statistics_rows]
     representations = {
         "synapseclr": recorded_layers(synapse_embeddings),
-        "random": {
-            layer: features_nf[random_rows] for layer, features_nf in recorded_layers(random_embeddings).items()
-        },
+        **others,
         "trivial_statistics": {"statistics": statistics_nk},
     }
     scores, unscored = score_representations(representations, obs, config)
     for row in unscored.to_dict("records"):
         logger.warning("Trait '%s' is not scored: %s.", row["trait"], row["reason"])
     return scores, unscored
+
+
+def _layers_of(embeddings: AnnData, wanted_id: pd.Series, name: str) -> dict[str, np.ndarray]:
+    """Recorded layers of other embeddings, in the order of the wanted synapses."""
+    rows_n = _rows_of(wanted_id, embeddings.obs["synapse_id"], f"{name}.synapse_embeddings")
+    return {layer: features_nf[rows_n] for layer, features_nf in recorded_layers(embeddings).items()}
 
 
 def _rows_of(wanted_id: pd.Series, present_id: pd.Series, name: str) -> np.ndarray:
@@ -83,3 +95,8 @@ def _rows_of(wanted_id: pd.Series, present_id: pd.Series, name: str) -> np.ndarr
 def draw_comparison(trait_scores: pd.DataFrame) -> Figure:
     """Compare the representations trait by trait."""
     return score_comparison(summarise_scores(trait_scores), {trait.name: trait.label for trait in TRAITS})
+
+
+def tabulate_comparison(trait_scores: pd.DataFrame) -> pd.DataFrame:
+    """The comparison as one table: representations, layers and probes by traits."""
+    return comparison_table(summarise_scores(trait_scores), {trait.name: trait.label for trait in TRAITS})

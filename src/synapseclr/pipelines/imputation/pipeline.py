@@ -2,8 +2,19 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.imputation.gaussian_processes import draw_predictions, draw_reliability, impute
-from synapseclr.pipelines.imputation.nodes import draw_comparison, measure_statistics, score_traits
+from synapseclr.pipelines.imputation.gaussian_processes import (
+    draw_learning_curves,
+    draw_predictions,
+    draw_reliability,
+    impute,
+    measure_learning_curves,
+)
+from synapseclr.pipelines.imputation.nodes import (
+    draw_comparison,
+    measure_statistics,
+    score_traits,
+    tabulate_comparison,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -18,11 +29,25 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 score_traits,
-                ["synapse_embeddings", "random.synapse_embeddings", "chunk_statistics", "params:imputation"],
+                [
+                    "synapse_embeddings",
+                    "random.synapse_embeddings",
+                    "other_representations",
+                    "chunk_statistics",
+                    "params:imputation",
+                ],
                 ["trait_scores", "unscored_traits"],
                 name="score_traits",
             ),
             Node(draw_comparison, "trait_scores", "trait_score_comparison", name="draw_trait_scores"),
+            Node(tabulate_comparison, "trait_scores", "representation_comparison", name="tabulate_comparison"),
+            Node(
+                measure_learning_curves,
+                ["synapse_embeddings", "params:imputation"],
+                "learning_curves",
+                name="measure_learning_curves",
+            ),
+            Node(draw_learning_curves, "learning_curves", "learning_curve_figure", name="draw_learning_curves"),
             Node(
                 impute,
                 ["synapse_embeddings", "annotation_scales", "params:imputation"],

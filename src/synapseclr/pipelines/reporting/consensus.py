@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig
-from synapseclr.pipelines.consensus.nodes import draw_consensus
+from synapseclr.pipelines.consensus.nodes import draw_censored, draw_consensus
 from synapseclr.plotting.report import Picture, Section, Table
 
 _TITLE = "Cell types of neurites"
@@ -75,3 +75,51 @@ def describe_consensus(
         "Left: observed frequency against posterior probability. Right: accuracy by synapses per neurite.",
     )
     return Section(_TITLE, [text], [picture], [Table(_COLUMNS, rows, caption, has_numbers=True)])
+
+
+def describe_few_labels(censored: pd.DataFrame, failures: pd.DataFrame) -> Section:
+    """Typing neurites after all but a few annotations were hidden.
+
+    Args:
+        censored: Evaluation by label fraction.
+        failures: Draws of labels that could not be evaluated: ``fraction``, ``seed``, ``n_labels``, ``reason``.
+    """
+    title = "Cell types of neurites from few labels"
+    tables = []
+    if len(failures):
+        rows = [
+            [f"{100 * row['fraction']:g} %", str(row["seed"]), str(row["n_labels"]), str(row["reason"])]
+            for row in failures.to_dict("records")
+        ]
+        headings = ("labelled", "draw", "labels", "why it was not evaluated")
+        tables.append(Table(headings, rows, "Draws without an evaluation.", is_folded=True))
+    if censored.empty:
+        return Section(title, ["No fraction of labels was enough to type neurites."], tables=tables)
+    text = (
+        "Synapses labelled at random, all other annotations hidden; tested on neurites without any label, from all of "
+        "their synapses. Intervals are over neurites, with all draws of a neurite together."
+    )
+    rows = [
+        [
+            f"{100 * row['fraction']:g} % ({row['n_labels']})",
+            str(row["stratum"]),
+            str(row["n_neurites"]),
+            f"{row['accuracy']:.3f} [{row['lower_90']:.3f}, {row['upper_90']:.3f}]",
+            f"{row['synapse_accuracy']:.3f}",
+            f"{100 * row['called']:.0f} %",
+            "" if pd.isna(row["accuracy_called"]) else f"{row['accuracy_called']:.3f}",
+        ]
+        for row in censored[censored["method"] == "corrected"].to_dict("records")
+    ]
+    columns = (
+        "labelled (synapses)",
+        "synapses per neurite",
+        "neurites",
+        "accuracy [90 % interval]",
+        "of single synapses",
+        "typed",
+        "accuracy of these",
+    )
+    tables.insert(0, Table(columns, rows, "Measured, not extrapolated.", has_numbers=True, is_folded=True))
+    picture = Picture(draw_censored(censored), "Accuracy of neurites and of their single synapses, by labelled share.")
+    return Section(title, [text], [picture], tables)

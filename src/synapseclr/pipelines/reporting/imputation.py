@@ -11,7 +11,11 @@ from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.summary import imputation_document
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS, Trait
-from synapseclr.pipelines.imputation.gaussian_processes import draw_predictions, draw_reliability
+from synapseclr.pipelines.imputation.gaussian_processes import (
+    draw_learning_curves,
+    draw_predictions,
+    draw_reliability,
+)
 from synapseclr.plotting.report import Picture, Section, Table
 
 _COLUMNS = (
@@ -30,6 +34,7 @@ def describe_imputation(
     scores: pd.DataFrame,
     calibration: pd.DataFrame,
     unimputed: pd.DataFrame,
+    curves: pd.DataFrame,
     probes: pd.DataFrame,
     config: ImputationConfig,
 ) -> Section:
@@ -40,6 +45,7 @@ def describe_imputation(
         scores: Scores of the Gaussian processes per fold.
         calibration: Their calibration.
         unimputed: Traits that could not be imputed: ``label``, ``n_annotated``, ``reason``.
+        curves: Learning curves.
         probes: Scores of the probes condensed over folds.
         config: The parameters ``imputation``.
     """
@@ -57,7 +63,8 @@ def describe_imputation(
     caption = (
         "Mean ± standard deviation over folds. Folds by synapse leave synapses of a test neurite in training, and so "
         "promise more than a new neurite will get. Calibration: expected calibration error (in brackets what chance "
-        "alone would make of it), or the share of measurements inside the 90 % interval."
+        "alone would make of it; then the root mean squared error without that part), or the share of measurements "
+        "inside the 90 % interval."
     )
     tables.insert(0, Table(_COLUMNS, rows, caption, has_numbers=True))
     name = "the backbone" if layer == BACKBONE else layer
@@ -76,6 +83,15 @@ def describe_imputation(
             "Observed frequency against stated probability in equally full bins, with 90 % intervals.",
         ),
     ]
+    if curves["score"].notna().any():
+        n_draws = int(curves["repetition"].max()) + 1
+        pictures.append(
+            Picture(
+                draw_learning_curves(curves),
+                f"Scores with fewer labels, {n_draws} draw{'s' * (n_draws > 1)} each, tested on a tenth of the "
+                "neurites; bands are one standard deviation.",
+            )
+        )
     return Section("Imputed traits", [text], pictures, tables)
 
 
@@ -83,7 +99,7 @@ def _row(trait: Trait, entry: dict[str, Any], probe_scores: dict[tuple[str, str]
     by_neurite = entry["by_neurite"]
     if trait.kind == "class":
         error, chance = by_neurite["expected_calibration_error"], by_neurite["calibration_error_by_chance"]
-        calibration = f"{error:.3f} ({chance:.3f})"
+        calibration = f"{error:.3f} ({chance:.3f}); debiased {by_neurite['debiased_calibration_error']:.3f}"
     else:
         calibration = f"{100 * by_neurite['coverage_90']:.0f} % of 90 %"
     metric = "ROC AUC" if trait.kind == "class" else "explained variance"

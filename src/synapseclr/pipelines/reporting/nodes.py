@@ -9,12 +9,13 @@ import pandas as pd
 
 from synapseclr import __version__
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
-from synapseclr.analysis.consensus_evaluation import consensus_document, consensus_metrics
+from synapseclr.analysis.consensus_evaluation import censored_metrics, consensus_document, consensus_metrics
 from synapseclr.analysis.evaluation import evaluation_document, evaluation_metrics, summarise_scores
 from synapseclr.analysis.gaussian_processes.summary import imputation_document
+from synapseclr.analysis.learning_curves import learning_curve_metrics
 from synapseclr.analysis.outliers import OutliersConfig
 from synapseclr.analysis.outliers.evaluation import detection_metrics
-from synapseclr.pipelines.reporting.consensus import describe_consensus
+from synapseclr.pipelines.reporting.consensus import describe_consensus, describe_few_labels
 from synapseclr.pipelines.reporting.contents import (
     describe_data,
     describe_examples,
@@ -46,7 +47,9 @@ def evaluate_run(
     trait_scores: pd.DataFrame,
     imputation_scores: pd.DataFrame,
     imputation_calibration: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     consensus_evaluation: pd.DataFrame,
+    censored_consensus: pd.DataFrame,
     outlier_detection: pd.DataFrame,
     synapse_embeddings: AnnData,
     training_history: pd.DataFrame,
@@ -59,7 +62,9 @@ def evaluate_run(
         trait_scores: Tidy scores.
         imputation_scores: Scores of the Gaussian processes.
         imputation_calibration: Their calibration.
+        learning_curves: Their scores with growing numbers of labels.
         consensus_evaluation: Accuracy and calibration of the cell types of neurites.
+        censored_consensus: The same with few labels.
         outlier_detection: How well known defects are found; empty where none are known.
         synapse_embeddings: The embeddings, counted.
         training_history: One row per epoch, counted.
@@ -79,7 +84,10 @@ def evaluate_run(
         gaussian_processes=imputation_document(imputation_scores, imputation_calibration),
     )
     evaluation["consensus"] = consensus_document(consensus_evaluation)
+    evaluation["consensus_with_few_labels"] = censored_metrics(censored_consensus)
+    evaluation["learning_curves"] = learning_curve_metrics(learning_curves)
     metrics = evaluation_metrics(evaluation) | consensus_metrics(evaluation["consensus"])
+    metrics |= evaluation["consensus_with_few_labels"] | evaluation["learning_curves"]
     if len(outlier_detection):
         evaluation["outliers"] = detection_metrics(outlier_detection)
     return evaluation, metrics
@@ -100,10 +108,13 @@ def compose_report(
     imputation_scores: pd.DataFrame,
     imputation_calibration: pd.DataFrame,
     unimputed_traits: pd.DataFrame,
+    learning_curves: pd.DataFrame,
     neurite_cell_types: pd.DataFrame,
     held_out_neurites: pd.DataFrame,
     consensus_evaluation: pd.DataFrame,
     consensus_fit: dict[str, float],
+    censored_consensus: pd.DataFrame,
+    censored_failures: pd.DataFrame,
     synapse_manifold: AnnData,
     similarity_results: pd.DataFrame,
     distance_histograms: pd.DataFrame,
@@ -132,9 +143,16 @@ def compose_report(
         describe_training(training_history),
         describe_quality(summary, unscored_traits, config.probe),
         describe_imputation(
-            held_out_predictions, imputation_scores, imputation_calibration, unimputed_traits, summary, imputation
+            held_out_predictions,
+            imputation_scores,
+            imputation_calibration,
+            unimputed_traits,
+            learning_curves,
+            summary,
+            imputation,
         ),
         describe_consensus(neurite_cell_types, held_out_neurites, consensus_evaluation, consensus_fit, consensus),
+        describe_few_labels(censored_consensus, censored_failures),
         describe_manifold(synapse_manifold, config.interactive),
         describe_similarity(similarity_results, distance_histograms, index_recall, synapse_chunks),
         describe_examples(synapse_chunks, synapse_manifold.obs, config),

@@ -1,0 +1,92 @@
+"""Stochastic variational inference (SVGP): the published method, and the only one whose steps do not grow with n."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.gaussian_processes.inducing import inducing_points
+from synapseclr.analysis.gaussian_processes.kernels import base_kernel
+from synapseclr.analysis.gaussian_processes.observations import Observations
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK = 8192
+
+
+def fit_variational(
+    train_ar: np.ndarray, observations: Observations, query_nr: np.ndarray, config: GaussianProcessConfig, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Maximise the evidence lower bound by Adam, in single precision; classes by a Bernoulli likelihood (probit).
+
+    Published: RBF, 10 to 400 inducing points, 20,001 steps at 1e-3 on all synapses at once.
+
+    Args:
+        train_ar: Kernel inputs of the training synapses.
+        observations: At these synapses; their weights multiply the terms of the bound.
+        query_nr: Kernel inputs of the synapses to predict.
+        config: Kernel, inducing points, ``n_steps``, ``learning_rate``, ``batch_size``.
+        seed: Seed of inducing points, initial state and batches.
+
+    Returns:
+        Mean, variance and prior variance of one output, each float64 (1, n), and the fitted likelihood.
+
+    Source: Hensman et al. 2015, http://proceedings.mlr.press/v38/hensman15.html.
+    """
+    import gpytorch
+    import torch
+
+    is_class = observations.label_a is not None
+    train = torch.as_tensor(train_ar, dtype=torch.float32)
+    target = (observations.label_a if is_class else observations.target_oa).float()  # type: ignore[union-attr]
+    weight = observations.weight_a.float()
+    likelihoods = gpytorch.likelihoods
+    likelihood = likelihoods.BernoulliLikelihood() if is_class else likelihoods.GaussianLikelihood()
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.as_tensor(inducing_points(train_ar, config.n_inducing, seed), dtype=torch.float32)
+    model = _model(points, config)
+    model.train()
+    likelihood.train()
+    optimiser = torch.optim.Adam([*model.parameters(), *likelihood.parameters()], lr=config.learning_rate)
+    size = len(train) if config.batch_size is None else min(config.batch_size, len(train))
+    for _ in range(config.n_steps):
+        rows = slice(None) if size == len(train) else torch.randperm(len(train), generator=generator)[:size]
+        optimiser.zero_grad()
+        fit_b = weight[rows] * likelihood.expected_log_prob(target[rows], model(train[rows]))
+        bound = fit_b.mean() - model.variational_strategy.kl_divergence() / len(train)
+        (-bound).backward()
+        optimiser.step()
+    model.eval()
+    likelihood.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(query_nr), _CHUNK):
+            query = torch.as_tensor(query_nr[start : start + _CHUNK], dtype=torch.float32)
+            found = model(query)
+            parts.append((found.mean, found.variance, model.covar_module(query, diag=True)))
+    mean_n, variance_n, prior_n = (torch.cat(part).double().numpy()[None] for part in zip(*parts, strict=True))
+    return mean_n, np.maximum(variance_n, 1e-12), prior_n, likelihood
+
+
+def _model(points_mr: torch.Tensor, config: GaussianProcessConfig) -> Any:
+    import gpytorch
+    import torch
+
+    class VariationalProcess(gpytorch.models.ApproximateGP):
+        """Constant mean and a scaled kernel; inducing points are learned."""
+
+        def __init__(self) -> None:
+            distribution = gpytorch.variational.CholeskyVariationalDistribution(len(points_mr), mean_init_std=0.0)
+            super().__init__(gpytorch.variational.VariationalStrategy(self, points_mr, distribution))
+            self.mean_module = gpytorch.means.ConstantMean()
+            self.covar_module = gpytorch.kernels.ScaleKernel(
+                base_kernel(config.kernel, torch.Size(), config.n_components)
+            )
+
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
+
+    return VariationalProcess()
