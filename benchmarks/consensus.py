@@ -28,6 +28,10 @@ from synapseclr.simulation.embeddings import SimulatedEmbeddings, simulate_embed
 RESULT = Path(__file__).parent / "results/consensus.json"
 FRACTIONS = (0.05, 0.04, 0.03, 0.02, 0.01)
 STRATA = (5, 20, 50)
+CASES: dict[str, dict[str, Any]] = {
+    "types easily told, errors little shared": {},
+    "types hard to tell, errors much shared": {"shared": (0.3, 0.3), "type_effects": (0.7, 0.7)},
+}
 
 
 def draw(simulated: SimulatedEmbeddings, fraction: float, seed: int) -> pd.DataFrame:
@@ -44,14 +48,14 @@ def draw(simulated: SimulatedEmbeddings, fraction: float, seed: int) -> pd.DataF
     return found.neurites.assign(fraction=fraction, seed=seed)
 
 
-def rows_of(fraction: float, neurites: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(name: str, fraction: float, neurites: pd.DataFrame) -> list[dict[str, Any]]:
     """Result rows of one fraction."""
     evaluation = evaluate_consensus(neurites, ConsensusConfig(strata=STRATA)).set_index(["stratum", "method"])
     rows = []
     for stratum in evaluation.index.get_level_values(0).unique():
         ours, independent = evaluation.loc[(stratum, "corrected")], evaluation.loc[(stratum, "independent")]
-        name = "all neurites" if stratum == "all" else f"neurites of {stratum} synapses"
-        case = f"{100 * fraction:g} % labels, {name}"
+        which = "all neurites" if stratum == "all" else f"neurites of {stratum} synapses"
+        case = f"{name}, {100 * fraction:g} % labels, {which}"
         single = ours["synapse_accuracy"]
         chosen = neurites if stratum == "all" else neurites[_in(neurites["n_synapses"], stratum)]
         gain = ((chosen["probability"] > 0.5) == (chosen["target"] == 1)) - chosen["synapse_accuracy"]
@@ -75,7 +79,8 @@ def rows_of(fraction: float, neurites: pd.DataFrame) -> list[dict[str, Any]]:
         )
         for measure, unit in (("log_loss", "nats"), ("expected_calibration_error", "share")):
             values = {"ours": ours[measure], "baseline": independent[measure], "unit": unit}
-            rows.append({"case": f"{case}: {measure}", **values, "ratio": independent[measure] / ours[measure]})
+            ratio = independent[measure] / ours[measure] if ours[measure] > 0 else None
+            rows.append({"case": f"{case}: {measure}", **values, "ratio": ratio})
     return rows
 
 
@@ -93,20 +98,19 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    simulated = simulate_embeddings(arguments.synapses, n_features=128, synapses_per_neurite=20)
-    for seed in range(arguments.seeds):
-        for fraction in FRACTIONS:
-            path = arguments.folder / f"{arguments.synapses}_{fraction}_{seed}.parquet"
-            if not path.exists():
-                start = time.perf_counter()
-                draw(simulated, fraction, seed).to_parquet(path)
-                print(f"{100 * fraction:g} %, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     rows = []
-    for fraction in FRACTIONS:
-        paths = [
-            arguments.folder / f"{arguments.synapses}_{fraction}_{seed}.parquet" for seed in range(arguments.seeds)
-        ]
-        rows += rows_of(fraction, pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))
+    for number, (name, properties) in enumerate(CASES.items()):
+        simulated = simulate_embeddings(arguments.synapses, n_features=128, synapses_per_neurite=20, **properties)
+        for fraction in FRACTIONS:
+            parts = []
+            for seed in range(arguments.seeds):
+                path = arguments.folder / f"{number}_{arguments.synapses}_{fraction}_{seed}.parquet"
+                if not path.exists():
+                    start = time.perf_counter()
+                    draw(simulated, fraction, seed).to_parquet(path)
+                    print(f"{name}, {100 * fraction:g} %, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+                parts.append(pd.read_parquet(path))
+            rows += rows_of(name, fraction, pd.concat(parts, ignore_index=True))
     for row in rows:
         print(f"{row['case']}: {row['ours']:.3f} against {row['baseline']:.3f}")
     machine = {

@@ -221,7 +221,7 @@ def test_hyper_parameters_of_a_part_do_nearly_as_well():
 def test_the_variational_process_comes_near_the_exact_one(trait):
     features_nf, table = _data(300, 300)
     inputs_nr, target_n = kernel_inputs(features_nf, 6), table[trait].to_numpy()
-    config = GaussianProcessConfig(method="variational", n_inducing=80, n_steps=500, learning_rate=0.03, batch_size=150)
+    config = GaussianProcessConfig(method="variational", n_inducing=60, n_steps=300, learning_rate=0.03, batch_size=150)
     if trait == "pre_cell_type":
         found, wanted = (
             class_probability(fit_classes(inputs_nr[:200], target_n[:200], inputs_nr, one))[0]
@@ -232,7 +232,7 @@ def test_the_variational_process_comes_near_the_exact_one(trait):
             fit_regression(inputs_nr[:200], target_n[:200], inputs_nr, one).mean_on[0]
             for one in (config, GaussianProcessConfig())
         )
-    assert np.corrcoef(found[200:], wanted[200:])[0, 1] > 0.93
+    assert np.corrcoef(found[200:], wanted[200:])[0, 1] > 0.9
 
 
 def test_the_method_follows_the_number_of_training_synapses():

@@ -15,8 +15,6 @@ import pandas as pd
 
 _N_LATENT, _N_HIDDEN, _BLOCK = 24, 128, 20_000
 _FIRST_ID = 2**60
-# Share of every latent axis that all synapses of a presynaptic and of a postsynaptic neurite have in common.
-_SHARED_PRE, _SHARED_POST = 0.15, 0.10
 # Share of the variance of a continuous trait that its latent axes explain, as published for the backbone.
 _EXPLAINED = {"cleft": 0.75, "pre_distance": 0.2, "post_distance": 0.6, "pre_mito": 0.62, "post_mito": 0.15}
 
@@ -36,13 +34,18 @@ class SimulatedEmbeddings:
 
 
 def simulate_embeddings(
-    n_synapses: int, n_features: int = 512, synapses_per_neurite: float = 8.0, seed: int = 0
+    n_synapses: int,
+    n_features: int = 512,
+    synapses_per_neurite: float = 8.0,
+    seed: int = 0,
+    shared: tuple[float, float] = (0.15, 0.10),
+    type_effects: tuple[float, float] = (1.5, 1.2),
 ) -> SimulatedEmbeddings:
     """Draw synapses with traits and features.
 
-    Synapses of a neurite share their cell type and, by 15 % (presynaptic) and 10 % (postsynaptic) of the variance of
-    every latent axis, whatever else makes them look alike; so the errors of a model that types them one by one are
-    correlated within a neurite. Numbers of synapses per neurite are log-normal with a spread of one.
+    Synapses of a neurite share their cell type and, by a share of the variance of every latent axis, whatever else
+    makes them look alike; so the errors of a model that types them one by one are correlated within a neurite. Numbers
+    of synapses per neurite are log-normal with a spread of one.
 
     Args:
         n_synapses: Number of synapses.
@@ -50,6 +53,8 @@ def simulate_embeddings(
         synapses_per_neurite: Mean, for both sides.
         seed: Seed of everything; the network that makes features of latent axes is the same for every number of
             synapses.
+        shared: Shares of presynaptic and of postsynaptic neurites in the variance of every latent axis.
+        type_effects: Half the distance of the two cell types, presynaptic and postsynaptic, in standard deviations.
 
     Returns:
         The embeddings.
@@ -57,11 +62,11 @@ def simulate_embeddings(
     network, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     pre_u, post_u = (_neurites(rng, n_synapses, synapses_per_neurite) for _ in range(2))
     pre_type_n, post_type_n = _types(rng, pre_u, 0.3), _types(rng, post_u, 0.25)
-    latent_nd = np.sqrt(1 - _SHARED_PRE - _SHARED_POST) * rng.normal(size=(n_synapses, _N_LATENT))
-    for share, neurite_n in ((_SHARED_PRE, pre_u), (_SHARED_POST, post_u)):
+    latent_nd = np.sqrt(1 - sum(shared)) * rng.normal(size=(n_synapses, _N_LATENT))
+    for share, neurite_n in zip(shared, (pre_u, post_u), strict=True):
         latent_nd += np.sqrt(share) * rng.normal(size=(neurite_n.max() + 1, _N_LATENT))[neurite_n]
-    latent_nd[:, 0] += 1.5 * (2 * pre_type_n - 1)
-    latent_nd[:, 1] += 1.2 * (2 * post_type_n - 1)
+    latent_nd[:, 0] += type_effects[0] * (2 * pre_type_n - 1)
+    latent_nd[:, 1] += type_effects[1] * (2 * post_type_n - 1)
     table = {
         "synapse_id": np.arange(n_synapses, dtype=np.int64) + _FIRST_ID,
         "pre_root_id": pre_u + _FIRST_ID,
