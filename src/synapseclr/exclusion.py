@@ -12,15 +12,17 @@ from kedro.pipeline.node import Node
 ANALYSES = frozenset({"manifold", "imputation", "consensus", "similarity", "features"})
 _EMBEDDINGS = "synapse_embeddings"
 _PARAMETERS = "params:outliers"
+_LISTED = "accepted_defects"
 
 logger = logging.getLogger(__name__)
 
 
 class DefectExclusion:
-    """Hands the nodes of the analyses the embeddings without the synapses of ``outliers.examples`` and ``.accept``.
+    """Hands the nodes of the analyses the embeddings without the synapses that are taken to be defective.
 
-    The parameters decide, not a stored table: the same command gives the same result, whatever ran before. The outliers
-    pipeline itself sees every synapse. ``outliers.exclude: false`` switches this off.
+    These are ``outliers.examples`` and ``.accept``, and those of the table ``accepted_defects``, which people keep and
+    no pipeline writes: the same command gives the same result, whatever ran before. The outliers pipeline itself sees
+    every synapse. ``outliers.exclude: false`` switches this off.
     """
 
     @hook_impl
@@ -31,9 +33,10 @@ class DefectExclusion:
         from synapseclr.analysis.outliers import OutliersConfig, excluded_table, without_excluded
 
         config = OutliersConfig.model_validate(catalog.load(_PARAMETERS))
-        if not (config.exclude and (config.examples or config.accept)):
+        listed = catalog.load(_LISTED) if config.exclude and _LISTED in catalog else None
+        if not config.exclude or not (config.examples or config.accept or (listed is not None and len(listed))):
             return None
         embeddings = inputs[_EMBEDDINGS]
-        excluded = excluded_table(embeddings.obs["synapse_id"].to_numpy(), config)
+        excluded = excluded_table(embeddings.obs["synapse_id"].to_numpy(), config, listed)
         logger.info("%d defective synapses are left out of %s.", len(excluded), node.name)
         return {_EMBEDDINGS: without_excluded(embeddings, excluded)}

@@ -130,14 +130,14 @@ def test_distances_are_exact_where_faiss_would_round():
 def test_recall_is_the_share_of_true_neighbours(kind):
     rng = np.random.default_rng(0)
     clustered_nf = (rng.normal(size=(20, 16))[rng.integers(0, 20, 3000)] * 4 + rng.normal(size=(3000, 16))).astype("f4")
-    assert 0.9 < measure_recall(clustered_nf, kind, 10, 100) <= 1.0
-    assert measure_recall(clustered_nf, "flat", 10, 100) == 1.0
+    assert 0.9 < measure_recall(FeatureIndex(clustered_nf, kind), 10, 100) <= 1.0
+    assert measure_recall(FeatureIndex(clustered_nf, "flat"), 10, 100) == 1.0
 
 
 def test_recall_sees_what_an_index_misses(monkeypatch):
     features_nf = np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
     monkeypatch.setattr("synapseclr.analysis.neighbours._IVF_PROBES", 1)
-    assert measure_recall(features_nf, "ivf", 10, 100) < 0.8
+    assert measure_recall(FeatureIndex(features_nf, "ivf"), 10, 100) < 0.8
 
 
 def test_an_index_that_finds_too_few_asks_the_exact_one(monkeypatch):

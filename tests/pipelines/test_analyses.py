@@ -14,7 +14,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from synapseclr.analysis import consensus_schemas, imputation_schemas
+from synapseclr.analysis import consensus_schemas, imputation_schemas, neighbours
 from synapseclr.analysis.config import (
     ConsensusConfig,
     ImputationConfig,
@@ -31,7 +31,12 @@ from synapseclr.errors import TableError
 from synapseclr.pipelines import consensus, imputation, manifold, outliers, reporting, similarity
 from synapseclr.pipelines.imputation.nodes import score_traits
 from synapseclr.pipelines.reporting.contents import flatten
-from synapseclr.pipelines.similarity.nodes import answer_queries, find_neighbours
+from synapseclr.pipelines.similarity.nodes import (
+    answer_queries,
+    compare_indices,
+    find_neighbours,
+    index_features,
+)
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.training import PretrainingConfig
 
@@ -91,6 +96,7 @@ TABLES = {
         "censored_failures",
     ),
 }
+DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
 
@@ -170,6 +176,7 @@ def _run(annotated=True):
         "params:pretraining": PRETRAINING,
         "params:neuroglancer": NeuroglancerConfig(),
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
+        "accepted_defects": pd.DataFrame(),
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
@@ -225,7 +232,7 @@ def test_known_defects_are_found_and_evaluated(catalog):
     assert len(catalog.load("outlier_sheet").axes) == 4
     outliers = catalog.load("evaluation")["outliers"]
     assert outliers["outliers/synapseclr/encoder.fc/mahalanobis/roc_auc"] > 0.95
-    assert outliers["outliers/synapseclr_and_statistics/encoder.fc/examples_5/roc_auc"] > 0.6
+    assert outliers["outliers/synapseclr_and_masks/encoder.fc/examples_5/roc_auc"] > 0.6
     assert outliers["outliers/random/encoder.fc/examples_5/roc_auc"] < 0.95
     assert catalog.load("outlier_metrics") == outliers
 
@@ -356,9 +363,26 @@ def test_embeddings_of_other_synapses_are_refused():
 
 def test_unknown_queries_are_refused():
     config = SimilarityConfig(n_neighbours=2, query=17)
+    embeddings = _embeddings(1.0, 1)
+    index = index_features(embeddings, config)
     for node in (find_neighbours, lambda *inputs: answer_queries(*inputs, NeuroglancerConfig())):
         with pytest.raises(TableError, match=r"similarity.query names synapses without embedding: \[17\]"):
-            node(_embeddings(1.0, 1), config)
+            node(embeddings, index, config)
+
+
+def test_the_index_of_all_synapses_is_built_once(monkeypatch):
+    """For neighbours, queries and recall together; recall builds the other kind once more to compare."""
+    built = []
+    original = neighbours.build_index
+    monkeypatch.setattr(neighbours, "build_index", lambda nf, kind: built.append(kind) or original(nf, kind))
+    config = SimilarityConfig(n_neighbours=2, n_queries=2, index="ivf")
+    embeddings = _embeddings(1.0, 1)
+    index = index_features(embeddings, config)
+    find_neighbours(embeddings, index, config)
+    answer_queries(embeddings, index, config, NeuroglancerConfig())
+    recall, _ = compare_indices(index, config)
+    assert built == ["ivf", "hnsw"]
+    assert recall.loc[recall["is_used"], "index"].tolist() == ["ivf"]
 
 
 def test_a_synapse_without_chunk_is_refused():
@@ -394,7 +418,9 @@ def test_node_hints_resolve_so_that_kedro_validates_parameters(name):
 def test_every_output_is_in_the_catalog_below_the_data_root(name):
     entries = yaml.safe_load((CONF / name / "catalog.yml").read_text())
     assert entries.pop("_results") == "${runtime_params:results_root,${runtime_params:data_root,${globals:data_root}}}"
+    assert entries.pop("_data", DATA_ROOT) == DATA_ROOT
     assert PIPELINES[name].create_pipeline().all_outputs() <= set(entries)
-    for entry in entries.values():
-        assert re.match(r"\$\{_results\}/0\d_\w+/", entry["filepath"])
-        assert entry["metadata"]["kedro-viz"]["layer"] in {"feature", "model_output", "reporting"}
+    stored = [entry["filepath"] for entry in entries.values() if entry["type"] != "MemoryDataset"]
+    assert all(re.match(r"\$\{(_results|_data)\}/0\d_\w+/", filepath) for filepath in stored)
+    layers = {entry["metadata"]["kedro-viz"]["layer"] for entry in entries.values()}
+    assert layers <= {"primary", "feature", "model_output", "reporting"}

@@ -39,7 +39,7 @@ def chosen_index(n_synapses: int, kind: IndexKind) -> IndexKind:
     return "flat" if n_synapses < _FLAT_BELOW else "ivf"
 
 
-def build_index(features_nf: np.ndarray, kind: IndexKind = "flat") -> Any:
+def build_index(features_nf: np.ndarray, kind: IndexKind) -> Any:
     """Make a faiss index over all synapses by Euclidean distance.
 
     Args:
@@ -78,6 +78,8 @@ def build_index(features_nf: np.ndarray, kind: IndexKind = "flat") -> Any:
 class FeatureIndex:
     """Synapses that can be searched. Which are found depends on the index; their distances are exact.
 
+    An exact search reads the features themselves, so that a ``flat`` index needs no memory of its own.
+
     Args:
         features_nf: float32 (n, f).
         kind: Kind of index, as for :func:`build_index`.
@@ -86,7 +88,10 @@ class FeatureIndex:
     def __init__(self, features_nf: np.ndarray, kind: IndexKind = "auto") -> None:
         self.features_nf = np.ascontiguousarray(features_nf, dtype=np.float32)
         self.kind = chosen_index(len(features_nf), kind)
-        self._index = build_index(self.features_nf, self.kind)
+        self._index = None if self.kind == "flat" else build_index(self.features_nf, self.kind)
+
+    def __len__(self) -> int:
+        return len(self.features_nf)
 
     def search(self, query_qf: np.ndarray, k: int) -> Neighbours:
         """Find the k synapses nearest to each query vector.
@@ -97,73 +102,93 @@ class FeatureIndex:
 
         Returns:
             Neighbours, nearest first; of equally near ones the first row first. Where an approximate index finds fewer
-            than k, the exact one is asked.
+            than k, the exact search is asked.
 
         Raises:
             SynapseCLRError: If there are fewer than k synapses.
         """
-        if not 1 <= k <= len(self.features_nf):
+        if not 1 <= k <= len(self):
             raise SynapseCLRError(
-                f"{k} neighbours asked for, but there are {len(self.features_nf)} synapses to choose from: lower "
+                f"{k} neighbours asked for, but there are {len(self)} synapses to choose from: lower "
                 "n_neighbours or widen the filter."
             )
         query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
+        if self._index is None:
+            return self.search_exactly(query_qf, k)
         indices_qk = self._index.search(query_qf, k)[1].astype(np.int64)
         is_short_q = (indices_qk < 0).any(axis=1)
         if is_short_q.any():
-            indices_qk[is_short_q] = build_index(self.features_nf).search(query_qf[is_short_q], k)[1]
-        distances_qk = self._exact_distances(query_qf, indices_qk)
-        order_qk = np.lexsort((indices_qk, distances_qk), axis=1)
-        return Neighbours(
-            np.take_along_axis(indices_qk, order_qk, axis=1), np.take_along_axis(distances_qk, order_qk, axis=1)
-        )
+            indices_qk[is_short_q] = self.search_exactly(query_qf[is_short_q], k).indices_qk
+        return self._nearest_first(query_qf, indices_qk)
 
-    def _exact_distances(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> np.ndarray:
+    def search_exactly(self, query_qf: np.ndarray, k: int) -> Neighbours:
+        """Find the true nearest synapses, whatever the kind of index; takes and returns what ``search`` does."""
+        import faiss
+
+        query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
+        return self._nearest_first(query_qf, faiss.knn(query_qf, self.features_nf, k)[1])
+
+    def neighbours_of_rows(self, rows_q: np.ndarray, k: int, exactly: bool = False) -> Neighbours:
+        """Find the k synapses nearest to each of some synapses, the synapse itself excluded.
+
+        Args:
+            rows_q: int (q,): rows of the synapses.
+            k: Neighbours per synapse.
+            exactly: Search exactly, whatever the kind of index.
+
+        Returns:
+            Neighbours, nearest first. A duplicate of the synapse, at distance zero, counts as a neighbour.
+
+        Raises:
+            SynapseCLRError: If there are not k other synapses.
+        """
+        rows_q = np.asarray(rows_q, dtype=np.int64)
+        if not 1 <= k <= len(self) - 1:
+            raise SynapseCLRError(
+                f"{k} neighbours asked for, but there are {len(self) - 1} other synapses: lower n_neighbours."
+            )
+        found = (self.search_exactly if exactly else self.search)(self.features_nf[rows_q], k + 1)
+        is_other_qk = found.indices_qk != rows_q[:, None]
+        # Among duplicates the synapse may not be in its own list: then the farthest entry goes.
+        is_other_qk[is_other_qk.all(axis=1), -1] = False
+        shape = (len(rows_q), k)
+        return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
+
+    def _nearest_first(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> Neighbours:
         """Differences squared and summed: faiss expands the square for many queries and loses digits that way."""
         distances_qk = np.empty(indices_qk.shape, dtype=np.float32)
         for start in range(0, len(query_qf), _BLOCK):
             part = slice(start, start + _BLOCK)
             difference_qkf = self.features_nf[indices_qk[part]] - query_qf[part, None]
             distances_qk[part] = np.sqrt(np.einsum("qkf,qkf->qk", difference_qkf, difference_qkf, dtype=np.float64))
-        return distances_qk
+        order_qk = np.lexsort((indices_qk, distances_qk), axis=1)
+        return Neighbours(
+            np.take_along_axis(indices_qk, order_qk, axis=1), np.take_along_axis(distances_qk, order_qk, axis=1)
+        )
 
 
 def nearest_neighbours(
     features_nf: np.ndarray, query_indices: np.ndarray, k: int, kind: IndexKind = "flat"
 ) -> Neighbours:
-    """Find the k synapses nearest to each query, the query itself excluded.
+    """Find the k synapses nearest to each query, with an index that is used once.
 
     Args:
         features_nf: float32 (n, f).
         query_indices: int (q,): rows of the queries.
-        k: Neighbours per query.
+        k: Neighbours per query, itself excluded.
         kind: Kind of index.
 
     Returns:
-        Neighbours, nearest first. A duplicate of the query, at distance zero, counts as a neighbour.
-
-    Raises:
-        SynapseCLRError: If there are not k other synapses.
+        As :meth:`FeatureIndex.neighbours_of_rows`, which also says what it raises.
     """
-    query_q = np.asarray(query_indices, dtype=np.int64)
-    if not 1 <= k <= len(features_nf) - 1:
-        raise SynapseCLRError(
-            f"{k} neighbours asked for, but there are {len(features_nf) - 1} other synapses: lower n_neighbours."
-        )
-    found = FeatureIndex(features_nf, kind).search(features_nf[query_q], k + 1)
-    is_other_qk = found.indices_qk != query_q[:, None]
-    # Among duplicates the query may not be in its own list: then the farthest entry goes.
-    is_other_qk[is_other_qk.all(axis=1), -1] = False
-    shape = (len(query_q), k)
-    return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
+    return FeatureIndex(features_nf, kind).neighbours_of_rows(query_indices, k)
 
 
-def measure_recall(features_nf: np.ndarray, kind: IndexKind, k: int, n_queries: int = 200, seed: int = 0) -> float:
+def measure_recall(index: FeatureIndex, k: int, n_queries: int = 200, seed: int = 0) -> float:
     """Share of the k true nearest neighbours that an index finds.
 
     Args:
-        features_nf: float32 (n, f).
-        kind: Kind of index to measure.
+        index: The index to measure.
         k: Neighbours per query, the query itself excluded; at most n - 1 are asked for.
         n_queries: Queries drawn without replacement; at most n.
         seed: Seed of the draw.
@@ -172,10 +197,10 @@ def measure_recall(features_nf: np.ndarray, kind: IndexKind, k: int, n_queries: 
         Recall, 0 to 1. A neighbour that lies as near as the k-th true one counts as found, so that ties do no harm.
     """
     rng = np.random.default_rng(seed)
-    query_q = rng.choice(len(features_nf), size=min(n_queries, len(features_nf)), replace=False)
-    k = min(k, len(features_nf) - 1)
-    exact = nearest_neighbours(features_nf, query_q, k, "flat")
-    found = nearest_neighbours(features_nf, query_q, k, kind)
+    query_q = rng.choice(len(index), size=min(n_queries, len(index)), replace=False)
+    k = min(k, len(index) - 1)
+    exact = index.neighbours_of_rows(query_q, k, exactly=True)
+    found = index.neighbours_of_rows(query_q, k)
     return float((found.distances_qk <= exact.distances_qk[:, -1:] * (1 + 1e-6)).mean())
 
 

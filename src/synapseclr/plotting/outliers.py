@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAIN_LAYERS = ("encoder.fc", "statistics")
+_METHODS = ("examples", "mahalanobis")
 _ALL_KINDS = "all kinds"
 
 
@@ -47,7 +48,7 @@ def detection_figure(detection: pd.DataFrame) -> Figure:
 
 
 def _over_examples(axes: Axes, scores: pd.DataFrame, style: dict[str, tuple[str, str]], title: str) -> None:
-    overall = scores[(scores["kind"] == _ALL_KINDS) & scores["method"].isin(["examples", "mahalanobis"])]
+    overall = scores[(scores["kind"] == _ALL_KINDS) & scores["method"].isin(_METHODS)]
     numbers = sorted(set(overall["n_examples"]))
     for index, (name, (label, colour)) in enumerate(style.items()):
         rows = overall[overall["representation"] == name].sort_values("n_examples")
@@ -61,7 +62,7 @@ def _over_examples(axes: Axes, scores: pd.DataFrame, style: dict[str, tuple[str,
 
 def _attainable(axes: Axes, precision: pd.DataFrame) -> None:
     """Mark the greatest precision there can be: few defects are left to find once many are given as examples."""
-    overall = precision[(precision["kind"] == _ALL_KINDS) & precision["method"].isin(["examples", "mahalanobis"])]
+    overall = precision[(precision["kind"] == _ALL_KINDS) & precision["method"].isin(_METHODS)]
     k = int(str(overall["metric"].iloc[0]).rsplit("_", 1)[-1])
     left = overall.drop_duplicates("n_examples").sort_values("n_examples")
     heights = (left["n_defects"] - left["n_examples"]).clip(upper=k) / k

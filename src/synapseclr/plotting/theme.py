@@ -33,6 +33,8 @@ _REPRESENTATION_LABELS = {
     "synapseclr": "SynapseCLR",
     "random": "random encoder",
     "trivial_statistics": "trivial statistics",
+    "mask_statistics": "mask statistics",
+    "synapseclr_and_masks": "SynapseCLR and masks",
     "synapseclr_and_statistics": "SynapseCLR and statistics",
 }
 

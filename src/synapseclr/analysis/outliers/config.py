@@ -18,10 +18,11 @@ class OutliersConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which defects are searched.")
-    with_statistics: bool = Field(
+    with_masks: bool = Field(
         default=True,
-        description="Add image statistics to the features: they show what training learns to ignore, as blackouts.",
+        description="Join mask statistics to the features: how each mask looks, and what touches the cleft.",
     )
+    with_statistics: bool = Field(default=False, description="Join the trivial image statistics to the features.")
     examples: SynapseIds = Field(
         default=(), description="Defective synapses somebody has marked: 12, [12, 34], or 12+34; none: unsupervised."
     )
@@ -31,6 +32,11 @@ class OutliersConfig(BaseModel):
     )
     shrinkage: float = Field(
         default=0.5, ge=0, le=1, description="Weight of the mean variance against each component's own in whitening."
+    )
+    prior_examples: float = Field(
+        default=5.0,
+        ge=0,
+        description="Examples at which likeness to them weighs half as much as being unusual; 0: always as much.",
     )
     n_neighbours: int = Field(default=10, ge=1, description="Neighbours of the scores knn and lof.")
     n_candidates: int = Field(default=48, ge=1, description="Candidates listed, best first.")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.neighbours import nearest_neighbours
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
-from synapseclr.analysis.outliers.config import OutliersConfig, UnsupervisedScore
-from synapseclr.analysis.synapse_ids import rows_of_ids
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from synapseclr.analysis.outliers.config import UnsupervisedScore
+from synapseclr.analysis.outliers.exclusion import EXAMPLE
 
 _PLACES = ("centre_x_nm", "centre_y_nm", "centre_z_nm")
 
@@ -22,8 +19,8 @@ class Detection(NamedTuple):
     """Scores of all synapses, greater for those likelier defective.
 
     Attributes:
-        score_n: What they are ranked by: the mean of the others' percentiles, 0 to 1; without examples the percentile
-            of the unsupervised score alone.
+        score_n: What they are ranked by, in nats, 0 and up: -log of the share of synapses that are at least as unusual,
+            and, weighted, of those at least as like an example.
         unsupervised_n: In the unit of the chosen score.
         likeness_n: Greatest cosine to an example, -1 to 1, in whitened features; NaN without examples.
     """
@@ -80,39 +77,54 @@ def likeness(white_nf: np.ndarray, rows_e: np.ndarray) -> np.ndarray:
     return np.asarray((unit_nf @ unit_nf[rows_e].T).max(axis=1))
 
 
-def detect(white_nf: np.ndarray, unsupervised_n: np.ndarray, rows_e: np.ndarray) -> Detection:
+def detect(white_nf: np.ndarray, unsupervised_n: np.ndarray, rows_e: np.ndarray, prior_examples: float) -> Detection:
     """Combine what is unusual with what is like the examples.
+
+    Each score becomes an empirical tail probability, the share of synapses that score at least as high; their
+    logarithms are added. So a synapse comes first that stands out in either respect. The likeness counts
+    e / (e + prior): a few examples do not tell all kinds of defects.
 
     Args:
         white_nf: (n, p): whitened features.
         unsupervised_n: (n,): from :func:`unsupervised_score`.
         rows_e: int (e,): rows of the examples; may be empty.
+        prior_examples: Number of examples at which their likeness weighs half as much as being unusual; 0: always as
+            much.
 
     Returns:
         The scores.
+
+    Source: Fisher's combination of tail probabilities; with weights, Good 1955, J. R. Stat. Soc. B 17, 264.
     """
-    unusual_n = _percentile(unsupervised_n)
+    unusual_n = _surprise(unsupervised_n)
     if len(rows_e) == 0:
         return Detection(unusual_n, unsupervised_n, np.full(len(white_nf), np.nan))
     likeness_n = likeness(white_nf, rows_e)
-    return Detection((unusual_n + _percentile(likeness_n)) / 2, unsupervised_n, likeness_n)
+    weight = len(rows_e) / (len(rows_e) + prior_examples)
+    return Detection(unusual_n + weight * _surprise(likeness_n), unsupervised_n, likeness_n)
 
 
-def _percentile(values_n: np.ndarray) -> np.ndarray:
+def _surprise(values_n: np.ndarray) -> np.ndarray:
+    """-log of the share of values that are at least as great, a value itself counting half."""
     from scipy.stats import rankdata
 
-    return np.asarray(rankdata(values_n) / len(values_n))
+    return np.asarray(-np.log1p((0.5 - rankdata(values_n)) / len(values_n)))
 
 
 def ranked_table(
-    obs: pd.DataFrame, detection: Detection, config: OutliersConfig, neuroglancer: NeuroglancerConfig
+    obs: pd.DataFrame,
+    detection: Detection,
+    examples: tuple[int, ...],
+    excluded: pd.DataFrame,
+    neuroglancer: NeuroglancerConfig,
 ) -> pd.DataFrame:
     """Rank all synapses, likeliest defects first.
 
     Args:
         obs: One row per synapse.
         detection: Their scores.
-        config: ``examples``, which are marked and come without a rank.
+        examples: Ids of the synapses that are marked; they come without a rank.
+        excluded: From :func:`synapseclr.analysis.outliers.excluded_table`: the others in it are accepted.
         neuroglancer: Where links lead.
 
     Returns:
@@ -123,8 +135,8 @@ def ranked_table(
     table = pd.DataFrame({"synapse_id": synapse_id, "score": detection.score_n})
     table["unsupervised"] = detection.unsupervised_n
     table["likeness"] = detection.likeness_n
-    table["is_example"] = np.isin(synapse_id, config.examples)
-    table["is_accepted"] = np.isin(synapse_id, config.accept)
+    table["is_example"] = np.isin(synapse_id, examples)
+    table["is_accepted"] = np.isin(synapse_id, excluded.loc[excluded["reason"] != EXAMPLE, "synapse_id"])
     for column in _PLACES:
         if column in obs:
             table[column] = obs[column].to_numpy()
@@ -132,38 +144,3 @@ def ranked_table(
     table = table.sort_values(["is_example", "score"], ascending=[False, False], kind="stable", ignore_index=True)
     table.insert(0, "rank", np.maximum(np.arange(len(table)) - int(table["is_example"].sum()) + 1, 0))
     return table
-
-
-def excluded_table(synapse_id: np.ndarray, config: OutliersConfig) -> pd.DataFrame:
-    """List the synapses that are accepted as defective.
-
-    Args:
-        synapse_id: int64 (n,): ids of all embedded synapses.
-        config: ``accept``, and ``examples``, which somebody has marked.
-
-    Returns:
-        ``synapse_id``, ``reason``: ``example`` or ``accepted``.
-
-    Raises:
-        TableError: If an id is unknown.
-    """
-    rows_of_ids(config.accept, synapse_id, "outliers.accept")
-    rows_of_ids(config.examples, synapse_id, "outliers.examples")
-    examples = list(dict.fromkeys(config.examples))
-    accepted = [identifier for identifier in dict.fromkeys(config.accept) if identifier not in examples]
-    reasons = ["example"] * len(examples) + ["accepted"] * len(accepted)
-    return pd.DataFrame({"synapse_id": np.array([*examples, *accepted], dtype=np.int64), "reason": reasons})
-
-
-def without_excluded(embeddings: AnnData, excluded: pd.DataFrame) -> AnnData:
-    """Leave out the synapses of a table.
-
-    Args:
-        embeddings: Synapses with ``obs["synapse_id"]``.
-        excluded: ``synapse_id``; ids without embedding are passed over.
-
-    Returns:
-        The others, as a copy; the embeddings themselves if there is nothing to leave out.
-    """
-    is_kept_n = ~embeddings.obs["synapse_id"].isin(excluded["synapse_id"]).to_numpy()
-    return embeddings if is_kept_n.all() else embeddings[is_kept_n].copy()

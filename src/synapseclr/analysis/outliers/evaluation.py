@@ -76,7 +76,7 @@ def evaluate_detection(
             for (kind, n_examples), examples in draws.items():
                 measured = []
                 for rows_e in examples:
-                    score_n = detect(white_nf, scores[config.unsupervised], rows_e).score_n
+                    score_n = detect(white_nf, scores[config.unsupervised], rows_e, config.prior_examples).score_n
                     measured.append(_measure(score_n, defect_n, kind, rows_e, config.precision_at))
                 rows += _summary((name, layer, "examples", kind, n_examples), measured, defect_n, config)
     return pd.DataFrame(rows, columns=list(DETECTION_COLUMNS))
@@ -135,7 +135,7 @@ def _summary(
 
 
 def detection_metrics(detection: pd.DataFrame) -> dict[str, float]:
-    """Flatten an evaluation over all kinds, of backbones and image statistics, to metrics with stable names.
+    """Flatten an evaluation over all kinds, of backbones and statistics, to metrics with stable names.
 
     Args:
         detection: From :func:`evaluate_detection`.

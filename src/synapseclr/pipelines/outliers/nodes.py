@@ -10,6 +10,7 @@ import pandas as pd
 
 from synapseclr.analysis.image_statistics import STATISTIC_NAMES
 from synapseclr.analysis.layers import layer_features, recorded_layers
+from synapseclr.analysis.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
     OutliersConfig,
@@ -40,9 +41,19 @@ else:
 logger = logging.getLogger(__name__)
 
 
+def measure_masks(synapse_chunks: ChunkStore) -> pd.DataFrame:
+    """Take the mask statistics of every chunk: ``synapse_id``, then one column per statistic."""
+    statistics_nk = store_mask_statistics(synapse_chunks, synapse_chunks.voxel_size_nm)
+    table = pd.DataFrame(statistics_nk, columns=list(MASK_STATISTIC_NAMES))
+    table.insert(0, "synapse_id", np.asarray(synapse_chunks.synapse_id, dtype=np.int64))
+    return table
+
+
 def rank_outliers(
     synapse_embeddings: AnnData,
+    mask_statistics: pd.DataFrame,
     chunk_statistics: pd.DataFrame,
+    accepted_defects: pd.DataFrame,
     config: OutliersConfig,
     neuroglancer: NeuroglancerConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -50,23 +61,28 @@ def rank_outliers(
 
     Args:
         synapse_embeddings: Synapses by features.
+        mask_statistics: Statistics of the masks per synapse.
         chunk_statistics: Trivial statistics per synapse.
+        accepted_defects: Synapses that people have listed as defective; may have neither rows nor columns.
         config: The parameters ``outliers``.
         neuroglancer: The parameters ``neuroglancer``: where links lead.
 
     Returns:
-        All synapses, ranked; the examples and the best candidates; and the synapses accepted as defective.
+        All synapses, ranked; the examples and the best candidates; and the synapses taken to be defective.
     """
     obs = synapse_embeddings.obs
     synapse_id = obs["synapse_id"].to_numpy()
     rows_e = rows_of_ids(config.examples, synapse_id, "outliers.examples")
-    excluded = excluded_table(synapse_id, config)
-    features_nf = layer_features(synapse_embeddings, config.layer)
+    excluded = excluded_table(synapse_id, config, accepted_defects)
+    parts = [layer_features(synapse_embeddings, config.layer)]
+    if config.with_masks:
+        parts.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
     if config.with_statistics:
-        features_nf = np.hstack([features_nf, _statistics(chunk_statistics, synapse_id)])
-    white_nf = whiten(features_nf, config.shrinkage)
-    detection = detect(white_nf, unsupervised_score(white_nf, config.unsupervised, config.n_neighbours), rows_e)
-    ranked = ranked_table(obs, detection, config, neuroglancer)
+        parts.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
+    white_nf = whiten(np.hstack(parts), config.shrinkage)
+    unsupervised_n = unsupervised_score(white_nf, config.unsupervised, config.n_neighbours)
+    detection = detect(white_nf, unsupervised_n, rows_e, config.prior_examples)
+    ranked = ranked_table(obs, detection, config.examples, excluded, neuroglancer)
     candidates = ranked[ranked["rank"] <= config.n_candidates]
     return ranked.drop(columns="neuroglancer_url"), candidates, excluded
 
@@ -74,6 +90,7 @@ def rank_outliers(
 def measure_detection(
     synapse_embeddings: AnnData,
     random_embeddings: AnnData,
+    mask_statistics: pd.DataFrame,
     chunk_statistics: pd.DataFrame,
     simulation_truth: pd.DataFrame,
     config: OutliersConfig,
@@ -83,6 +100,7 @@ def measure_detection(
     Args:
         synapse_embeddings: Embeddings of the trained encoder.
         random_embeddings: Embeddings of the randomly initialised encoder.
+        mask_statistics: Statistics of the masks per synapse.
         chunk_statistics: Trivial statistics per synapse.
         simulation_truth: ``synapse_id`` and ``defect``; without rows for data that were not simulated.
         config: The parameters ``outliers``.
@@ -97,22 +115,24 @@ def measure_detection(
         return pd.DataFrame(columns=list(DETECTION_COLUMNS)), {}
     random_rows = _rows_of(synapse_id, random_embeddings.obs["synapse_id"], "random.synapse_embeddings")
     untrained = recorded_layers(random_embeddings)
-    statistics_nk = _statistics(chunk_statistics, synapse_id)
-    joined_nf = np.hstack([layer_features(synapse_embeddings, config.layer), statistics_nk])
+    statistics_nk = _statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics")
+    masks_nk = _statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
+    features_nf = layer_features(synapse_embeddings, config.layer)
     representations: dict[str, dict[str, np.ndarray]] = {
         "synapseclr": recorded_layers(synapse_embeddings),
-        "random": {layer: features_nf[random_rows] for layer, features_nf in untrained.items()},
+        "random": {layer: untrained_nf[random_rows] for layer, untrained_nf in untrained.items()},
         "trivial_statistics": {"statistics": statistics_nk},
-        "synapseclr_and_statistics": {config.layer: joined_nf},
+        "mask_statistics": {"statistics": masks_nk},
+        "synapseclr_and_masks": {config.layer: np.hstack([features_nf, masks_nk])},
     }
     detection = evaluate_detection(representations, defect_n, config)
     return detection, detection_metrics(detection)
 
 
-def _statistics(chunk_statistics: pd.DataFrame, synapse_id: np.ndarray) -> np.ndarray:
-    """Trivial statistics float32 (n, k) of the synapses wanted."""
-    rows_n = _rows_of(synapse_id, chunk_statistics["synapse_id"], "chunk_statistics")
-    return chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
+def _statistics(table: pd.DataFrame, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
+    """Statistics float32 (n, k) of the synapses wanted."""
+    rows_n = _rows_of(synapse_id, table["synapse_id"], name)
+    return table[list(columns)].to_numpy(np.float32)[rows_n]
 
 
 def _rows_of(wanted_id: np.ndarray, present_id: pd.Series, name: str) -> np.ndarray:

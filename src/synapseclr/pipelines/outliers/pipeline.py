@@ -2,16 +2,30 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.outliers.nodes import draw_candidates, draw_detection, measure_detection, rank_outliers
+from synapseclr.pipelines.outliers.nodes import (
+    draw_candidates,
+    draw_detection,
+    measure_detection,
+    measure_masks,
+    rank_outliers,
+)
 
 
 def create_pipeline() -> Pipeline:
     """From embeddings to candidates for defects, those accepted, and how well known ones are found."""
     return Pipeline(
         [
+            Node(measure_masks, "synapse_chunks", "mask_statistics", name="measure_masks"),
             Node(
                 rank_outliers,
-                ["synapse_embeddings", "chunk_statistics", "params:outliers", "params:neuroglancer"],
+                [
+                    "synapse_embeddings",
+                    "mask_statistics",
+                    "chunk_statistics",
+                    "accepted_defects",
+                    "params:outliers",
+                    "params:neuroglancer",
+                ],
                 ["outlier_scores", "outlier_candidates", "excluded_synapses"],
                 name="rank_outliers",
             ),
@@ -20,6 +34,7 @@ def create_pipeline() -> Pipeline:
                 [
                     "synapse_embeddings",
                     "random.synapse_embeddings",
+                    "mask_statistics",
                     "chunk_statistics",
                     "simulation_truth",
                     "params:outliers",

@@ -23,7 +23,8 @@ _REPRESENTATIONS = {
     "synapseclr": "SynapseCLR",
     "random": "random encoder",
     "trivial_statistics": "trivial statistics",
-    "synapseclr_and_statistics": "SynapseCLR and statistics",
+    "mask_statistics": "mask statistics",
+    "synapseclr_and_masks": "SynapseCLR and masks",
 }
 _LAYERS = {
     "encoder.fc": "backbone",
@@ -78,7 +79,8 @@ def describe_outliers(
     ]
     candidates = Picture(
         draw_candidates(outlier_candidates, synapse_chunks, config),
-        "The likeliest first, one EM section each. The score is a mean of percentiles.",
+        "The likeliest first, one EM section each. Score: -log of the share of synapses at least as unusual, or as "
+        "like the examples.",
     )
     if outlier_detection.empty:
         text.append("No defects are known in these data, so the detection is not evaluated.")

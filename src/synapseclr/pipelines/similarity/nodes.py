@@ -12,9 +12,7 @@ from synapseclr.analysis.layers import layer_features
 from synapseclr.analysis.neighbours import (
     APPROXIMATE,
     FeatureIndex,
-    chosen_index,
     measure_recall,
-    nearest_neighbours,
     neighbour_table,
 )
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
@@ -41,68 +39,83 @@ _SHOWN_EXAMPLES = 4
 _MEASURE_ALL_BELOW = 50_000
 
 
-def find_neighbours(synapse_embeddings: AnnData, config: SimilarityConfig) -> pd.DataFrame:
+def index_features(synapse_embeddings: AnnData, config: SimilarityConfig) -> FeatureIndex:
+    """Make the index of all synapses, once for all nodes that search."""
+    return FeatureIndex(layer_features(synapse_embeddings, config.layer), config.index)
+
+
+def find_neighbours(synapse_embeddings: AnnData, feature_index: FeatureIndex, config: SimilarityConfig) -> pd.DataFrame:
     """List the nearest neighbours of every synapse.
 
     Args:
         synapse_embeddings: Synapses by features.
+        feature_index: Their index.
         config: The parameters ``similarity``.
 
     Returns:
         ``synapse_id``, ``rank``, ``neighbour_synapse_id``, ``distance``, and ``is_drawn``: whether the synapse is an
         example of one of the queries.
     """
-    features_nf = layer_features(synapse_embeddings, config.layer)
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    queries = make_queries(features_nf, synapse_id, config)
-    everything_n = np.arange(len(features_nf))
-    neighbours = nearest_neighbours(features_nf, everything_n, config.n_neighbours, config.index)
+    queries = make_queries(feature_index.features_nf, synapse_id, config)
+    everything_n = np.arange(len(feature_index))
+    neighbours = feature_index.neighbours_of_rows(everything_n, config.n_neighbours)
     table = neighbour_table(neighbours, everything_n, synapse_id)
     drawn = synapse_id[np.concatenate([query.rows_e for query in queries])]
     return table.assign(is_drawn=table["synapse_id"].isin(drawn))
 
 
 def answer_queries(
-    synapse_embeddings: AnnData, config: SimilarityConfig, neuroglancer: NeuroglancerConfig
+    synapse_embeddings: AnnData,
+    feature_index: FeatureIndex,
+    config: SimilarityConfig,
+    neuroglancer: NeuroglancerConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the synapses most like the examples that the parameters name, or like chosen representatives.
 
     Args:
         synapse_embeddings: Synapses by features.
+        feature_index: Their index; what passes a filter is searched exactly instead.
         config: The parameters ``similarity``.
         neuroglancer: The parameters ``neuroglancer``: where links lead.
 
     Returns:
         The results with positions and links, and histograms of the distances of all synapses that were searched.
     """
-    features_nf = layer_features(synapse_embeddings, config.layer)
+    features_nf = feature_index.features_nf
     obs = synapse_embeddings.obs
     queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config)
     rows_m = eligible_rows(obs, config.filter)
-    index = FeatureIndex(features_nf[rows_m], config.index)
+    index = FeatureIndex(features_nf[rows_m], "flat") if config.filter else feature_index
     found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
     results = result_table(queries, found, features_nf, obs, neuroglancer)
     return results, distance_histograms(features_nf, rows_m, queries)
 
 
-def compare_indices(synapse_embeddings: AnnData, config: SimilarityConfig) -> tuple[pd.DataFrame, dict[str, float]]:
+def compare_indices(feature_index: FeatureIndex, config: SimilarityConfig) -> tuple[pd.DataFrame, dict[str, float]]:
     """Measure how many of the true neighbours approximate indices find.
 
     All of them are measured on up to 50,000 synapses, beyond that only the one in use.
+
+    Args:
+        feature_index: The index in use.
+        config: The parameters ``similarity``.
 
     Returns:
         ``index``, ``is_used``, ``n_synapses``, ``n_neighbours``, ``n_queries``, ``recall``; and the recall of the one
         in use as a metric.
     """
-    features_nf = layer_features(synapse_embeddings, config.layer)
-    used = chosen_index(len(features_nf), config.index)
-    everything = ("flat", *APPROXIMATE) if len(features_nf) <= _MEASURE_ALL_BELOW else (used,)
-    n_queries = min(config.n_recall_queries, len(features_nf))
+    n_synapses = len(feature_index)
+    everything = ("flat", *APPROXIMATE) if n_synapses <= _MEASURE_ALL_BELOW else (feature_index.kind,)
+    n_queries = min(config.n_recall_queries, n_synapses)
     rows = []
-    for kind in dict.fromkeys(everything):
-        exact = kind == "flat"
-        recall = 1.0 if exact else measure_recall(features_nf, kind, config.n_neighbours, n_queries, config.seed)
-        rows.append((kind, kind == used, len(features_nf), config.n_neighbours, 0 if exact else n_queries, recall))
+    for kind in everything:
+        is_used, is_exact = kind == feature_index.kind, kind == "flat"
+        recall = 1.0
+        if not is_exact:
+            index = feature_index if is_used else FeatureIndex(feature_index.features_nf, kind)
+            recall = measure_recall(index, config.n_neighbours, n_queries, config.seed)
+        rows.append((kind, is_used, n_synapses, config.n_neighbours, 0 if is_exact else n_queries, recall))
     columns = ["index", "is_used", "n_synapses", "n_neighbours", "n_queries", "recall"]
     table = pd.DataFrame(rows, columns=columns)
     metrics = {f"similarity/recall/{row['index']}": float(row["recall"]) for row in table.to_dict("records")}

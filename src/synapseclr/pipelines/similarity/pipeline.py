@@ -8,6 +8,7 @@ from synapseclr.pipelines.similarity.nodes import (
     draw_distances,
     draw_neighbours,
     find_neighbours,
+    index_features,
 )
 
 
@@ -15,21 +16,22 @@ def create_pipeline() -> Pipeline:
     """From embeddings to nearest neighbours, the answers to queries, and pictures of them."""
     return Pipeline(
         [
+            Node(index_features, ["synapse_embeddings", "params:similarity"], "feature_index", name="index_features"),
             Node(
                 answer_queries,
-                ["synapse_embeddings", "params:similarity", "params:neuroglancer"],
+                ["synapse_embeddings", "feature_index", "params:similarity", "params:neuroglancer"],
                 ["similarity_results", "distance_histograms"],
                 name="answer_queries",
             ),
             Node(
                 find_neighbours,
-                ["synapse_embeddings", "params:similarity"],
+                ["synapse_embeddings", "feature_index", "params:similarity"],
                 "nearest_neighbours",
                 name="find_neighbours",
             ),
             Node(
                 compare_indices,
-                ["synapse_embeddings", "params:similarity"],
+                ["feature_index", "params:similarity"],
                 ["index_recall", "similarity_metrics"],
                 name="compare_indices",
             ),
