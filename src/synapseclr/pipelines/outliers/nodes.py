@@ -74,17 +74,26 @@ def rank_outliers(
     synapse_id = obs["synapse_id"].to_numpy()
     rows_e = rows_of_ids(config.examples, synapse_id, "outliers.examples")
     excluded = excluded_table(synapse_id, config, accepted_defects)
-    parts = [layer_features(synapse_embeddings, config.layer)]
-    if config.with_masks:
-        parts.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
-    if config.with_statistics:
-        parts.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
-    white_nf = whiten(np.hstack(parts), config.shrinkage)
+    features_nf = join_features(synapse_embeddings, mask_statistics, chunk_statistics, config)
+    white_nf = whiten(features_nf, config.shrinkage)
     unsupervised_n = unsupervised_score(white_nf, config.unsupervised, config.n_neighbours)
     detection = detect(white_nf, unsupervised_n, rows_e, config.prior_examples)
     ranked = ranked_table(obs, detection, config.examples, excluded, neuroglancer)
     candidates = ranked[ranked["rank"] <= config.n_candidates]
     return ranked.drop(columns="neuroglancer_url"), candidates, excluded
+
+
+def join_features(
+    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, chunk_statistics: pd.DataFrame, config: OutliersConfig
+) -> np.ndarray:
+    """What is searched: the layer that the parameters name, and the statistics that they join to it, float32 (n, f)."""
+    synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
+    parts = [layer_features(synapse_embeddings, config.layer)]
+    if config.with_masks:
+        parts.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
+    if config.with_statistics:
+        parts.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
+    return np.hstack(parts)
 
 
 def measure_detection(
