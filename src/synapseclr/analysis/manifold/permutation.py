@@ -73,7 +73,7 @@ def neighbour_predictions(
 
     predicted_nt = np.empty(targets_nt.shape)
     for train, test in folds:
-        index = build_index(features_nr[train].astype(np.float32))
+        index = build_index(features_nr[train].astype(np.float32), "flat")
         nearest_bk = index.search(features_nr[test].astype(np.float32), min(n_neighbours, len(train)))[1]
         sums_bt = np.zeros((len(test), targets_nt.shape[1]))
         for column in nearest_bk.T:
