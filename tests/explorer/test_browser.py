@@ -201,9 +201,9 @@ def test_addresses_and_ids_that_make_no_sense_do_no_harm(open_page, explorer):
     page = open_page(
         f"{explorer.address}#synapse={HOSTILE}&colour=nothing&plane=../x&filter=a~b~c~d&lasso=1,2;x&ids=.."
     )
-    assert page.locator("#synapse p[role=alert]").inner_text()
+    assert page.locator("#synapse p[role=alert]").inner_text() == f"This run has no synapse “{HOSTILE}”."
     page = open_page(f"{explorer.address}#synapse=12&filter=absent~1~2")
-    page.get_by_text("This run has no synapse 12.").wait_for()
+    page.get_by_text("This run has no synapse “12”.").wait_for()
     page.get_by_text("This run has no such column.").wait_for()
     page.locator("#find-id").fill("../../etc/passwd")
     page.locator("#find-id").press("Enter")

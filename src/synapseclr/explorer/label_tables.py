@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from synapseclr.errors import TableError
 DEFECTIVE = "defective"
 MAX_LENGTH = 64
 _FORMULA_STARTS = "=+-@"
-_TRIES = 20
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,19 @@ class LabelTables:
         return filesystem, folder
 
     def _write_new(self, stem: str, content: bytes) -> str:
-        """Write under a name that nobody has; several people may save within one second."""
+        """Write under a name that nobody has; several people may save within one second.
+
+        Object stores do not all refuse to overwrite: there, what tells names apart is drawn at random.
+        """
         filesystem, folder = self._opened()
-        for number in range(_TRIES):
-            name = stem if number == 0 else f"{stem}_{number + 1}"
+        for _ in range(_TRIES):
+            name = f"{stem}_{secrets.token_hex(4)}"
             path = f"{folder}/{name}.csv"
-            try:
-                if filesystem.protocol in ("file", ("file", "local")):
-                    with open(path, "xb") as stream:
-                        stream.write(content)
-                else:
-                    filesystem.pipe_file(path, content, mode="create")
-            except FileExistsError:
+            if filesystem.exists(path):
                 continue
+            filesystem.pipe_file(path, content, mode="create")
             return name
-        raise TableError(f"{folder} has {_TRIES} tables named {stem} already. Save again in a second.")
+        raise TableError(f"{folder} has tables named {stem} already. Save again in a second.")
 
 
 def checked_label(label: str) -> str:

@@ -7,6 +7,7 @@ import json
 import secrets
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def create_app(outputs: RunOutputs) -> Flask:
     @app.before_request
     def from_this_machine() -> None:
         """Refuse other sites' pages, also those that let their name point to this machine."""
-        if request.host.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+        if urlsplit(f"//{request.host}").hostname not in ("127.0.0.1", "localhost", "::1"):
             abort(403, "This explorer answers on 127.0.0.1 only.")
         origin = request.headers.get("Origin")
         if request.method == "POST" and (not request.is_json or origin not in (None, f"http://{request.host}")):

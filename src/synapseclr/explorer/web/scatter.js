@@ -6,6 +6,8 @@ const CLASSES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
   "#2f9e9e", "#b5651d", "#6b8e23", "#c71585", "#4682b4", "#a0522d", "#808000", "#9370db"];
 const RAMP = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 
+const MOST_RINGS = 3000;
+
 export const classColour = (code) => CLASSES[code % CLASSES.length];
 
 /** The middle 96 %, so that a few extremes do not swallow the colours. */
@@ -31,7 +33,8 @@ export class Scatter {
   async draw({ plane, shown, values, column, selected, current, lasso, view }) {
     const known = values ? shown.filter((row) => !Number.isNaN(values[row])) : [];
     const unknown = values ? shown.filter((row) => Number.isNaN(values[row])) : shown;
-    this.rows = [unknown, known, selected, current >= 0 ? [current] : []];
+    const ringed = selected.length <= MOST_RINGS ? selected : []; // more would hide what they mark
+    this.rows = [unknown, known, ringed, current >= 0 ? [current] : []];
     const size = Math.max(2.4, Math.min(8, 420 / Math.sqrt(shown.length + 1)));
     const [low, high] = values && !column.classes.length ? colourRange(values) : [0, 1];
     const coloured = !values ? {} : column.classes.length

@@ -12,6 +12,10 @@ export async function showSynapse(run, id, onChoose) {
     return;
   }
   let details;
+  if (run.rowOf(id) < 0) {
+    panel.replaceChildren(element("p", { role: "alert" }, `This run has no synapse “${id}”.`));
+    return;
+  }
   try {
     details = await run.details(id);
   } catch (error) {
