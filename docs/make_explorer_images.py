@@ -27,6 +27,7 @@ N_RENDERED = 12
 
 def shoot(page: Page, name: str) -> None:
     """Save what the page shows, with few colours: the files lie in git."""
+    page.wait_for_function("[...document.querySelectorAll('.thumbs img')].slice(0, 16).every((img) => img.complete)")
     page.wait_for_timeout(1200)
     page.mouse.move(5, 5)
     page.wait_for_timeout(300)

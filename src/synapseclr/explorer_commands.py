@@ -54,6 +54,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         SynapseCLRError: If there are no embeddings.
     """
     from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
     from synapseclr.analysis.neuroglancer import NeuroglancerConfig
@@ -62,6 +63,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     from synapseclr.explorer.run_outputs import RunOutputs
     from synapseclr.sweep import parse_assignments
 
+    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
     with KedroSession.create(Path.cwd(), env=env, runtime_params=parse_assignments(params)) as session:
         catalog = cast(KedroSession, session).load_context().catalog
         notes: list[str] = []

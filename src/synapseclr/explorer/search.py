@@ -74,7 +74,7 @@ class FewShotSearch:
             nearest = answer_query(self._outputs.index, np.arange(len(self._outputs)), query, k)
             return Found(nearest.indices_qk[0], nearest.distances_qk[0].astype(np.float64), "distance")
         white_nf, unusual_n = self._prepared()
-        score_n = detect(white_nf, unusual_n, rows_e).score_n.copy()
+        score_n = detect(white_nf, unusual_n, rows_e, self._config.prior_examples).score_n.copy()
         score_n[rows_e] = -np.inf
         best_k = np.argsort(-score_n, kind="stable")[:k]
         return Found(best_k, score_n[best_k], "score")

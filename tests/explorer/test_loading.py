@@ -1,0 +1,80 @@
+"""What `kedro explore` reads of a run, by the catalog; the run is made by hand, so that no pipeline has to run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from anndata import settings
+from click.testing import CliRunner
+from explorer_runs import FIRST_ID, N_SMALL, make_outputs
+
+from synapseclr.explorer_commands import explore, load_outputs
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run_folder(tmp_path, monkeypatch):
+    """A folder as a run leaves it, but for the chunks."""
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    outputs = make_outputs(tmp_path)
+    folder = tmp_path / "run" / "07_model_output"
+    folder.mkdir(parents=True)
+    outputs.synapses.obs["pre_root_id"] = outputs.synapses.obs["pre_root_id"].astype("uint64")
+    with settings.override(zarr_write_format=3):
+        outputs.synapses.write_zarr(folder / "synapse_manifold.zarr")
+    outputs.tables["outlier_scores"].to_parquet(folder / "outlier_scores.parquet")
+    return tmp_path / "run"
+
+
+def test_missing_outputs_are_said_and_the_others_shown(run_folder):
+    outputs = load_outputs("test", f"data_root={run_folder}")
+    assert len(outputs) == N_SMALL
+    assert outputs.synapse_id[0] == FIRST_ID
+    assert "outlier_score" in outputs.columns
+    assert any("kedro run --pipeline=imputation" in note for note in outputs.notes)
+    assert any("no pictures" in note for note in outputs.notes)
+    assert outputs.labels.url == f"{run_folder}/07_model_output/synapse_labels"
+
+
+def test_a_damaged_table_does_not_stop_the_page(run_folder):
+    (run_folder / "07_model_output" / "outlier_scores.parquet").write_bytes(b"damaged")
+    outputs = load_outputs("test", f"data_root={run_folder}")
+    assert any("outlier_scores cannot be read" in note for note in outputs.notes)
+
+
+def test_a_copy_is_written_but_not_over_something_else(run_folder, tmp_path):
+    arguments = ["--env=test", f"--params=data_root={run_folder}", f"--export={tmp_path / 'copy'}"]
+    done = CliRunner().invoke(explore, arguments)
+    assert done.exit_code == 0, done.output
+    assert f"{N_SMALL} synapses" in done.output
+    assert (tmp_path / "copy" / "api" / "synapse" / str(FIRST_ID) / "details.json").is_file()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    done = CliRunner().invoke(explore, [*arguments[:2], f"--export={tmp_path / 'mine'}"])
+    assert done.exit_code == 1
+    assert "is no export of the explorer" in done.output
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_without_embeddings_says_what_to_run(run_folder):
+    shutil.rmtree(run_folder / "07_model_output" / "synapse_manifold.zarr")
+    done = CliRunner().invoke(explore, ["--env=test", f"--params=data_root={run_folder}", "--no-browser"])
+    assert done.exit_code == 1
+    assert "There is nothing to explore" in done.output
+    assert "kedro run --pipeline=demo" in done.output
+
+
+def test_a_taken_port_is_said(run_folder):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(
+            explore, ["--env=test", f"--params=data_root={run_folder}", "--no-browser", f"--port={port}"]
+        )
+    assert done.exit_code == 1
+    assert f"Port {port} on 127.0.0.1 is taken" in done.output
