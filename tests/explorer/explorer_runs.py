@@ -79,7 +79,17 @@ def make_outputs(folder: Path, n: int = N_SMALL, n_features: int = 16) -> RunOut
             "pre_cell_type_probability_sd": 0.05,
         }
     )
-    scores = pd.DataFrame({"synapse_id": ids[::-1], "score": np.linspace(0, 1, n), "likeness": np.nan})
+    scores = pd.DataFrame(
+        {
+            "rank": np.arange(n, 0, -1),
+            "synapse_id": ids[::-1],
+            "score": np.linspace(0, 1, n),
+            "unsupervised": np.linspace(0, 9, n),
+            "likeness": np.nan,
+            "is_example": False,
+            "is_accepted": False,
+        }
+    )
     return RunOutputs(
         synapses=synapses,
         chunks=StoredChunks(ids[:-1]),  # the last synapse has no chunk

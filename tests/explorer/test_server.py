@@ -128,3 +128,23 @@ def test_a_summary_compares_the_set_with_all(client, explorer):
     cluster = next(row for row in summary if row["label"] == "leiden cluster")
     assert cluster["set"] == "100% third"
     assert cluster["all"] == "33% third"
+
+
+def test_pictures_asked_for_at_once_are_each_their_own(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from synapseclr.explorer.images import SynapseImages
+    from synapseclr.volumes.chunk_store import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
+
+    n, size = 48, (32, 32, 8)
+    chunks = np.stack([np.full((2, *size), 5 * number, np.uint8) for number in range(n)])
+    chunks[:, 1] = 0
+    chunks[:, 0, 0, 0, 0] = 255  # none is empty
+    zeros = {name: np.zeros(n, int) for name in ("cleft_id", "n_cutout_sections", "n_padded_voxels")}
+    batch = ChunkBatch(chunks, {"synapse_id": np.arange(n), **zeros})
+    write_chunk_store(ChunkStream([batch], size, (16.0, 16.0, 40.0), 64), str(tmp_path / "s.zarr"))
+    images = SynapseImages(ChunkStore(str(tmp_path / "s.zarr")))
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(images.thumbnail, range(n)))
+    for number, picture in enumerate(pictures):
+        assert np.median(np.asarray(Image.open(io.BytesIO(picture)))) == pytest.approx(5 * number, abs=2)

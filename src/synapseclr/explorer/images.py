@@ -70,6 +70,7 @@ class SynapseImages:
         self._chunks = chunks
         self._cache = cache or ByteCache()
         self._read = lru_cache(_CHUNKS_KEPT)(self._read_chunk)
+        self._reading = threading.Lock()
 
     def thumbnail(self, position: int) -> bytes:
         """The section that shows the synapse best, with its masks, as JPEG."""
@@ -93,7 +94,8 @@ class SynapseImages:
         return int(kept)
 
     def _read_chunk(self, position: int) -> np.ndarray:
-        return self._chunks.read([position])[0]
+        with self._reading:  # a store's handle is not made for several threads
+            return self._chunks.read([position])[0]
 
     def _thumbnail(self, position: int) -> bytes:
         from PIL import Image
