@@ -71,7 +71,7 @@ jupyter: $(READY) ## Open the notebooks with the catalog loaded
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
 
 docs: $(READY) ## Build the documentation into build/site; warnings are errors
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/mkdocs build
 
 docs-serve: $(READY) ## Serve the documentation on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve --dev-addr=127.0.0.1:8000

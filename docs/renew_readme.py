@@ -1,7 +1,7 @@
 """Renew the results in the README from a demo's evaluation: ``python docs/renew_readme.py [--data-root=FOLDER]``.
 
-Replaces what stands between ``<!-- demo -->`` and ``<!-- /demo -->``. Run it after ``make demo``, and read what it wrote:
-the sentences are templates, and a result that turned round may need another sentence.
+Replaces what stands between ``<!-- demo -->`` and ``<!-- /demo -->``. Run it after ``make demo``, and read what it
+wrote: the sentences are templates, and a result that turned round may need another sentence.
 """
 
 import argparse
@@ -49,9 +49,9 @@ def results(evaluation: dict[str, Any]) -> str:
         "",
         f"A neurite's cell type from all of its synapses is right for {neurites['accuracy']:.0%} of "
         f"{neurites['n_neurites']:.0f} held-out neurites [90 % interval {100 * neurites['lower_90']:.0f}, "
-        f"{100 * neurites['upper_90']:.0f}], against {neurites['synapse_accuracy']:.0%} for single synapses. Synapses that "
-        f"the simulation made defective are found with a ROC AUC of {without:.2f} without any example, {with_five:.2f} "
-        "with five.",
+        f"{100 * neurites['upper_90']:.0f}], against {neurites['synapse_accuracy']:.0%} for single synapses. Synapses "
+        f"that the simulation made defective are found with a ROC AUC of {without:.2f} without any example, "
+        f"{with_five:.2f} with five.",
     ]
     return re.sub(r"(\d)%", r"\1 %", "\n".join(lines))
 
