@@ -47,7 +47,8 @@ LOADED = """async (before) => {
 PLACE = """(row) => {
     const plot = document.getElementById("plot"), { xaxis, yaxis } = plot._fullLayout;
     const box = plot.getBoundingClientRect();
-    const trace = plot.data[1];
+    const trace = plot.data[1]; // the first class
+    row = row % trace.x.length;
     return [box.left + xaxis._offset + xaxis.l2p(trace.x[row]), box.top + yaxis._offset + yaxis.l2p(trace.y[row])];
 }"""
 

@@ -41,7 +41,7 @@ def open_page(browser, request):
         context = browser.new_context(viewport={"width": 1300, "height": 850}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(45_000)  # CI may have other work beside it
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
         page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -69,7 +69,7 @@ def place_of(page, row):
     return page.evaluate(
         """([id]) => {
             const plot = document.getElementById("plot"), layout = plot._fullLayout, box = plot.getBoundingClientRect();
-            for (const trace of plot.data.slice(0, 2)) for (let i = 0; i < trace.x.length; i++) {
+            for (const trace of plot.data) for (let i = 0; i < trace.x.length; i++) {
                 if (Math.abs(trace.x[i] - id[0]) < 1e-6 && Math.abs(trace.y[i] - id[1]) < 1e-6) {
                     return [box.left + layout.xaxis._offset + layout.xaxis.l2p(trace.x[i]),
                             box.top + layout.yaxis._offset + layout.yaxis.l2p(trace.y[i])];

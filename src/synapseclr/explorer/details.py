@@ -11,7 +11,6 @@ import pandas as pd
 
 from synapseclr.analysis.similarity import Query, answer_query
 from synapseclr.analysis.traits import TRAITS, Trait
-from synapseclr.explorer.columns import table_rows
 from synapseclr.explorer.images import SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
 
@@ -86,8 +85,7 @@ def neighbours(outputs: RunOutputs, row: int, k: int = N_NEIGHBOURS) -> list[dic
 
 def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
     """Annotated and imputed values of the traits that anything is known of."""
-    imputed = outputs.tables.get("imputed_traits")
-    of_synapse = None if imputed is None else table_rows(imputed, outputs.synapse_id[row : row + 1]).iloc[0]
+    of_synapse = None if outputs.imputed is None else outputs.imputed.iloc[row]
     obs = outputs.synapses.obs.iloc[row]
     rows = [_trait(trait, obs, of_synapse) for trait in TRAITS]
     return [found for found in rows if found["annotated"] is not None or found["imputed"] is not None]

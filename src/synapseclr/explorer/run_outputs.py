@@ -21,6 +21,7 @@ from synapseclr.explorer.columns import (
     observed_columns,
     score_columns,
     table_columns,
+    table_rows,
 )
 from synapseclr.explorer.label_tables import LabelTables
 
@@ -106,6 +107,12 @@ class RunOutputs:
     def index(self) -> FeatureIndex:
         """For the neighbours."""
         return FeatureIndex(self.features_nf)
+
+    @cached_property
+    def imputed(self) -> pd.DataFrame | None:
+        """The imputed traits in the order of the synapses."""
+        table = self.tables.get("imputed_traits")
+        return None if table is None else table_rows(table, self.synapse_id)
 
     @cached_property
     def columns(self) -> dict[str, Column]:

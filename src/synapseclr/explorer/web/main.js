@@ -41,7 +41,8 @@ async function update(changed = null) {
   byId("shown").textContent = `${shown.length.toLocaleString("en")} of ${run.n.toLocaleString("en")} synapses shown`;
   if (touches("filters")) drawFilters(run, state.filters, (filters) => change({ filters }));
   if (touches("colour", "filters")) drawLegend(column, values, shown);
-  await scatter.draw(view);
+  const onlyMarked = changed !== null && changed.every((name) => name === "synapse");
+  await (onlyMarked ? scatter.mark(view) : scatter.draw(view));
   if (touches("lasso", "ids", "filters", "colour", "plane")) {
     showSelection(run, selected, { column, values, chosenBy: () => location.hash, onChoose: chooseSynapse,
       onFound: (ids) => change({ ids, lasso: null }), onClear: () => change({ ids: null, lasso: null }) });

@@ -19,51 +19,68 @@ export function colourRange(values) {
   return low < high ? [low, high] : [known[0], known[known.length - 1] > known[0] ? known[known.length - 1] : known[0] + 1];
 }
 
+/** Synapses without a value, then those with one: a group per class, since a colour per point takes long to read. */
+function grouped(shown, values, column, size) {
+  const groups = [{ rows: shown.filter((row) => Number.isNaN(values[row])), marker: {} }];
+  const known = shown.filter((row) => !Number.isNaN(values[row]));
+  if (!column.classes.length) {
+    const [cmin, cmax] = colourRange(values);
+    const colorscale = RAMP.map((colour, i) => [i / (RAMP.length - 1), colour]);
+    return [...groups, { rows: known, marker: { size, color: Float32Array.from(known, (row) => values[row]), cmin, cmax, colorscale } }];
+  }
+  const ofClass = column.classes.map(() => []);
+  for (const row of known) ofClass[values[row]].push(row);
+  return [...groups, ...ofClass.map((rows, code) => ({ rows, marker: { size, color: classColour(code) } })).filter(({ rows }) => rows.length)];
+}
+
+/** The lasso, and a ring around the current synapse. */
+function shapes(plane, current, lasso) {
+  const line = { color: colourOf("mark"), width: 1.2, dash: "dot" };
+  const corners = lasso ? lasso.x.map((x, i) => `${i ? "L" : "M"}${x},${lasso.y[i]}`).join("") : "";
+  const ring = { type: "circle", xsizemode: "pixel", ysizemode: "pixel", xanchor: plane.x[current], yanchor: plane.y[current],
+    x0: -8, x1: 8, y0: -8, y1: 8, line: { color: colourOf("mark"), width: 3 } };
+  return [...(lasso ? [{ type: "path", path: `${corners}Z`, line }] : []), ...(current >= 0 ? [ring] : [])];
+}
+
 export class Scatter {
   constructor(run, { onChoose, onLasso, nameOf }) {
     Object.assign(this, { run, onChoose, onLasso, nameOf });
     this.div = byId("plot");
     this.mode = "pan";
-    this.rows = [[], [], [], []];
+    this.rows = [];
     this.started = false;
     this.drawn = 0;
   }
 
   /** Draw what the state asks for. */
   async draw({ plane, shown, values, column, selected, current, lasso, view }) {
-    const known = values ? shown.filter((row) => !Number.isNaN(values[row])) : [];
-    const unknown = values ? shown.filter((row) => Number.isNaN(values[row])) : shown;
-    const ringed = selected.length <= MOST_RINGS ? selected : []; // more would hide what they mark
-    this.rows = [unknown, known, ringed, current >= 0 ? [current] : []];
     const size = Math.max(2.4, Math.min(8, 420 / Math.sqrt(shown.length + 1)));
-    const [low, high] = values && !column.classes.length ? colourRange(values) : [0, 1];
-    const coloured = !values ? {} : column.classes.length
-      ? { color: known.map((row) => classColour(values[row])) }
-      : { color: known.map((row) => values[row]), cmin: low, cmax: high,
-        colorscale: RAMP.map((colour, i) => [i / (RAMP.length - 1), colour]) };
-    const markers = [
-      { size: size * 0.8, color: colourOf("unknown") },
-      { size, ...coloured },
-      { size: size + 3, color: "rgba(0,0,0,0)", line: { width: 1.3, color: colourOf("mark") } },
-      { size: 15, color: "rgba(0,0,0,0)", line: { width: 3, color: colourOf("mark") } },
-    ];
-    const traces = this.rows.map((rows, i) => ({
-      type: "scattergl", mode: "markers", hoverinfo: "none", showlegend: false, marker: markers[i],
+    const groups = values ? grouped(shown, values, column, size) : [{ rows: shown, marker: {} }];
+    const ringed = selected.length <= MOST_RINGS ? selected : []; // more would hide what they mark
+    groups[0].marker = { size: size * 0.8, color: colourOf("unknown") };
+    groups.push({ rows: ringed, marker: { size: size + 3, color: "rgba(0,0,0,0)", line: { width: 1.3, color: colourOf("mark") } } });
+    this.rows = groups.map((group) => group.rows);
+    const traces = groups.map(({ rows, marker }) => ({
+      type: "scattergl", mode: "markers", hoverinfo: "none", showlegend: false, marker,
       x: Float32Array.from(rows, (row) => plane.x[row]), y: Float32Array.from(rows, (row) => plane.y[row]),
     }));
     const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "", showline: false, title: { text: "" } };
-    const corners = lasso ? lasso.x.map((x, i) => `${i ? "L" : "M"}${x},${lasso.y[i]}`).join("") : "";
     const layout = {
       margin: { l: 8, r: 8, t: 8, b: 8 }, paper_bgcolor: colourOf("paper"), plot_bgcolor: colourOf("paper"),
       dragmode: this.mode, uirevision: view, hoverdistance: 12, selections: [], selectionrevision: ++this.drawn,
       xaxis: { ...axis }, yaxis: { ...axis, scaleanchor: "x" },
-      shapes: lasso ? [{ type: "path", path: `${corners}Z`, line: { color: colourOf("mark"), width: 1.2, dash: "dot" } }] : [],
+      shapes: shapes(plane, current, lasso),
       newselection: { line: { color: colourOf("mark") } },
     };
     const config = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: "reset" };
     await window.Plotly.react(this.div, traces, layout, config);
     if (!this.started) this.wire();
     this.div.dataset.points = String(shown.length);
+  }
+
+  /** Move the ring around the current synapse; nothing else is drawn again. */
+  mark({ plane, current, lasso }) {
+    return window.Plotly.relayout(this.div, { shapes: shapes(plane, current, lasso) });
   }
 
   wire() {

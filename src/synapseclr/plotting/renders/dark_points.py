@@ -26,7 +26,7 @@ def dark_points(
     chunk_cxyz: np.ndarray,
     voxel_size_nm: Sequence[float],
     erosion_vx: int = 2,
-    max_points: int = 8_000,
+    max_points: int = 6_000,
     seed: int = 0,
 ) -> DarkPoints:
     """Select voxels darker than their section's Otsu threshold, inside the masks and away from their outer border.

@@ -67,8 +67,8 @@ class SynapseScene:
 def synapse_scene(
     chunk_cxyz: np.ndarray,
     voxel_size_nm: Sequence[float],
-    max_triangles: int = 12_000,
-    max_points: int = 8_000,
+    max_triangles: int = 8_000,
+    max_points: int = 6_000,
     erosion_vx: int = 2,
 ) -> SynapseScene:
     """Build the view of one synapse.

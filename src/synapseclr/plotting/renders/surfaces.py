@@ -32,7 +32,7 @@ class Surface(NamedTuple):
 EMPTY_SURFACE = Surface(np.empty((0, 3), np.float32), np.empty((0, 3), np.int32))
 
 
-def mask_surface(is_inside_xyz: np.ndarray, voxel_size_nm: Sequence[float], max_triangles: int = 12_000) -> Surface:
+def mask_surface(is_inside_xyz: np.ndarray, voxel_size_nm: Sequence[float], max_triangles: int = 8_000) -> Surface:
     """Mesh a mask: marching cubes, smoothed without shrinking, simplified to a limit.
 
     Args:
