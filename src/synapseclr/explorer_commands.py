@@ -117,10 +117,8 @@ def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
     click.echo(f"{len(outputs):,} synapses on {address}  (Ctrl-C ends)")
     if not no_browser:
         click.launch(address)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        click.echo("The explorer has ended.")
+    server.serve_forever()  # returns at Ctrl-C
+    click.echo("The explorer has ended.")
 
 
 def _export(outputs: RunOutputs, folder: Path, max_pictured: int) -> None:

@@ -78,3 +78,47 @@ def test_a_taken_port_is_said(run_folder):
         )
     assert done.exit_code == 1
     assert f"Port {port} on 127.0.0.1 is taken" in done.output
+
+
+def test_outputs_in_a_bucket_are_explored_and_labelled(run_folder, gcs_prefix):
+    import fsspec
+
+    filesystem, bucket = fsspec.core.url_to_fs(gcs_prefix)
+    filesystem.put(f"{run_folder}/", f"{bucket}/run/", recursive=True)
+    outputs = load_outputs("test", f"data_root={gcs_prefix}/run")
+    assert outputs.synapse_id[-1] == FIRST_ID + N_SMALL - 1
+    assert "outlier_score" in outputs.columns
+    name = outputs.labels.save([FIRST_ID], "odd", {})
+    assert filesystem.exists(f"{bucket}/run/07_model_output/synapse_labels/{name}")
+
+
+def test_the_command_serves_the_page_until_it_is_interrupted(run_folder):
+    import os
+    import re
+    import signal
+    import subprocess
+    import sys
+    import urllib.request
+
+    command = [sys.executable, "-m", "kedro", "explore", "--env=test", f"--params=data_root={run_folder}", "--port=0"]
+    process = subprocess.Popen(
+        [*command, "--no-browser"],
+        cwd=PROJECT,
+        env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{run_folder}/mlflow.db"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if address := re.search(r"60 synapses on (http://127\.0\.0\.1:\d+/)", line):
+                break
+        else:
+            raise AssertionError("".join(said))
+        assert b"Synapse explorer" in urllib.request.urlopen(address[1]).read()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[0]
+    assert "The explorer has ended." in rest
