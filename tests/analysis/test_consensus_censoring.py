@@ -60,6 +60,13 @@ def test_without_annotations_nothing_is_evaluated_and_nothing_fails(simulated):
     assert len(nothing.failed) == 4
 
 
+def test_constant_features_say_nothing_and_nothing_fails(simulated):
+    config = ConsensusConfig(label_fractions=(0.15,), n_label_seeds=1)
+    found = evaluate_censored(np.ones_like(simulated.features_nf), simulated.annotations, config, ImputationConfig())
+    assert np.isfinite(found.neurites["probability"]).all()
+    assert not found.evaluation["accuracy_called"].between(0, 0.5).any()
+
+
 def test_one_side_is_enough(simulated):
     table = simulated.annotations.assign(post_cell_type=np.nan)
     config = ConsensusConfig(label_fractions=(0.15,), n_label_seeds=1)

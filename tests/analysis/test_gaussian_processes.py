@@ -172,6 +172,26 @@ def test_constant_features_predict_the_mean():
     assert abs(found.scores["score"].mean()) < 1e-6
 
 
+def test_traits_that_cannot_be_imputed_take_no_other_down():
+    """All NaN, one class only, too few annotations, equal values: each is listed with its reason."""
+    features_nf, table = _data(90, 90)
+    table["pre_cell_type"] = 1.0
+    table["has_mito_pre"] = np.nan
+    table["post_root_id"] = table["pre_root_id"]
+    table["post_cell_type"] = np.where(np.arange(90) < 10, np.arange(90) % 2, np.nan)
+    table["postsyn_soma_dist_log1p_zscore"] = 0.5
+    names = ("pre_cell_type", "has_mito_pre", "post_cell_type", "postsyn_soma_dist_log1p_zscore")
+    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1))
+    found = impute_traits(features_nf, table, SCALES, config, (*map(trait_named, names), CLEFT))
+    reasons = found.unimputed.set_index("trait")["reason"]
+    assert list(reasons.index) == list(names)
+    assert "only one class" in reasons["pre_cell_type"]
+    assert reasons["has_mito_pre"] == "no synapse is annotated"
+    assert reasons["post_cell_type"] == "10 annotated synapses, at least 30 needed"
+    assert reasons["postsyn_soma_dist_log1p_zscore"] == "all annotated values are equal"
+    assert np.isfinite(found.traits["cleft_size_log1p_zscore_mean"]).all()
+
+
 def test_several_seeds_widen_the_ensemble():
     features_nf, table = _data(120, 90)
     process = GaussianProcessConfig(n_seeds=2, compare_synapse_folds=False, kernel="linear")

@@ -338,6 +338,15 @@ def test_stored_tables_of_imputation_and_consensus_fit_their_schemas(catalog):
             assert len(validated) == len(catalog.load(name)), name
 
 
+def test_damaged_tables_are_named(catalog):
+    held_out = catalog.load("held_out_predictions").assign(sd=-1.0)
+    with pytest.raises(TableError, match="held-out predictions: sd is below 0 for synapse"):
+        imputation_schemas.HELD_OUT_PREDICTIONS.validate(held_out)
+    neurites = catalog.load("neurite_cell_types").assign(cell_type=0.5)
+    with pytest.raises(TableError, match=r"table of neurites: cell_type is none of \[0.0, 1.0\]"):
+        consensus_schemas.NEURITE_CELL_TYPES.validate(neurites)
+
+
 def test_report_comes_out_without_annotations():
     catalog = _run(annotated=False)
     assert catalog.load("evaluation")["representations"] == {}

@@ -1,0 +1,53 @@
+"""Simulated embeddings have the traits, neurites and signal that they promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synapseclr.analysis.traits import TRAITS, trait_values
+from synapseclr.simulation.embeddings import simulate_embeddings
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate_embeddings(2000, n_features=16)
+
+
+def test_every_trait_is_there_with_its_published_kind(simulated):
+    table = simulated.annotations
+    for trait in TRAITS:
+        values_n = trait_values(table, trait)
+        known_n = values_n[np.isfinite(values_n)]
+        if trait.kind == "class":
+            assert set(known_n) == {0.0, 1.0}
+        elif trait.conditioned_on is None:
+            assert len(known_n) == 2000
+        else:
+            assert len(known_n) == (table[trait.conditioned_on] == 1).sum() < 2000
+            assert np.isneginf(table.loc[table[trait.conditioned_on] == 0, trait.name]).all()
+
+
+def test_a_neurite_has_one_type_and_ids_of_the_sides_differ(simulated):
+    table = simulated.annotations
+    for side in ("pre", "post"):
+        assert table.groupby(f"{side}_root_id")[f"{side}_cell_type"].nunique().max() == 1
+    assert not set(table["pre_root_id"]) & set(table["post_root_id"])
+    assert table["synapse_id"].dtype == np.int64
+
+
+@pytest.mark.parametrize(("shared", "is_alike"), [((0.5, 0.0), True), ((0.0, 0.0), False)])
+def test_synapses_of_a_neurite_look_alike_as_far_as_they_share(shared, is_alike):
+    simulated = simulate_embeddings(2000, n_features=16, shared=shared, type_effects=(0.0, 0.0))
+    neurite_n = simulated.annotations["pre_root_id"].to_numpy()
+    shuffled_n = np.random.default_rng(0).permutation(neurite_n)
+    spread, by_chance = (
+        pd.DataFrame(simulated.features_nf).groupby(groups_n).transform("mean").var().mean()
+        for groups_n in (neurite_n, shuffled_n)
+    )
+    assert (spread > 1.5 * by_chance) == is_alike
+
+
+def test_the_same_seed_gives_the_same(simulated):
+    again = simulate_embeddings(2000, n_features=16)
+    np.testing.assert_array_equal(again.features_nf, simulated.features_nf)
+    assert not np.array_equal(simulate_embeddings(2000, n_features=16, seed=1).features_nf, simulated.features_nf)
