@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pydantic import ValidationError
 
 from synapseclr.analysis.config import ImputationConfig
@@ -11,6 +12,7 @@ from synapseclr.analysis.gaussian_processes.ensemble import Member, mixture
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.imputing import impute_traits
 from synapseclr.analysis.gaussian_processes.inducing import inducing_points
+from synapseclr.analysis.gaussian_processes.kernels import base_kernel
 from synapseclr.analysis.gaussian_processes.models import chosen_method, fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import Posterior, class_probability
 from synapseclr.analysis.gaussian_processes.units import original_units
@@ -224,6 +226,15 @@ def test_bounded_variances_are_wider_than_exact_ones_and_means_the_same(trait):
     np.testing.assert_allclose(bounded.mean_on, exact.mean_on, atol=1e-3)
     assert (bounded.variance_on > exact.variance_on - 1e-4).all()
     assert (bounded.variance_on < bounded.prior_variance_on).all()
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_weighted_sums_equal_the_product_with_the_matrix(batch):
+    kernel = base_kernel("rbf+linear", torch.Size(batch), n_radial=3).double()
+    kernel.lengthscale = 0.7
+    query, train = torch.randn(5, 4, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64)
+    weights = torch.randn(*batch, 9, 1, dtype=torch.float64)
+    torch.testing.assert_close(kernel.weighted_sums(query, train, weights), kernel(query, train).to_dense() @ weights)
 
 
 def test_hyper_parameters_of_a_part_do_nearly_as_well():

@@ -106,13 +106,21 @@ class _Conditioned:
         prior = kernel(query, diag=True)
         cross = kernel(query, self.part).to_dense()
         explained = torch.linalg.solve_triangular(self.part_factor, cross.mT, upper=False).square().sum(dim=-2)
-        if not self.is_exact:
-            kernel.to(self.dtype)
-            cross = kernel(query.to(self.dtype), self.train).to_dense()
-            kernel.double()
-        mean = process.mean_module(query) + (cross @ self.weights)[..., 0].double()
+        mean = process.mean_module(query) + (cross @ self.weights if self.is_exact else self._sums(query))[..., 0]
         variance = (prior - explained).clamp(min=1e-12)
         return tuple(np.atleast_2d(part.numpy()) for part in (mean, variance, prior))
+
+    def _sums(self, query: torch.Tensor) -> torch.Tensor:
+        """Covariances with all training synapses times weights, float64 (o, n, 1), in single precision."""
+        kernel = self.process.prior_kernel.to(self.dtype)
+        query = query.to(self.dtype)
+        if hasattr(kernel.base_kernel, "weighted_sums"):
+            scale = kernel.outputscale[..., None, None]
+            sums: torch.Tensor = scale * kernel.base_kernel.weighted_sums(query, self.train, self.weights)
+        else:
+            sums = kernel(query, self.train).to_dense() @ self.weights
+        self.process.prior_kernel.double()
+        return sums.double()
 
 
 def _factor(kernel: Any, train: torch.Tensor, noise_oa: torch.Tensor) -> torch.Tensor:

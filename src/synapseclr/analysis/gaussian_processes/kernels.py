@@ -71,4 +71,21 @@ def _radial_and_linear(batch_shape: torch.Size, n_radial: int | None) -> Any:
                 products = products + x1[..., n_radial:] @ x2[..., n_radial:].mT
             return radial + variance * products
 
+        def weighted_sums(self, query: Any, train: Any, weights: Any) -> Any:
+            """``self(query, train) @ weights`` without gradients: (n, r), (a, r), (o, a, 1) -> (o, n, 1).
+
+            The linear part never becomes a matrix, and the radial one is made in place.
+            """
+            lengthscale = self.lengthscale.detach().reshape(-1)
+            variance = self.raw_variance_constraint.transform(self.raw_variance).detach().reshape(-1)
+            near_query, near_train = query[:, :n_radial], train[:, :n_radial]
+            half_query, half_train = (0.5 * near.square().sum(dim=-1) for near in (near_query, near_train))
+            parts = []
+            for number, weight_a in enumerate(weights.reshape(-1, len(train))):
+                scale = lengthscale[number].square()
+                exponent = torch.addmm(-half_train / scale, near_query / scale, near_train.mT)
+                exponent.sub_((half_query / scale)[:, None]).clamp_(max=0.0).exp_()
+                parts.append(exponent @ weight_a + variance[number] * (query @ (train.mT @ weight_a)))
+            return torch.stack(parts).reshape(*weights.shape[:-2], len(query), 1)
+
     return RadialAndLinearKernel()
