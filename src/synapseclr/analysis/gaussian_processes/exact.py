@@ -87,40 +87,36 @@ class _Conditioned:
         kernel = process.prior_kernel
         factor = _factor(kernel, train, noise_oa)
         residual = (target_oa - process.mean_module(train))[..., None]
-        # Kernel matrices of many queries by all training synapses are the bulk of the work: in single precision.
         self.dtype = torch.float64 if self.is_exact else torch.float32
         self.weights = torch.cholesky_solve(residual, factor).to(self.dtype)
+        self.constant = process.mean_module.constant.detach()[..., None]
         self.train = train.to(self.dtype)
-        self.part, self.part_factor = train, factor
+        self.part, self.part_factor = self.train, factor
         if not self.is_exact:
-            del factor
             rows = rng.permutation(len(train))[: config.n_inducing]
-            self.part = train[rows]
-            self.part_factor = _factor(kernel, self.part, noise_oa[..., rows])
+            self.part = self.train[rows]
+            self.part_factor = _factor(kernel, train[rows], noise_oa[..., rows]).to(self.dtype)
 
     def predict(self, query: torch.Tensor) -> tuple[np.ndarray, ...]:
         """Mean, variance, prior variance, each (o, n)."""
         import torch
 
-        process, kernel = self.process, self.process.prior_kernel
+        # Queries by training synapses are the bulk of the work: beyond a few thousand of these in single precision.
+        kernel = self.process.prior_kernel.to(self.dtype)
+        query = query.to(self.dtype)
         prior = kernel(query, diag=True)
         cross = kernel(query, self.part).to_dense()
         explained = torch.linalg.solve_triangular(self.part_factor, cross.mT, upper=False).square().sum(dim=-2)
-        mean = process.mean_module(query) + (cross @ self.weights if self.is_exact else self._sums(query))[..., 0]
-        variance = (prior - explained).clamp(min=1e-12)
-        return tuple(np.atleast_2d(part.numpy()) for part in (mean, variance, prior))
-
-    def _sums(self, query: torch.Tensor) -> torch.Tensor:
-        """Covariances with all training synapses times weights, float64 (o, n, 1), in single precision."""
-        kernel = self.process.prior_kernel.to(self.dtype)
-        query = query.to(self.dtype)
-        if hasattr(kernel.base_kernel, "weighted_sums"):
+        if self.is_exact:
+            sums = cross @ self.weights
+        elif hasattr(kernel.base_kernel, "weighted_sums"):
             scale = kernel.outputscale[..., None, None]
-            sums: torch.Tensor = scale * kernel.base_kernel.weighted_sums(query, self.train, self.weights)
+            sums = scale * kernel.base_kernel.weighted_sums(query, self.train, self.weights)
         else:
             sums = kernel(query, self.train).to_dense() @ self.weights
-        self.process.prior_kernel.double()
-        return sums.double()
+        mean = self.constant + sums[..., 0].double()
+        variance = (prior - explained).double().clamp(min=1e-12)
+        return tuple(np.atleast_2d(part.numpy()) for part in (mean, variance, prior.double()))
 
 
 def _factor(kernel: Any, train: torch.Tensor, noise_oa: torch.Tensor) -> torch.Tensor:
