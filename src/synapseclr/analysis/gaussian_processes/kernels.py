@@ -76,7 +76,8 @@ def _radial_and_linear(batch_shape: torch.Size, n_radial: int | None) -> Any:
 
             The linear part never becomes a matrix, and the radial one is made in place.
             """
-            lengthscale = self.lengthscale.detach().reshape(-1)
+            fitted: Any = self.lengthscale
+            lengthscale = fitted.detach().reshape(-1)
             variance = self.raw_variance_constraint.transform(self.raw_variance).detach().reshape(-1)
             near_query, near_train = query[:, :n_radial], train[:, :n_radial]
             half_query, half_train = (0.5 * near.square().sum(dim=-1) for near in (near_query, near_train))
