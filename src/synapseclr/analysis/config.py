@@ -86,7 +86,10 @@ class ConsensusConfig(_Config):
     )
     n_folds: int = Field(default=5, ge=2, description="Folds of annotated neurites on which the posterior is tested.")
     min_neurites: int = Field(
-        default=20, ge=4, description="Annotated neurites needed to fit the correlation; with fewer it is taken as 1."
+        default=20, ge=4, description="Annotated neurites needed to fit the correlation of errors within a neurite."
+    )
+    default_correlation: float = Field(
+        default=0.2, ge=0, le=1, description="That correlation where there are fewer; 0: errors are independent."
     )
     strata: tuple[int, ...] = Field(
         default=(2, 5), description="Upper ends of the classes of synapses per neurite (published: 20, 50)."
