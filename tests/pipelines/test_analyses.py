@@ -14,7 +14,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from synapseclr.analysis import consensus_schemas, imputation_schemas, neighbours
+from synapseclr.analysis import consensus_schemas, imputation_schemas, neighbours, search_schemas
 from synapseclr.analysis.config import (
     ConsensusConfig,
     ImputationConfig,
@@ -39,6 +39,7 @@ from synapseclr.pipelines.similarity.nodes import (
 )
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.training import PretrainingConfig
+from synapseclr.volumes.query_chunks import QueryChunks
 
 N_SYNAPSES = 90
 CONFIGS = {
@@ -94,6 +95,16 @@ TABLES = {
         "consensus_evaluation",
         "censored_consensus",
         "censored_failures",
+    ),
+    "searches": (
+        "similarity_results",
+        "distance_histograms",
+        "index_recall",
+        "mask_statistics",
+        "outlier_scores",
+        "outlier_candidates",
+        "excluded_synapses",
+        "outlier_detection",
     ),
 }
 DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
@@ -159,6 +170,10 @@ def _truth(embeddings):
     return pd.DataFrame({"synapse_id": embeddings.obs["synapse_id"].to_numpy(), "defect": defect})
 
 
+def _no_encoder():
+    raise AssertionError("weights are read although there is no external chunk")
+
+
 def _run(annotated=True):
     embeddings = _embeddings(20.0, 1, annotated)
     history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
@@ -177,6 +192,8 @@ def _run(annotated=True):
         "params:neuroglancer": NeuroglancerConfig(),
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
+        "query_chunks": QueryChunks(),
+        "query_encoder": _no_encoder,
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
@@ -332,7 +349,8 @@ def test_learning_curves_are_logged_and_few_labels_are_reported(catalog):
 
 
 def test_stored_tables_of_imputation_and_consensus_fit_their_schemas(catalog):
-    for module, names in ((imputation_schemas, TABLES["imputation"]), (consensus_schemas, TABLES["consensus"])):
+    modules = {"imputation": imputation_schemas, "consensus": consensus_schemas, "searches": search_schemas}
+    for module, names in ((modules[kind], names) for kind, names in TABLES.items()):
         for name in names:
             validated = getattr(module, name.upper()).validate(catalog.load(name))
             assert len(validated) == len(catalog.load(name)), name
@@ -358,7 +376,8 @@ def test_report_comes_out_without_annotations():
     assert catalog.load("outlier_metrics") == {}
     assert list(catalog.load("imputed_traits")) == ["synapse_id"]
     assert "No neurite was typed" in catalog.load("report")
-    for module, names in ((imputation_schemas, TABLES["imputation"]), (consensus_schemas, TABLES["consensus"])):
+    modules = {"imputation": imputation_schemas, "consensus": consensus_schemas, "searches": search_schemas}
+    for module, names in ((modules[kind], names) for kind, names in TABLES.items()):
         for name in names:
             getattr(module, name.upper()).validate(catalog.load(name))
 
@@ -376,7 +395,7 @@ def test_unknown_queries_are_refused():
     index = index_features(embeddings, config)
     for node in (find_neighbours, lambda *inputs: answer_queries(*inputs, NeuroglancerConfig())):
         with pytest.raises(TableError, match=r"similarity.query names synapses without embedding: \[17\]"):
-            node(embeddings, index, config)
+            node(embeddings, index, {}, config)
 
 
 def test_the_index_of_all_synapses_is_built_once(monkeypatch):
@@ -387,8 +406,8 @@ def test_the_index_of_all_synapses_is_built_once(monkeypatch):
     config = SimilarityConfig(n_neighbours=2, n_queries=2, index="ivf")
     embeddings = _embeddings(1.0, 1)
     index = index_features(embeddings, config)
-    find_neighbours(embeddings, index, config)
-    answer_queries(embeddings, index, config, NeuroglancerConfig())
+    find_neighbours(embeddings, index, {}, config)
+    answer_queries(embeddings, index, {}, config, NeuroglancerConfig())
     recall, _ = compare_indices(index, config)
     assert built == ["ivf", "hnsw"]
     assert recall.loc[recall["is_used"], "index"].tolist() == ["ivf"]

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.synapse_ids import SynapseIds
+from synapseclr.analysis.synapse_ids import QueryValue
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
 FilterValue = bool | int | float | str
@@ -28,10 +28,11 @@ class SimilarityConfig(_Config):
         default="auto",
         description="flat: exact; hnsw, ivf: approximate; auto: flat below 500,000 synapses, ivf from there on.",
     )
-    query: SynapseIds | None = Field(
+    query: QueryValue | None = Field(
         default=None,
         min_length=1,
-        description="Synapses to find more of: 12, [12, 34], or 12+34 on the command line; null: representatives.",
+        description="What to find more of: synapses 12, [12, 34], or 12+34 on the command line; or the path of a chunk "
+        "(.npy, Zarr; on the command line, else in the catalog's query_chunks); null: representatives.",
     )
     combine: Literal["each", "mean", "union"] = Field(
         default="each",

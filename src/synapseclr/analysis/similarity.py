@@ -23,8 +23,8 @@ class Query:
     """What is searched for.
 
     Attributes:
-        name: The examples' ids, joined by ``+``.
-        rows_e: int64 (e,): rows of the examples.
+        name: The examples' ids, or the names of external chunks, joined by ``+``.
+        rows_e: int64 (e,): rows of the examples; none for external chunks.
         points_pf: float32 (p, f): the points that distances are taken to, the least one counting: one per example, or
             their mean.
     """
@@ -39,7 +39,12 @@ class Query:
         return np.sqrt(np.min(squared_np, axis=0)).astype(np.float32)
 
 
-def make_queries(features_nf: np.ndarray, synapse_id: np.ndarray, config: SimilarityConfig) -> list[Query]:
+def make_queries(
+    features_nf: np.ndarray,
+    synapse_id: np.ndarray,
+    config: SimilarityConfig,
+    external: Mapping[str, np.ndarray] | None = None,
+) -> list[Query]:
     """Turn the parameters into queries.
 
     Args:
@@ -47,13 +52,22 @@ def make_queries(features_nf: np.ndarray, synapse_id: np.ndarray, config: Simila
         synapse_id: int64 (n,).
         config: ``query`` names the examples, ``combine`` says what to do with several; without ``query``,
             representatives of feature space are chosen, each a query of its own.
+        external: Features (f,) of chunks that are not among the synapses, by name; they take the place of ``query``.
 
     Returns:
         At least one query.
 
     Raises:
         TableError: If an id is unknown.
+        SynapseCLRError: If ``query`` names a chunk whose features are not given.
     """
+    if external:
+        return _external_queries(external, config.combine)
+    if isinstance(config.query, str):
+        raise SynapseCLRError(
+            f"similarity.query names a chunk, {config.query}, which was not read: in a parameters file it takes "
+            "synapse ids. Give the path on the command line (--params=query=...), or in the catalog (query_chunks)."
+        )
     if config.query is None:
         rows = representative_queries(features_nf, config.n_queries, config.seed)
         groups = [rows[position : position + 1] for position in range(len(rows))]
@@ -68,6 +82,15 @@ def make_queries(features_nf: np.ndarray, synapse_id: np.ndarray, config: Simila
             points_pf = points_pf.mean(axis=0, keepdims=True)
         queries.append(Query("+".join(str(identifier) for identifier in synapse_id[rows_e]), rows_e, points_pf))
     return queries
+
+
+def _external_queries(external: Mapping[str, np.ndarray], combine: str) -> list[Query]:
+    names, points_pf = list(external), np.stack(list(external.values())).astype(np.float32)
+    rows_e = np.array([], dtype=np.int64)
+    if combine == "each":
+        return [Query(name, rows_e, point_f[None]) for name, point_f in zip(names, points_pf, strict=True)]
+    points_pf = points_pf.mean(axis=0, keepdims=True) if combine == "mean" else points_pf
+    return [Query("+".join(names), rows_e, points_pf)]
 
 
 def eligible_rows(obs: pd.DataFrame, conditions: Mapping[str, FilterValue]) -> np.ndarray:

@@ -35,8 +35,22 @@ def parse_synapse_ids(value: Any) -> Any:
     return value
 
 
+def is_chunk_path(value: Any) -> bool:
+    """Whether a query names a file rather than synapses: a text that is no list of whole numbers."""
+    return isinstance(value, str) and bool(value.strip()) and not re.fullmatch(r"[\d+,;\s]+", value)
+
+
+def parse_query(value: Any) -> Any:
+    """Read what to search for: ids, as :func:`parse_synapse_ids` does, or the path of a chunk, which stays a text."""
+    looks_like_path = is_chunk_path(value) and any(mark in value for mark in ("/", ".npy", ".zarr"))
+    return value if looks_like_path else parse_synapse_ids(value)
+
+
 SynapseIds = Annotated[tuple[int, ...], BeforeValidator(parse_synapse_ids)]
 """Type of a parameter that holds synapse ids."""
+
+QueryValue = Annotated[tuple[int, ...] | str, BeforeValidator(parse_query)]
+"""Type of a parameter that holds synapse ids or the path of a chunk."""
 
 
 def rows_of_ids(wanted: tuple[int, ...], synapse_id: np.ndarray, parameter: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from synapseclr.datasets.ome_zarr_volume import OmeZarrVolumeDataset
 from synapseclr.datasets.optional_table import OptionalCSVDataset
 from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
 from synapseclr.datasets.published_checkpoint import NoTrainingDataset, PublishedCheckpointDataset
+from synapseclr.datasets.query import OnDemandDataset, QueryChunksDataset
 
 __all__ = [
     "AnnDataFolderDataset",
@@ -22,7 +23,9 @@ __all__ = [
     "FolderDataset",
     "NoTrainingDataset",
     "OmeZarrVolumeDataset",
+    "OnDemandDataset",
     "OptionalCSVDataset",
     "PrecomputedVolumeDataset",
     "PublishedCheckpointDataset",
+    "QueryChunksDataset",
 ]

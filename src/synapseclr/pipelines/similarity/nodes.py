@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,12 @@ from synapseclr.analysis.similarity import (
     make_queries,
     result_table,
 )
-from synapseclr.pipelines.similarity.slabs import read_slabs
+from synapseclr.errors import ConfigurationError
+from synapseclr.models import EncoderWeights
+from synapseclr.pipelines.similarity.slabs import best_slab, read_slabs
 from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
+from synapseclr.training import PretrainingConfig
+from synapseclr.volumes.query_chunks import QueryChunks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,12 +49,59 @@ def index_features(synapse_embeddings: AnnData, config: SimilarityConfig) -> Fea
     return FeatureIndex(layer_features(synapse_embeddings, config.layer), config.index)
 
 
-def find_neighbours(synapse_embeddings: AnnData, feature_index: FeatureIndex, config: SimilarityConfig) -> pd.DataFrame:
+def embed_query(
+    query_chunks: QueryChunks,
+    query_encoder: Callable[[], EncoderWeights],
+    synapse_embeddings: AnnData,
+    synapse_chunks: ChunkStore,
+    pretraining: PretrainingConfig,
+    config: SimilarityConfig,
+) -> dict[str, np.ndarray]:
+    """Embed external chunks as the synapses were embedded: by the same encoder, with the same extraction.
+
+    Args:
+        query_chunks: The chunks; mostly none, and then no weights are read.
+        query_encoder: Reads the encoder's weights.
+        synapse_embeddings: Their provenance says how the synapses were embedded.
+        synapse_chunks: The size of their chunks.
+        pretraining: The augmentation, where the provenance does not have it.
+        config: The parameters ``similarity``: the layer.
+
+    Returns:
+        Features float32 (f,) by name of the chunk.
+    """
+    if not len(query_chunks):
+        return {}
+    from synapseclr.augmentation import AugmentationConfig
+    from synapseclr.training.extraction import embed_batches, pick_device
+
+    query_chunks.check_size(synapse_chunks.chunk_size_vx)
+    weights = query_encoder()
+    provenance = synapse_embeddings.uns.get("provenance", {})
+    made_by = provenance.get("weights_sha256", weights.sha256)
+    if made_by != weights.sha256:
+        raise ConfigurationError(
+            f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
+            "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
+        )
+    known = provenance.get("augmentation")
+    augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
+    layers = embed_batches(weights.build(), [query_chunks.chunk_qcxyz], augmentation, pick_device("auto"))
+    return dict(zip(query_chunks.names, layers[config.layer].numpy(), strict=True))
+
+
+def find_neighbours(
+    synapse_embeddings: AnnData,
+    feature_index: FeatureIndex,
+    query_features: dict[str, np.ndarray],
+    config: SimilarityConfig,
+) -> pd.DataFrame:
     """List the nearest neighbours of every synapse.
 
     Args:
         synapse_embeddings: Synapses by features.
         feature_index: Their index.
+        query_features: Features of external chunks, if the query is by these.
         config: The parameters ``similarity``.
 
     Returns:
@@ -57,7 +109,7 @@ def find_neighbours(synapse_embeddings: AnnData, feature_index: FeatureIndex, co
         example of one of the queries.
     """
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    queries = make_queries(feature_index.features_nf, synapse_id, config)
+    queries = make_queries(feature_index.features_nf, synapse_id, config, query_features)
     everything_n = np.arange(len(feature_index))
     neighbours = feature_index.neighbours_of_rows(everything_n, config.n_neighbours)
     table = neighbour_table(neighbours, everything_n, synapse_id)
@@ -68,6 +120,7 @@ def find_neighbours(synapse_embeddings: AnnData, feature_index: FeatureIndex, co
 def answer_queries(
     synapse_embeddings: AnnData,
     feature_index: FeatureIndex,
+    query_features: dict[str, np.ndarray],
     config: SimilarityConfig,
     neuroglancer: NeuroglancerConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -76,6 +129,7 @@ def answer_queries(
     Args:
         synapse_embeddings: Synapses by features.
         feature_index: Their index; what passes a filter is searched exactly instead.
+        query_features: Features of external chunks, if the query is by these.
         config: The parameters ``similarity``.
         neuroglancer: The parameters ``neuroglancer``: where links lead.
 
@@ -84,7 +138,7 @@ def answer_queries(
     """
     features_nf = feature_index.features_nf
     obs = synapse_embeddings.obs
-    queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config)
+    queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config, query_features)
     rows_m = eligible_rows(obs, config.filter)
     index = FeatureIndex(features_nf[rows_m], "flat") if config.filter else feature_index
     found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
@@ -122,19 +176,37 @@ def compare_indices(feature_index: FeatureIndex, config: SimilarityConfig) -> tu
     return table, metrics
 
 
-def draw_neighbours(similarity_results: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
-    """Draw the queries with their nearest neighbours; of a query's examples at most four are shown."""
-    is_example = similarity_results["rank"] == 0
-    n_examples = min(_SHOWN_EXAMPLES, int(is_example.groupby(similarity_results["query"]).sum().min()))
-    ids, distances = [], []
-    for _, rows in similarity_results.groupby("query", sort=False):
-        neighbours = rows[rows["rank"] > 0].sort_values("rank")
-        examples = rows.loc[rows["rank"] == 0, "synapse_id"].head(n_examples)
-        ids.append([*examples, *neighbours["synapse_id"]])
+def draw_neighbours(
+    similarity_results: pd.DataFrame, synapse_chunks: ChunkStore, query_chunks: QueryChunks | None = None
+) -> Figure:
+    """Draw the queries with their nearest neighbours; of a query's examples at most four are shown.
+
+    A query by external chunks shows these, where they are given, else its neighbours alone.
+    """
+    groups = [rows.sort_values("rank") for _, rows in similarity_results.groupby("query", sort=False)]
+    outside = {} if query_chunks is None else _outside_slabs(query_chunks)
+    n_examples = min(_SHOWN_EXAMPLES, *(int((rows["rank"] == 0).sum()) for rows in groups))
+    titles, slabs, distances = [], [], []
+    for rows in groups:
+        examples = rows[rows["rank"] == 0].head(n_examples)
+        neighbours = rows[rows["rank"] > 0]
+        shown = [name for name in str(rows["query"].iloc[0]).split("+") if name in outside][:_SHOWN_EXAMPLES]
+        ids = np.array([*examples["synapse_id"], *neighbours["synapse_id"]])
+        slabs.append(np.concatenate([*(outside[name] for name in shown), read_slabs(synapse_chunks, ids)]))
+        titles.append([*shown, *map(str, ids)])
         distances.append(neighbours["distance"].to_numpy())
-    slabs = [read_slabs(synapse_chunks, np.array(ids_k)) for ids_k in ids]
+        n_outside = len(shown)
     voxel_size_nm = synapse_chunks.voxel_size_nm
-    return neighbour_strips(slabs, np.array(ids), np.stack(distances), voxel_size_nm, n_examples=n_examples)
+    n_first = n_examples + n_outside
+    return neighbour_strips(slabs, np.array(titles), np.stack(distances), voxel_size_nm, n_examples=n_first)
+
+
+def _outside_slabs(query_chunks: QueryChunks) -> dict[str, np.ndarray]:
+    """The best section of each external chunk, uint8 (1, 2, x, y, 1), by name."""
+    return {
+        name: best_slab(chunk_cxyz)[None]
+        for name, chunk_cxyz in zip(query_chunks.names, query_chunks.chunk_qcxyz, strict=True)
+    }
 
 
 def draw_distances(distance_histograms: pd.DataFrame, similarity_results: pd.DataFrame) -> Figure:

@@ -7,6 +7,7 @@ from synapseclr.pipelines.similarity.nodes import (
     compare_indices,
     draw_distances,
     draw_neighbours,
+    embed_query,
     find_neighbours,
     index_features,
 )
@@ -18,14 +19,27 @@ def create_pipeline() -> Pipeline:
         [
             Node(index_features, ["synapse_embeddings", "params:similarity"], "feature_index", name="index_features"),
             Node(
+                embed_query,
+                [
+                    "query_chunks",
+                    "query_encoder",
+                    "synapse_embeddings",
+                    "synapse_chunks",
+                    "params:pretraining",
+                    "params:similarity",
+                ],
+                "query_features",
+                name="embed_query",
+            ),
+            Node(
                 answer_queries,
-                ["synapse_embeddings", "feature_index", "params:similarity", "params:neuroglancer"],
+                ["synapse_embeddings", "feature_index", "query_features", "params:similarity", "params:neuroglancer"],
                 ["similarity_results", "distance_histograms"],
                 name="answer_queries",
             ),
             Node(
                 find_neighbours,
-                ["synapse_embeddings", "feature_index", "params:similarity"],
+                ["synapse_embeddings", "feature_index", "query_features", "params:similarity"],
                 "nearest_neighbours",
                 name="find_neighbours",
             ),
@@ -35,7 +49,12 @@ def create_pipeline() -> Pipeline:
                 ["index_recall", "similarity_metrics"],
                 name="compare_indices",
             ),
-            Node(draw_neighbours, ["similarity_results", "synapse_chunks"], "similarity_strip", name="draw_neighbours"),
+            Node(
+                draw_neighbours,
+                ["similarity_results", "synapse_chunks", "query_chunks"],
+                "similarity_strip",
+                name="draw_neighbours",
+            ),
             Node(
                 draw_distances,
                 ["distance_histograms", "similarity_results"],

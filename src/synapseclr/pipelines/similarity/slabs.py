@@ -34,9 +34,10 @@ def read_slabs(store: ChunkStore, synapse_id: np.ndarray) -> np.ndarray:
             f"{len(missing)} synapses have no chunk in the store, such as {missing[:3]}: run preprocessing and "
             "embedding on the same synapse table."
         )
-    slabs = []
-    for row in rows_k:
-        chunk_cxyz = store.read([int(row)])[0]
-        section = richest_section(chunk_cxyz)
-        slabs.append(chunk_cxyz[..., section : section + 1])
-    return np.stack(slabs)
+    return np.stack([best_slab(store.read([int(row)])[0]) for row in rows_k])
+
+
+def best_slab(chunk_cxyz: np.ndarray) -> np.ndarray:
+    """Section uint8 (2, x, y, 1) of a chunk that shows its synapse best."""
+    section = richest_section(chunk_cxyz)
+    return chunk_cxyz[..., section : section + 1]
