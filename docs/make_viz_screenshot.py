@@ -17,8 +17,10 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parents[1]
 WIDTH_PX = 1600
 VIEWS = (("pid=__default__", 760), ("pid=outliers&sn=outlier_sheet", 640))
-_TIDY = """(() => { const state = JSON.parse(localStorage.getItem('KedroViz'));
-state.theme = 'light'; state.showFeatureHints = false; state.visible.sidebar = %s; state.visible.miniMap = false;
+# Before kedro-viz' own code runs: what it stored on its first page, without introductions.
+_TIDY = """(() => { const state = JSON.parse(localStorage.getItem('KedroViz') || 'null');
+if (!state || !state.visible) return;
+state.theme = 'light'; state.showFeatureHints = false; state.visible.sidebar = false; state.visible.miniMap = false;
 localStorage.setItem('KedroViz', JSON.stringify(state)); })()"""
 
 
@@ -29,8 +31,10 @@ def photograph(url: str) -> Image.Image:
         pictures = []
         try:
             page.open(url, ".pipeline-node", WIDTH_PX, 800)
+            wait("kedro-viz' settings", lambda: page.evaluate("'KedroViz' in localStorage"))
+            page.call("Page.enable")
+            page.call("Page.addScriptToEvaluateOnNewDocument", source=_TIDY)
             for query, height_px in VIEWS:
-                page.evaluate(_TIDY % ("false" if "sn=" not in query else "true"))
                 page.open(f"{url}/?{query}", ".pipeline-node", WIDTH_PX, height_px)
                 time.sleep(6)
                 page.evaluate("[...document.querySelectorAll('button')].find(b => b.innerText === 'Dismiss')?.click()")

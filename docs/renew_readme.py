@@ -19,6 +19,7 @@ TRAITS = {
     "has_mito_pre": "presynaptic mitochondrion",
     "cleft_size_log1p_zscore": "cleft size (explained variance)",
 }
+WAYS = ("mahalanobis", "examples_5")
 REPRESENTATIONS = (("synapseclr", "encoder.fc"), ("random", "encoder.fc"), ("trivial_statistics", "statistics"))
 
 
@@ -43,15 +44,17 @@ def results(evaluation: dict[str, Any]) -> str:
         lines.append(f"| {label} | {' | '.join(cells)} |")
     neurites = evaluation["consensus"]["all"]["corrected"]
     defects = evaluation["outliers"]
-    without = defects["outliers/synapseclr/encoder.fc/mahalanobis/roc_auc"]
-    with_five = defects["outliers/synapseclr/encoder.fc/examples_5/roc_auc"]
+    names = {"synapseclr/encoder.fc": "features", "mask_statistics/statistics": "statistics of the masks"}
+    found = [(label, *(defects[f"outliers/{name}/{way}/roc_auc"] for way in WAYS)) for name, label in names.items()]
     lines += [
         "",
         f"A neurite's cell type from all of its synapses is right for {neurites['accuracy']:.0%} of "
         f"{neurites['n_neurites']:.0f} held-out neurites [90 % interval {100 * neurites['lower_90']:.0f}, "
-        f"{100 * neurites['upper_90']:.0f}], against {neurites['synapse_accuracy']:.0%} for single synapses. Synapses "
-        f"that the simulation made defective are found with a ROC AUC of {without:.2f} without any example, "
-        f"{with_five:.2f} with five.",
+        f"{100 * neurites['upper_90']:.0f}], against {neurites['synapse_accuracy']:.0%} for single synapses.",
+        "",
+        "Synapses that the simulation made defective are found with a ROC AUC of "
+        + "; ".join(f"{none:.2f} by {label} ({five:.2f} with five examples)" for label, none, five in found)
+        + ".",
     ]
     return re.sub(r"(\d)%", r"\1 %", "\n".join(lines))
 

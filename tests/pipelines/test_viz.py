@@ -70,6 +70,18 @@ def test_datasets_lie_in_kedros_layers(viz, nodes):
     assert layer["report"] == "reporting"
 
 
+def test_no_node_leads_back_to_an_earlier_layer():
+    """Otherwise kedro-viz leaves the layers out, without a word."""
+    order = ["raw", "intermediate", "primary", "feature", "models", "model_output", "reporting"]
+    layer = {}
+    for path in (PROJECT / "conf/base").glob("*/catalog.yml"):
+        for name, entry in yaml.safe_load(path.read_text()).items():
+            if isinstance(entry, dict):
+                layer[name] = order.index(entry["metadata"]["kedro-viz"]["layer"])
+    edges = [(a, b) for node in register_pipelines()["demo"].nodes for a in node.inputs for b in node.outputs]
+    assert not [(a, b) for a, b in edges if a in layer and b in layer and layer[a] > layer[b]]
+
+
 def _previewed():
     """Datasets that are figures or tables, and the kind of their preview."""
     kinds = {
