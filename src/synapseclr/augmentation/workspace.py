@@ -19,16 +19,24 @@ class Workspace(threading.local):
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[tuple[int, ...], bool, Tensor]] = {}
+        self._held: dict[str, tuple[tuple[int, ...], bool, torch.dtype, Tensor]] = {}
 
     def __reduce__(self) -> tuple[type["Workspace"], tuple[()]]:
         return Workspace, ()  # to another process goes an empty one
 
-    def table(self, name: str, shape_bcxyz: tuple[int, ...], shared_grid: bool, device: torch.device) -> Tensor:
+    def table(
+        self,
+        name: str,
+        shape_bcxyz: tuple[int, ...],
+        shared_grid: bool,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
         """An ``empty_table`` of this shape and layout; the one of the last call with this name where it fits."""
         if device.type != "cpu":
-            return empty_table(shape_bcxyz, shared_grid, device)
+            return empty_table(shape_bcxyz, shared_grid, device, dtype)
         held = self._held.get(name)
-        if held is None or held[:2] != (shape_bcxyz, shared_grid):
-            held = self._held[name] = (shape_bcxyz, shared_grid, empty_table(shape_bcxyz, shared_grid, device))
-        return held[2]
+        if held is None or held[:3] != (shape_bcxyz, shared_grid, dtype):
+            empty = empty_table(shape_bcxyz, shared_grid, device, dtype)
+            held = self._held[name] = (shape_bcxyz, shared_grid, dtype, empty)
+        return held[3]
