@@ -6,7 +6,7 @@ from importlib import import_module
 
 from kedro.pipeline import Pipeline
 
-_ANALYSES = ("manifold", "similarity", "outliers", "imputation", "consensus", "reporting")
+_ANALYSES = ("manifold", "similarity", "outliers", "imputation", "consensus", "features", "reporting")
 _MAIN = ("preprocessing", "pretraining", "embedding")
 
 

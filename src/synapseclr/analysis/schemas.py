@@ -127,3 +127,72 @@ AXIS_PROFILES = TableSchema(
         **_MEANS,
     },
 )
+
+FEATURE_CLUSTERS = TableSchema(
+    "The table of feature clusters",
+    {
+        "layer": _TEXT,
+        "feature": Column("integer", unique=True, rule=_FROM_ZERO),
+        "place": Column("integer", rule=("ge", {"min_value": -1})),
+        "cluster": Column("integer", rule=("ge", {"min_value": -1})),
+        "standard_deviation": Column(rule=_FROM_ZERO),
+        "is_constant": Column("flag"),
+    },
+)
+
+FEATURE_TREE = TableSchema(
+    "The tree of features",
+    {name: Column(rule=_FROM_ZERO) for name in ("left", "right", "height", "n_features")},
+)
+
+LAYER_SPECTRA = TableSchema(
+    "The table of spectra",
+    {
+        **dict.fromkeys(("representation", "layer"), _TEXT),
+        "component": Column("integer", rule=("ge", {"min_value": 1})),
+        "variance": Column(rule=_FROM_ZERO),
+        "fraction": Column(rule=("in_range", {"min_value": 0, "max_value": 1.000001})),
+        "cumulative": Column(rule=("in_range", {"min_value": 0, "max_value": 1.000001})),
+    },
+    may_be_empty=False,
+)
+
+COMPONENT_TRAITS = TableSchema(
+    "The table of components against traits",
+    {
+        **dict.fromkeys(("layer", "trait", "label"), _TEXT),
+        "component": Column("integer", rule=("ge", {"min_value": 1})),
+        "n": _COUNT,
+        "n_neurites": _COUNT,
+        **{
+            name: Column(nullable=True, rule=("in_range", {"min_value": -1, "max_value": 1}))
+            for name in ("rho", "lower_90", "upper_90")
+        },
+        **{name: Column(nullable=True, rule=_FRACTION) for name in ("p_value", "p_bonferroni", "p_benjamini_hochberg")},
+        "reason": Column("text", nullable=True),
+    },
+)
+
+COMPONENT_EXAMPLES = TableSchema(
+    "The table of synapses at the ends of components",
+    {
+        "layer": _TEXT,
+        "component": Column("integer", rule=("ge", {"min_value": 1})),
+        "end": Column("text", rule=("isin", {"allowed_values": ["low", "high"]})),
+        "rank": Column("integer", rule=("ge", {"min_value": 1})),
+        "synapse_id": _KEY,
+        "value": Column(),
+    },
+    key="synapse_id",
+)
+
+TRAIT_SUMMARIES = TableSchema(
+    "The table of traits by cell types",
+    {
+        "source": Column("text", rule=("isin", {"allowed_values": ["measured", "imputed"]})),
+        **dict.fromkeys(("combination", "trait", "label"), _TEXT),
+        **_MEANS,
+        "standard_deviation": Column(rule=_FROM_ZERO),
+        "type_probability": Column(rule=_FRACTION),
+    },
+)

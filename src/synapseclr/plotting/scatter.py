@@ -73,14 +73,15 @@ def scatter_panels(
     """
     figure, grid = panel_grid(len(overlays), columns, (2.7, 2.7), right_in=0.55, below_in=0.28)
     for axes, overlay in zip(grid, overlays, strict=True):
-        _draw_panel(axes, coordinates_n2, overlay)
+        draw_panel(axes, coordinates_n2, overlay)
         for place, rotation, number in (((0.02, 0.02), 0, 1), ((0.02, 0.13), 90, 2)):
             label = f"{axis_name} {number}"
             axes.text(*place, label, transform=axes.transAxes, fontsize=6, color=MUTED, rotation=rotation, va="bottom")
     return figure
 
 
-def _draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None:
+def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None:
+    """Draw the plane into existing axes, coloured by one overlay: float (n, 2), synapses without a value in grey."""
     is_known = np.isfinite(overlay.values_n)
     area = marker_area(len(coordinates_n2))
     unknown_m2 = coordinates_n2[~is_known]

@@ -1,0 +1,5 @@
+"""What the features are made of, and traits by cell types."""
+
+from synapseclr.pipelines.features.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,78 @@
+"""The features pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from synapseclr.pipelines.features.figures import (
+    draw_component_strip,
+    draw_component_traits,
+    draw_correlations,
+    draw_posteriors,
+    draw_spectra,
+    draw_trait_summaries,
+)
+from synapseclr.pipelines.features.nodes import (
+    arrange_features,
+    compare_components,
+    measure_spectra,
+    summarise_traits,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """From embeddings and imputed traits to what features are made of, and to traits by cell types."""
+    parameters, embeddings = "params:features", "synapse_embeddings"
+    return Pipeline(
+        [
+            Node(
+                arrange_features,
+                [embeddings, parameters],
+                ["feature_clusters", "feature_tree"],
+                name="arrange_features",
+            ),
+            Node(
+                measure_spectra,
+                [embeddings, "random.synapse_embeddings"],
+                ["layer_spectra", "spectrum_metrics"],
+                name="measure_spectra",
+            ),
+            Node(
+                compare_components,
+                [embeddings, parameters],
+                ["component_traits", "component_examples", "component_metrics"],
+                name="compare_components",
+            ),
+            Node(
+                summarise_traits,
+                [embeddings, "imputed_traits", parameters],
+                "trait_summaries",
+                name="summarise_traits",
+            ),
+            Node(
+                draw_correlations,
+                [embeddings, "feature_clusters", "feature_tree", parameters],
+                "feature_correlations",
+                name="draw_feature_correlations",
+            ),
+            Node(draw_spectra, "layer_spectra", "layer_spectra_figure", name="draw_layer_spectra"),
+            Node(
+                draw_component_traits,
+                ["component_traits", parameters],
+                "component_traits_figure",
+                name="draw_component_traits",
+            ),
+            Node(
+                draw_component_strip,
+                ["component_examples", "synapse_chunks"],
+                "component_strip",
+                name="draw_component_strip",
+            ),
+            Node(draw_trait_summaries, "trait_summaries", "trait_summaries_figure", name="draw_trait_summaries"),
+            Node(
+                draw_posteriors,
+                [embeddings, "imputed_traits", parameters],
+                "trait_posteriors",
+                name="draw_trait_posteriors",
+            ),
+        ],
+        tags="features",
+    )
