@@ -21,14 +21,15 @@ from synapseclr.analysis.config import (
     ReportingConfig,
     SimilarityConfig,
 )
+from synapseclr.analysis.features import FeaturesConfig
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.manifold import ManifoldConfig
+from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import TableError
-from synapseclr.pipelines import consensus, imputation, manifold, outliers, reporting, similarity
+from synapseclr.pipelines import consensus, features, imputation, manifold, outliers, reporting, similarity
 from synapseclr.pipelines.imputation.nodes import score_traits
 from synapseclr.pipelines.reporting.contents import flatten
 from synapseclr.pipelines.similarity.nodes import (
@@ -48,6 +49,7 @@ CONFIGS = {
     "outliers": OutliersConfig,
     "imputation": ImputationConfig,
     "consensus": ConsensusConfig,
+    "features": FeaturesConfig,
     "reporting": ReportingConfig,
 }
 PIPELINES = {
@@ -56,16 +58,18 @@ PIPELINES = {
     "outliers": outliers,
     "imputation": imputation,
     "consensus": consensus,
+    "features": features,
     "reporting": reporting,
 }
 PARAMETERS = {
-    "manifold": ManifoldConfig(n_components=8, n_neighbours=10, n_epochs=20),
+    "manifold": ManifoldConfig(n_components=8, n_neighbours=10, n_epochs=20, leakage=LeakageConfig(n_permutations=20)),
     "similarity": SimilarityConfig(n_neighbours=3, n_queries=2),
     "outliers": OutliersConfig(n_candidates=8, n_drawn=4, n_draws=3, accept=(2**60 + 1,)),
     "imputation": ImputationConfig(
         label_fractions=(0.01, 0.5), n_label_draws=1, gaussian_processes=GaussianProcessConfig(n_seeds=1)
     ),
     "consensus": ConsensusConfig(label_fractions=(0.3, 0.01), n_label_seeds=1),
+    "features": FeaturesConfig(n_components=3, n_drawn_components=2, n_examples=2, n_draws=50),
     "reporting": ReportingConfig(n_examples=4, dpi=50),
 }
 PRETRAINING = PretrainingConfig(
@@ -218,6 +222,41 @@ def test_manifold_keeps_synapses_and_adds_coordinates(catalog):
     assert projected.uns["provenance"] == {"weights_sha256": "abc"}
 
 
+def test_clusters_axes_and_leakage_are_tabulated(catalog):
+    positions = catalog.load("axis_positions")
+    sampled = (
+        positions[positions["sample"] >= 0].sort_values("sample").groupby(["cluster", "axis"])["position"].apply(list)
+    )
+    assert all(np.diff(places).min() > 0 for places in sampled)
+    assert len(catalog.load("manifold_axis_strip").axes) == sum(map(len, sampled))
+    profiles = catalog.load("cluster_profiles")
+    assert set(profiles["trait"]) == {"cleft_size_log1p_zscore", "pre_cell_type", "log10_cleft_volume"}
+    assert catalog.load("axis_profiles")["lower_90"].notna().all()
+    leakage = catalog.load("leakage_scores").set_index("effect")
+    assert set(leakage["representation"]) == {"synapseclr", "random"}
+    assert leakage.loc["cleft_tilt", "score"].notna().all()
+    assert leakage.loc["position_x", "reason"].str.contains("known for 0 synapses").all()
+    assert "manifold/leakage/synapseclr/encoder.fc/cleft_tilt/linear" in catalog.load("leakage_metrics")
+    assert {trace.type for trace in catalog.load("manifold_scatter_3d").data} == {"scatter3d"}
+
+
+def test_features_are_compared_with_traits(catalog):
+    table = catalog.load("component_traits").set_index(["component", "trait"])
+    first = table.loc[(1, "pre_cell_type")]
+    assert abs(first["rho"]) > 0.8
+    assert max(first["p_bonferroni"], first["p_benjamini_hochberg"]) < 0.001
+    assert table["reason"].notna().sum() == 3 * 7
+    examples = catalog.load("component_examples")
+    assert examples.groupby(["component", "end"]).size().tolist() == [2] * 4
+    assert len(catalog.load("component_strip").axes) == 2 * 4
+    assert sorted(catalog.load("feature_clusters")["place"]) == list(range(24))
+    assert catalog.load("spectrum_metrics")["features/synapseclr/encoder.fc/effective_rank"] > 1
+    summaries = catalog.load("trait_summaries")
+    assert set(summaries["combination"]) == {"all"}
+    assert set(summaries["source"]) == {"measured", "imputed"}
+    assert len(catalog.load("trait_posteriors").axes) == 2
+
+
 def test_manifold_can_be_stored(catalog, tmp_path):
     catalog.load("synapse_manifold").write_zarr(tmp_path / "manifold.zarr")
 
@@ -303,7 +342,10 @@ def test_report_is_complete_and_self_contained(catalog):
         "Imputed traits",
         "Cell types of neurites",
         "Cell types of neurites from few labels",
+        "Traits by cell types",
         "Manifold",
+        "Technical check",
+        "Features",
         "Similar synapses",
         "Outliers",
         "Examples",
@@ -316,6 +358,7 @@ def test_report_is_complete_and_self_contained(catalog):
     ):
         assert f"<h2>{heading}</h2>" in html
     assert html.count("data:image/png;base64,") == 15
+    assert html.count("data:image/png;base64,") == 23
     assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
     assert "no such column in the annotations" in html
     assert "weights_sha256" in html
@@ -380,6 +423,9 @@ def test_report_comes_out_without_annotations():
     for module, names in ((modules[kind], names) for kind, names in TABLES.items()):
         for name in names:
             getattr(module, name.upper()).validate(catalog.load(name))
+    assert catalog.load("trait_summaries").empty
+    assert catalog.load("component_traits")["reason"].notna().all()
+    assert set(catalog.load("axis_profiles")["trait"]) == {"log10_cleft_volume"}
 
 
 def test_embeddings_of_other_synapses_are_refused():

@@ -1,4 +1,4 @@
-"""The report's other sections: manifold, neighbours, examples, training, data, and the run itself."""
+"""The report's other sections: examples, training, data, and the run itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.traits import trait_named
-from synapseclr.pipelines.manifold.figures import draw_interactive, draw_overlays
-from synapseclr.pipelines.manifold.nodes import axis_name
 from synapseclr.pipelines.pretraining.nodes import draw_augmented_pairs
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.histograms import preprocessing_histograms
@@ -22,8 +20,6 @@ from synapseclr.plotting.training import training_figure
 from synapseclr.training import PretrainingConfig
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from synapseclr.volumes import ChunkStore
 
 _COUNTS = {
@@ -39,28 +35,6 @@ _COUNTS = {
     "chunk_size_vx": "chunk size (voxels)",
     "voxel_size_nm": "voxel size (nm)",
 }
-
-
-def describe_manifold(synapse_manifold: AnnData, interactive: bool) -> Section:
-    """The plane, coloured by every trait that is annotated."""
-    settings = synapse_manifold.uns["manifold"]
-    caption = (
-        "Every point is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
-    )
-    if axis_name(synapse_manifold) == "UMAP":
-        text = (
-            f"UMAP of the first {settings['n_components']} principal components of {settings['layer']} "
-            f"({settings['n_neighbours']} neighbours, minimal distance {settings['min_dist']}). Distances between far "
-            "clusters mean little."
-        )
-    else:
-        text = f"The first two principal components stand in for UMAP ({settings['method']})."
-    return Section(
-        "Manifold",
-        [text],
-        [Picture(draw_overlays(synapse_manifold), caption)],
-        interactive=draw_interactive(synapse_manifold) if interactive else None,
-    )
 
 
 def describe_examples(synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig) -> Section:

@@ -11,21 +11,24 @@ from synapseclr import __version__
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
 from synapseclr.analysis.consensus_evaluation import censored_metrics, consensus_document, consensus_metrics
 from synapseclr.analysis.evaluation import evaluation_document, evaluation_metrics, summarise_scores
+from synapseclr.analysis.features import FeaturesConfig
 from synapseclr.analysis.gaussian_processes.summary import imputation_document
 from synapseclr.analysis.learning_curves import learning_curve_metrics
+from synapseclr.analysis.manifold import ManifoldConfig
 from synapseclr.analysis.outliers import OutliersConfig
 from synapseclr.analysis.outliers.evaluation import detection_metrics
 from synapseclr.pipelines.reporting.consensus import describe_consensus, describe_few_labels
 from synapseclr.pipelines.reporting.contents import (
     describe_data,
     describe_examples,
-    describe_manifold,
     describe_run,
     describe_training,
     describe_views,
 )
+from synapseclr.pipelines.reporting.features import describe_features, describe_trait_summaries
 from synapseclr.pipelines.reporting.found import describe_outliers, describe_similarity
 from synapseclr.pipelines.reporting.imputation import describe_imputation
+from synapseclr.pipelines.reporting.manifold import describe_leakage, describe_manifold
 from synapseclr.pipelines.reporting.quality import describe_quality, headline
 from synapseclr.pipelines.reporting.summary import describe_setting, summarise_run
 from synapseclr.plotting.report import render_report
@@ -116,6 +119,17 @@ def compose_report(
     censored_consensus: pd.DataFrame,
     censored_failures: pd.DataFrame,
     synapse_manifold: AnnData,
+    axis_positions: pd.DataFrame,
+    axis_profiles: pd.DataFrame,
+    synapse_orientations: pd.DataFrame,
+    leakage_scores: pd.DataFrame,
+    synapse_embeddings: AnnData,
+    feature_clusters: pd.DataFrame,
+    feature_tree: pd.DataFrame,
+    layer_spectra: pd.DataFrame,
+    component_traits: pd.DataFrame,
+    component_examples: pd.DataFrame,
+    trait_summaries: pd.DataFrame,
     similarity_results: pd.DataFrame,
     distance_histograms: pd.DataFrame,
     index_recall: pd.DataFrame,
@@ -125,6 +139,8 @@ def compose_report(
     preprocessing_report: dict[str, Any],
     training_history: pd.DataFrame,
     parameters: dict[str, Any],
+    manifold: ManifoldConfig,
+    features: FeaturesConfig,
     imputation: ImputationConfig,
     consensus: ConsensusConfig,
     outliers: OutliersConfig,
@@ -153,7 +169,21 @@ def compose_report(
         ),
         describe_consensus(neurite_cell_types, held_out_neurites, consensus_evaluation, consensus_fit, consensus),
         describe_few_labels(censored_consensus, censored_failures),
-        describe_manifold(synapse_manifold, config.interactive),
+        describe_trait_summaries(trait_summaries),
+        describe_manifold(
+            synapse_manifold, axis_positions, axis_profiles, synapse_chunks, manifold, config.interactive
+        ),
+        describe_leakage(synapse_manifold, synapse_orientations, leakage_scores),
+        describe_features(
+            synapse_embeddings,
+            feature_clusters,
+            feature_tree,
+            layer_spectra,
+            component_traits,
+            component_examples,
+            synapse_chunks,
+            features,
+        ),
         describe_similarity(similarity_results, distance_histograms, index_recall, synapse_chunks),
         describe_examples(synapse_chunks, synapse_manifold.obs, config),
         describe_views(synapse_chunks, pretraining),
