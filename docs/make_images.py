@@ -3,7 +3,7 @@
     make demo && python docs/make_images.py
 
 ``--data-root`` names another place of the outputs. The numbers in the README are renewed by ``docs/renew_readme.py``,
-screenshots of kedro-viz and MLflow by their own scripts.
+screenshots of kedro-viz and MLflow by their own scripts, ``analysis/leakage.png`` by ``benchmarks/leakage.py --figure``.
 """
 
 import argparse
@@ -29,6 +29,19 @@ FIGURES = {
     "trait_score_comparison": "scores",
     "imputation_predictions": "imputation",
     "consensus_calibration": "consensus",
+}
+ANALYSIS_FIGURES = {  # below docs/images/analysis, for docs/analysis/*.md
+    "manifold_clusters": "clusters",
+    "manifold_axis_strip": "axis_strip",
+    "manifold_axis_profiles": "axis_profiles",
+    "manifold_orientation": "orientation",
+    "leakage_figure": "leakage_scores",
+    "component_traits_figure": "component_traits",
+    "component_strip": "component_strip",
+    "layer_spectra_figure": "spectra",
+    "feature_correlations": "feature_correlations",
+    "trait_summaries_figure": "trait_summaries",
+    "trait_posteriors": "posteriors",
 }
 WIDTH_PX = 1200
 
@@ -59,8 +72,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=PROJECT / "data")
     root = parser.parse_args().data_root
-    IMAGES.mkdir(exist_ok=True)
-    for figure, name in FIGURES.items():
+    (IMAGES / "analysis").mkdir(parents=True, exist_ok=True)
+    for figure, name in {**FIGURES, **{key: f"analysis/{name}" for key, name in ANALYSIS_FIGURES.items()}}.items():
         with Image.open(root / f"08_reporting/{figure}.png") as opened:
             shrink(opened, IMAGES / f"{name}.png")
     shrink(rendered(draw_overview(root)), IMAGES / "overview.png", 1600)
