@@ -3,7 +3,8 @@
     make demo && python docs/make_images.py
 
 ``--data-root`` names another place of the outputs. The numbers in the README are renewed by ``docs/renew_readme.py``,
-screenshots of kedro-viz and MLflow by their own scripts, ``analysis/leakage.png`` by ``benchmarks/leakage.py --figure``.
+screenshots of kedro-viz and MLflow by their own scripts, ``analysis/leakage.png`` by
+``benchmarks/leakage.py --figure``.
 """
 
 import argparse
