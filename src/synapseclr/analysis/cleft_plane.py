@@ -94,6 +94,15 @@ def _positions(is_inside_xyz: np.ndarray, size_nm: np.ndarray) -> np.ndarray:
 def _from_post_to_pre(mask_xyz: np.ndarray, centre: np.ndarray, size_nm: np.ndarray) -> np.ndarray:
     ends = []
     for code in (_PRE, _POST):
-        side_p3 = _positions(mask_xyz == code, size_nm)
-        ends.append(side_p3.mean(axis=0) if len(side_p3) else centre)
+        middle = _centroid(mask_xyz == code)
+        ends.append(centre if middle is None else middle * size_nm)
     return np.asarray(ends[0] - ends[1])
+
+
+def _centroid(is_inside_xyz: np.ndarray) -> np.ndarray | None:
+    """Mean index of a mask's voxels from its projections: a neurite has too many to list them; None if it has none."""
+    counts_xy, counts_z = is_inside_xyz.sum(axis=2), is_inside_xyz.sum(axis=(0, 1))
+    if not counts_z.any():
+        return None
+    projections = (counts_xy.sum(axis=1), counts_xy.sum(axis=0), counts_z)
+    return np.array([counts @ np.arange(len(counts)) / counts_z.sum() for counts in projections])
