@@ -51,7 +51,7 @@ def trait_summaries(obs: pd.DataFrame, imputed: pd.DataFrame, config: FeaturesCo
     rows = []
     for source in ("measured", "imputed"):
         is_imputed = source == "imputed"
-        if is_imputed and not any(name.endswith(("_mean", "_probability")) for name in aligned):
+        if is_imputed and not any(str(name).endswith(("_mean", "_probability")) for name in aligned):
             continue
         types = {side: _values(obs, aligned, trait_named(side), is_imputed) for side in _SIDES}
         for combination, inside_n, probability_n in _combinations(types):
