@@ -104,9 +104,7 @@ def test_other_weights_than_those_of_the_embeddings_are_refused(store, weights, 
 
 def test_a_chunk_of_another_size_is_refused(store, weights, embeddings):
     query = QueryChunks(("x.npy",), np.ones((1, 2, 10, 20, 8), np.uint8))
-    with pytest.raises(
-        VolumeError, match="has 10 x 20 x 8 voxels, but the embedded chunks have 20 x 20 x 8"
-    ):
+    with pytest.raises(VolumeError, match="has 10 x 20 x 8 voxels, but the embedded chunks have 20 x 20 x 8"):
         embed_query(query, lambda: weights, embeddings, store, PRETRAINING, SimilarityConfig())
 
 
