@@ -112,7 +112,8 @@ def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
     from synapseclr.explorer.server import create_app
     from synapseclr.explorer.serving import HOST, make_explorer_server
 
-    assert outputs.index is not None and outputs.columns  # made now, so that the first reader does not wait
+    assert outputs.index is not None  # made now, so that the first reader does not wait
+    assert outputs.columns
     server = make_explorer_server(create_app(outputs), port)
     address = f"http://{HOST}:{server.port}/"
     click.echo(f"{len(outputs):,} synapses on {address}  (Ctrl-C ends)")
