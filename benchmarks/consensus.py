@@ -102,15 +102,15 @@ def main() -> None:
     for number, (name, properties) in enumerate(CASES.items()):
         simulated = simulate_embeddings(arguments.synapses, n_features=128, synapses_per_neurite=20, **properties)
         for fraction in FRACTIONS:
-            parts = []
             for seed in range(arguments.seeds):
                 path = arguments.folder / f"{number}_{arguments.synapses}_{fraction}_{seed}.parquet"
                 if not path.exists():
                     start = time.perf_counter()
                     draw(simulated, fraction, seed).to_parquet(path)
                     print(f"{name}, {100 * fraction:g} %, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
-                parts.append(pd.read_parquet(path))
-            rows += rows_of(name, fraction, pd.concat(parts, ignore_index=True))
+            # Draws of earlier runs count too; every row says how many there are.
+            paths = sorted(arguments.folder.glob(f"{number}_{arguments.synapses}_{fraction}_*.parquet"))
+            rows += rows_of(name, fraction, pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))
     for row in rows:
         print(f"{row['case']}: {row['ours']:.3f} against {row['baseline']:.3f}")
     machine = {
