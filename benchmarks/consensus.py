@@ -93,7 +93,7 @@ def main() -> None:
     """Run the benchmark and write its result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--synapses", type=int, default=20_000)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="0: from the draws of earlier runs")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/synapseclr_consensus"))
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
@@ -110,7 +110,8 @@ def main() -> None:
                     print(f"{name}, {100 * fraction:g} %, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
             # Draws of earlier runs count too; every row says how many there are.
             paths = sorted(arguments.folder.glob(f"{number}_{arguments.synapses}_{fraction}_*.parquet"))
-            rows += rows_of(name, fraction, pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))
+            if paths:
+                rows += rows_of(name, fraction, pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))
     for row in rows:
         print(f"{row['case']}: {row['ours']:.3f} against {row['baseline']:.3f}")
     machine = {
