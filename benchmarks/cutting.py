@@ -4,7 +4,8 @@ The volumes are the demo's simulated one (data/01_raw/simulated; run the demo's 
 there, the FIB-25 sample. The table has synapses clustered around the volume's own: each at the place of one of them,
 moved by up to JITTER_VX voxels. The baseline downloads a box of each volume for every synapse through CloudVolume
 (benchmarks/baselines/per_synapse_cutting.py); the chunks of both must be the same. Both take turns in one process.
-What is counted is elapsed time: the smallest of the repeats.
+What is counted is elapsed time: the smallest of the repeats; once for cutting alone, and once with storing, by us in a
+chunk store, by the baseline in npy files.
 
 Then, each in a process of its own: cutting and storing 1,000 and 10,000 synapses (rate and peak memory), and with one
 and two workers of dask, their start included. Writes ``benchmarks/results/cutting.json``.
@@ -92,6 +93,7 @@ def compare(volume: Volume, n: int, n_baseline: int, repeats: int) -> list[dict[
 
     opened = tuple(CloudVolume(layer.uri, progress=False, fill_missing=False) for layer in volume.layers)
     best = {"ours": np.inf, "baseline": np.inf}
+    stored = {"ours": np.inf, "baseline": np.inf}
     for _ in range(repeats + 1):  # the first one compiles and fills the system's cache
         source = volume.source(n)
         start = time.perf_counter()
@@ -109,16 +111,27 @@ def compare(volume: Volume, n: int, n_baseline: int, repeats: int) -> list[dict[
             cut_synapse(opened, plan.centre_vx[row], int(plan.roots[0][row]), int(plan.roots[1][row]), volume.config)
             for row in rows
         ]
-        best["baseline"] = min(best["baseline"], (time.perf_counter() - start) / n_baseline)
+        seconds = (time.perf_counter() - start) / n_baseline
+        best["baseline"] = min(best["baseline"], seconds)
+        with tempfile.TemporaryDirectory() as target:
+            start = time.perf_counter()
+            for row, chunk in zip(rows, chunks, strict=True):
+                if chunk is not None:
+                    np.save(Path(target, f"{row}.npy"), chunk)
+            stored["baseline"] = min(stored["baseline"], seconds + (time.perf_counter() - start) / n_baseline)
+            stream = cut_chunks(*volume.layers, volume.clustered(n), volume.config)
+            start = time.perf_counter()
+            write_chunk_store(stream, f"{target}/s.zarr")
+            stored["ours"] = min(stored["ours"], (time.perf_counter() - start) / n)
         for row, chunk in zip(rows, chunks, strict=True):
             other = ours.get(int(plan.synapse_id[row]))
             if (chunk is None) != (other is None) or (chunk is not None and not np.array_equal(chunk, other)):
                 raise ValueError(f"the two ways disagree on synapse {plan.synapse_id[row]} of the {volume.name} volume")
-    rate = {name: 1 / seconds for name, seconds in best.items()}
     case = f"{volume.name}: {n} clustered synapses, cut"
-    result: list[dict[str, object]] = [
-        {"case": case, **rate, "unit": "synapses/s", "ratio": rate["ours"] / rate["baseline"]}
-    ]
+    result: list[dict[str, object]] = []
+    for what, seconds_of in ((case, best), (f"{case} and stored (ours compressed, flushed to the disk)", stored)):
+        rate = {name: 1 / seconds for name, seconds in seconds_of.items()}
+        result.append({"case": what, **rate, "unit": "synapses/s", "ratio": rate["ours"] / rate["baseline"]})
     for name, cache in zip(LAYERS, (source.cutter.em, source.cutter.segmentation, source.cutter.cleft), strict=True):
         boxes = (cache.indices(*source.cutter._box(centre)) for centre in plan.centre_vx)
         touched = [index for box in boxes for index in box]
@@ -197,19 +210,24 @@ def main() -> None:
         volumes = find_volumes(folder)
         described = [{"name": v.name, "folder": str(v.folder), "config": v.config.model_dump()} for v in volumes]
         (folder / "volumes.json").write_text(json.dumps(described))
-        for index, volume in enumerate(volumes):
+        for volume in volumes:
             rows += compare(volume, arguments.synapses, arguments.baseline_synapses, arguments.repeats)
-            if index == 0:
-                rows += scaling(folder, index, volume.name, arguments.synapses)
+            save(rows, arguments.result)
+        rows += scaling(folder, 0, volumes[0].name, arguments.synapses)
+    save(rows, arguments.result)
     for row in rows:
         print(f"{row['case']}: {row['ours']:.2f} {row['unit']}, {row['baseline']:.2f}, {row['ratio']:.2f} x")
+
+
+def save(rows: list[dict[str, object]], path: Path) -> None:
+    """Write what was measured so far."""
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
     }
-    arguments.result.parent.mkdir(exist_ok=True)
-    arguments.result.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import zarr
 
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
+from synapseclr.volumes.chunk_layout import ShardLayout, shard_key
 from synapseclr.volumes.chunk_store import ChunkBatch
 
 
@@ -93,3 +94,15 @@ def test_an_unfinished_store_is_refused(tmp_path):
     zarr.open_group(str(tmp_path / "s.zarr"), mode="a").attrs["complete"] = False
     with pytest.raises(VolumeError, match="is unfinished"):
         len(ChunkStore(str(tmp_path / "s.zarr")))
+
+
+@pytest.mark.parametrize("black", [[], [0, 2], [0, 1, 2]])
+def test_a_shard_is_encoded_to_the_bytes_that_zarr_would_store(tmp_path, black):
+    layout = ShardLayout((16, 14, 12), 4)
+    chunk_ncxyz = np.random.default_rng(0).integers(0, 255, (3, 2, 16, 14, 12)).astype(np.uint8)
+    chunk_ncxyz[:, 1] //= 64
+    chunk_ncxyz[black] = 0
+    array = layout.create_array(str(tmp_path / "chunks"), 4)
+    array[:3] = chunk_ncxyz
+    path = tmp_path / shard_key(0)
+    assert layout.encode(chunk_ncxyz) == (path.read_bytes() if path.exists() else b"")
