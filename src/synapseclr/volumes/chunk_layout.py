@@ -26,7 +26,7 @@ CHANNELS = ["intensity", "segmentation"]
 MASK_CODES = {"background": 0, "pre_synaptic_neuron": 1, "synaptic_cleft": 2, "post_synaptic_neuron": 3}
 RECORD_DTYPES = {"synapse_id": "int64", "cleft_id": "uint64", "n_cutout_sections": "int32", "n_padded_voxels": "int64"}
 RECORD_FOLDER = "chunks/record"
-_CODEC = (b"lz4hc", 1)
+_LEVEL = 1
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class ShardLayout:
         offset = 0
         for place, chunk_cxyz in enumerate(np.ascontiguousarray(chunk_ncxyz, np.uint8)):
             if chunk_cxyz.any():
-                encoded = blosc.compress(chunk_cxyz, *_CODEC[:2], shuffle=blosc.NOSHUFFLE, typesize=1)
+                encoded = blosc.compress(chunk_cxyz, b"lz4hc", _LEVEL, shuffle=blosc.NOSHUFFLE, typesize=1)
                 pieces += [encoded, crc32c(encoded).to_bytes(4, "little")]
                 index[place] = offset, len(encoded) + 4
                 offset += len(encoded) + 4
@@ -228,7 +228,7 @@ def chunk_codec() -> Any:
     """
     from zarr.codecs import BloscCodec
 
-    return BloscCodec(cname=_CODEC[0].decode(), clevel=_CODEC[1], shuffle="noshuffle")
+    return BloscCodec(cname="lz4hc", clevel=_LEVEL, shuffle="noshuffle")
 
 
 def shard_key(shard: int) -> str:
