@@ -33,6 +33,27 @@ function grouped(shown, values, column, size) {
   return [...groups, ...ofClass.map((rows, code) => ({ rows, marker: { size, color: classColour(code) } })).filter(({ rows }) => rows.length)];
 }
 
+/** Paint the points at once, until plotly is there and WebGL is set up. */
+async function preview(groups, plane) {
+  const frame = byId("plot").getBoundingClientRect();
+  const canvas = element("canvas", { id: "preview", width: frame.width, height: frame.height });
+  const pen = canvas.getContext("2d");
+  const bounds = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  const [[left, right], [low, high]] = [bounds(plane.x), bounds(plane.y)];
+  const scale = 0.88 * Math.min(frame.width / (right - left || 1), frame.height / (high - low || 1));
+  for (const { rows, marker } of groups) {
+    pen.fillStyle = typeof marker.color === "string" ? marker.color : RAMP[5];
+    if (marker.color === "rgba(0,0,0,0)") continue;
+    for (const row of rows) {
+      pen.fillRect(frame.width / 2 + scale * (plane.x[row] - (left + right) / 2), frame.height / 2 - scale * (plane.y[row] - (low + high) / 2), 2, 2);
+    }
+  }
+  byId("map").append(canvas);
+  await new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+  performance.mark("map-painted");
+  if (!window.Plotly) await new Promise((resolve) => { window.addEventListener("load", resolve, { once: true }); });
+}
+
 /** The lasso, and a ring around the current synapse. */
 function shapes(plane, current, lasso) {
   const line = { color: colourOf("mark"), width: 1.2, dash: "dot" };
@@ -72,8 +93,10 @@ export class Scatter {
       shapes: shapes(plane, current, lasso),
       newselection: { line: { color: colourOf("mark") } },
     };
+    if (!this.started) await preview(groups, plane);
     const config = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: "reset" };
     await window.Plotly.react(this.div, traces, layout, config);
+    byId("preview")?.remove();
     if (!this.started) this.wire();
     this.div.dataset.points = String(shown.length);
   }

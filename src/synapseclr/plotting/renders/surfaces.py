@@ -9,7 +9,7 @@ import numpy as np
 
 _SMOOTHING_STEPS = 24
 _PASS_BAND = 0.06  # of Taubin's filter: below it lie the steps between voxels
-_POOL_ABOVE = 2.0
+_SIMPLIFIED_AT_MOST = 8_000  # triangles
 
 
 class Surface(NamedTuple):
@@ -54,8 +54,8 @@ def mask_surface(is_inside_xyz: np.ndarray, voxel_size_nm: Sequence[float], max_
     size_nm = np.asarray(voxel_size_nm, dtype=np.float64)
     filled_xyz, middle = is_inside_xyz[box].astype(np.float32), start * size_nm
     surface = _marched(filled_xyz, size_nm, middle)
-    while len(surface.triangles_t3) > _POOL_ABOVE * max_triangles:
-        # Simplifying a surface of many times the triangles wanted takes longer than making a coarser one.
+    while len(surface.triangles_t3) > max(max_triangles, _SIMPLIFIED_AT_MOST):
+        # Simplifying a large surface takes longer than making a coarser one.
         factors = np.where((size_nm < 2 * size_nm.min()) & (np.array(filled_xyz.shape) > 1), 2, 1)
         filled_xyz, middle = _pooled(filled_xyz, factors), middle + (factors - 1) / 2 * size_nm
         size_nm = size_nm * factors
