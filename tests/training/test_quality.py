@@ -16,6 +16,18 @@ def test_uniformity_is_zero_when_collapsed_and_negative_when_spread():
     assert uniformity(torch.eye(4)).item() == pytest.approx(-4, rel=1e-6)  # squared distance 2, times -2
 
 
+def test_uniformity_of_many_is_taken_over_some(monkeypatch):
+    """100,000 projections have 5e9 pairs, 20 GB; a sample says the same to a hundredth."""
+    z = torch.randn(600, 8, generator=torch.Generator().manual_seed(0))
+    everything = uniformity(z).item()
+    compared = []
+    original = torch.pdist
+    monkeypatch.setattr(torch, "pdist", lambda rows: compared.append(len(rows)) or original(rows))
+    monkeypatch.setattr("synapseclr.training.quality._MOST_COMPARED", 300)
+    assert uniformity(z).item() == pytest.approx(everything, abs=0.05)
+    assert compared == [300]
+
+
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_effective_rank_of_equal_singular_values_is_their_number(rank):
     q, _ = torch.linalg.qr(torch.randn(20, rank, generator=torch.Generator().manual_seed(0)))

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+_MOST_COMPARED = 4096
+
 
 def alignment(z_i: Tensor, z_j: Tensor) -> Tensor:
     """Mean squared distance of the normalised projections (b, d) of two views; 0 is perfect.
@@ -20,8 +22,12 @@ def alignment(z_i: Tensor, z_j: Tensor) -> Tensor:
 def uniformity(z: Tensor) -> Tensor:
     """Logarithm of the mean Gaussian potential of normalised projections (b, d); lower is more uniform, 0 is collapse.
 
+    Beyond 4,096 projections it is taken over 4,096 of them, evenly spaced: 8.4 million pairs, 34 MB.
+
     Source: Wang & Isola 2020, arXiv:2005.10242, with t = 2.
     """
+    if len(z) > _MOST_COMPARED:
+        z = z[torch.linspace(0, len(z) - 1, _MOST_COMPARED, device=z.device, dtype=torch.float64).long()]
     return torch.pdist(functional.normalize(z, dim=1)).pow(2).mul(-2).exp().mean().log()
 
 
