@@ -58,7 +58,10 @@ def select_probe_targets(metadata: pd.DataFrame, annotations: pd.DataFrame, conf
 
 
 def draw_augmented_pairs(synapse_chunks: ChunkStore, config: PretrainingConfig) -> Figure:
-    """Draw sixteen synapses with two views each, as the network gets them."""
+    """Draw sixteen synapses with two augmented views each, as the network gets them.
+
+    Both views are of the synapse itself, also where ``positives.kind: same_neurite`` trains with a partner's view.
+    """
     from synapseclr.plotting import augmented_pairs
     from synapseclr.training import sample_augmented_pairs
 

@@ -63,6 +63,8 @@ def describe_views(synapse_chunks: ChunkStore, config: PretrainingConfig) -> Sec
         "together and pushes those of others apart, so the encoder learns what the views have in common."
     )
     caption = "The section with most cleft of the chunk and of each view."
+    if config.positives.kind == "same_neurite":
+        caption += " Both views are of the synapse itself; training also pairs it with others of its neurites."
     if config.augmentation.channel_organization == "separate":
         caption += " Views: presynaptic side magenta, postsynaptic side green, what both channels hold grey."
     return Section("What the network sees", [text], [Picture(draw_augmented_pairs(synapse_chunks, config), caption)])
