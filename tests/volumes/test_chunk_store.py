@@ -1,4 +1,5 @@
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def test_what_is_written_is_read_back(tmp_path, n):
     wanted = [n - 1, 0]
     np.testing.assert_array_equal(store.read(wanted), chunks[wanted])
     np.testing.assert_array_equal(np.concatenate(list(store.iterate(3))), chunks)
+
+
+def test_a_store_can_be_read_by_several_threads_at_once(tmp_path):
+    chunks, stream = make_stream(40)
+    write_chunk_store(stream, str(tmp_path / "s.zarr"))
+    store = ChunkStore(str(tmp_path / "s.zarr"))
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda position: store.read([position])[0], list(range(40)) * 25))
+    np.testing.assert_array_equal(np.stack(read), np.concatenate([chunks] * 25))
 
 
 def test_one_synapse_is_one_inner_chunk_of_a_shard(tmp_path):

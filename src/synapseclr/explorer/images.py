@@ -70,7 +70,6 @@ class SynapseImages:
         self._chunks = chunks
         self._cache = cache or ByteCache()
         self._read = lru_cache(_CHUNKS_KEPT)(self._read_chunk)
-        self._reading = threading.Lock()
 
     def thumbnail(self, position: int) -> bytes:
         """The section that shows the synapse best, with its masks, as JPEG."""
@@ -94,8 +93,7 @@ class SynapseImages:
         return int(kept)
 
     def _read_chunk(self, position: int) -> np.ndarray:
-        with self._reading:  # a store's handle is not made for several threads
-            return self._chunks.read([position])[0]
+        return self._chunks.read([position])[0]
 
     def _thumbnail(self, position: int) -> bytes:
         from PIL import Image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class LocalShards(ShardObjects):
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._buffer = bytearray()
+        self._own = threading.local()  # a buffer for each thread that reads
 
     def tail(self, shard: int, nbytes: int) -> bytes | None:
         """The last bytes of a shard; None if there is no such file."""
@@ -53,11 +54,12 @@ class LocalShards(ShardObjects):
             return None
 
     def read(self, pieces: Sequence[Piece]) -> Iterator[memoryview]:
-        """Yield pieces; they share one buffer."""
+        """Yield pieces; those that a thread reads share one buffer."""
         for shard, offset, nbytes in pieces:
-            if len(self._buffer) < nbytes:
-                self._buffer = bytearray(nbytes + nbytes // 4)
-            target = memoryview(self._buffer)[:nbytes]
+            buffer = getattr(self._own, "buffer", b"")
+            if len(buffer) < nbytes:
+                buffer = self._own.buffer = bytearray(nbytes + nbytes // 4)
+            target = memoryview(buffer)[:nbytes]
             with (self._folder / shard_key(shard)).open("rb", buffering=0) as file:
                 file.seek(offset)
                 n_read = 0
