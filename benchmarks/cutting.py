@@ -28,7 +28,7 @@ import pandas as pd
 from baselines.per_synapse_cutting import cut_synapse
 
 from synapseclr.volumes import PreprocessingConfig, VolumeLayer, check_synapse_table, cut_chunks, write_chunk_store
-from synapseclr.volumes.cutting import CuttingSource
+from synapseclr.volumes.cutting.source import CuttingSource
 from synapseclr.volumes.tables import POSITION_COLUMNS
 
 PROJECT = Path(__file__).parents[1]

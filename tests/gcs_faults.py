@@ -126,7 +126,7 @@ def short_pauses() -> Iterator[None]:
     import tenacity.nap
     from google.api_core.retry import retry_base, retry_unary
 
-    from synapseclr.volumes import blocks
+    from synapseclr.volumes.layers import blocks
 
     clock = _Clock()
     with pytest.MonkeyPatch.context() as patch:

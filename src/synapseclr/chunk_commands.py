@@ -30,7 +30,7 @@ def verify(env: str | None, params: str, store: str | None, repair: bool) -> Non
     out of the store's record: `kedro run --pipeline=preprocessing` with the same inputs then cuts them, and only them.
     """
     from synapseclr.errors import SynapseCLRError
-    from synapseclr.volumes.verification import verify_chunk_store
+    from synapseclr.volumes.store.verification import verify_chunk_store
 
     try:
         url, options = (store, None) if store else _catalogued(env, params)

@@ -6,8 +6,13 @@ import pytest
 
 from synapseclr.analysis.calibration import logit
 from synapseclr.analysis.config import ConsensusConfig
-from synapseclr.analysis.consensus import SharedErrors, fit_shared_errors, neurite_posteriors, synapse_evidence
-from synapseclr.analysis.consensus_evaluation import consensus_document, consensus_metrics, evaluate_consensus
+from synapseclr.analysis.consensus.evaluation import consensus_document, consensus_metrics, evaluate_consensus
+from synapseclr.analysis.consensus.posterior import (
+    SharedErrors,
+    fit_shared_errors,
+    neurite_posteriors,
+    synapse_evidence,
+)
 
 
 def _neurites(shared_sd, n_neurites=600, seed=0):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.consensus_censoring import evaluate_censored
-from synapseclr.analysis.consensus_evaluation import censored_metrics
+from synapseclr.analysis.consensus.censoring import evaluate_censored
+from synapseclr.analysis.consensus.evaluation import censored_metrics
 from synapseclr.simulation.embeddings import simulate_embeddings
 
 CONFIG = ConsensusConfig(label_fractions=(0.15, 0.002), n_label_seeds=2, strata=(5,))

@@ -6,7 +6,7 @@ from kedro.io import DatasetError
 
 from synapseclr.datasets import AnnDataZarrDataset, EncoderWeightsDataset, FolderDataset, PrecomputedVolumeDataset
 from synapseclr.models import EncoderWeights, ModelConfig
-from synapseclr.volumes.layer import VolumeArray
+from synapseclr.volumes.layers.layer import VolumeArray
 
 
 def test_a_volume_comes_back_as_it_was_saved(tmp_path):

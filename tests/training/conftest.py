@@ -3,7 +3,7 @@ import pytest
 
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.chunk_store import ChunkBatch
+from synapseclr.volumes.store.chunk_store import ChunkBatch
 
 N_SYNAPSES = 20
 

@@ -19,7 +19,7 @@ from synapseclr.training.guards import TrainingGuard
 from synapseclr.training.module import PretrainingModule
 from synapseclr.training.serving.encoder_model import EncoderModel
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.chunk_store import ChunkBatch
+from synapseclr.volumes.store.chunk_store import ChunkBatch
 
 
 def changed(config, **sections):

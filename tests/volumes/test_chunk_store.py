@@ -7,8 +7,8 @@ import zarr
 
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.chunk_layout import ShardLayout, shard_key
-from synapseclr.volumes.chunk_store import ChunkBatch
+from synapseclr.volumes.store.chunk_layout import ShardLayout, shard_key
+from synapseclr.volumes.store.chunk_store import ChunkBatch
 
 
 def make_stream(n, seed=0, shard=4):

@@ -9,8 +9,8 @@ import pytest
 
 from synapseclr.errors import TableError, VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.chunk_layout import ChunkBatch, ShardSource, record_key, shard_key
-from synapseclr.volumes.reading import zarr_reader
+from synapseclr.volumes.store.chunk_layout import ChunkBatch, ShardSource, record_key, shard_key
+from synapseclr.volumes.store.reading import zarr_reader
 
 SIZE, SHARD, N = (6, 5, 4), 4, 15
 REJECTED = {5: "no cleft", 12: "outside", 13: "outside", 14: "outside"}  # one in the middle, and most of the last shard
@@ -120,7 +120,7 @@ def test_shards_of_two_codecs_are_never_mixed(whole, tmp_path, monkeypatch):
 
     other = BloscCodec(cname="zlib", shuffle="shuffle")
     with monkeypatch.context() as patch:
-        patch.setattr("synapseclr.volumes.chunk_layout.chunk_codec", lambda: other)
+        patch.setattr("synapseclr.volumes.store.chunk_layout.chunk_codec", lambda: other)
         with pytest.raises(RuntimeError, match="power cut"):
             write(Source(fails_after=2), tmp_path / "s.zarr")
     assert write(Source(), tmp_path / "s.zarr").cut_shards == [0, 1, 2, 3]

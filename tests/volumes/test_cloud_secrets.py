@@ -4,7 +4,7 @@ import fsspec
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from synapseclr.volumes.cloud_secrets import cloud_secrets
+from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
 
 
 def test_anonymous_access_is_said_to_cloudvolume():

@@ -11,8 +11,8 @@ import pytest
 from synapseclr.errors import ConfigurationError, TableError, VolumeError
 from synapseclr.volumes import ChunkStore, PreprocessingConfig, VolumeLayer, blocks, cut_chunks, write_chunk_store
 from synapseclr.volumes import write_precomputed as write
-from synapseclr.volumes.blocks import BlockCache
-from synapseclr.volumes.distributed import runs
+from synapseclr.volumes.cutting.distributed import runs
+from synapseclr.volumes.layers.blocks import BlockCache
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks/baselines"))
 SHAPE, BLOCK, SIZE = (90, 80, 40), (32, 24, 8), (26, 21, 11)
@@ -165,7 +165,7 @@ def test_a_damaged_block_is_tried_several_times_and_ends_the_run_above_the_allow
 
 
 def test_a_passing_fault_does_not_change_the_result(volumes, here, tmp_path, monkeypatch):
-    from synapseclr.volumes.layer import OpenLayer
+    from synapseclr.volumes.layers.layer import OpenLayer
 
     monkeypatch.setattr(blocks, "FIRST_PAUSE_S", 0.001)
     download, seen = OpenLayer.download, set()
@@ -226,7 +226,7 @@ def test_workers_of_this_machine_give_the_same_store(volumes, here, tmp_path):
 
 
 def test_no_scheduler_at_the_address_is_an_error_that_names_it(volumes, tmp_path, monkeypatch):
-    monkeypatch.setattr("synapseclr.volumes.distributed.CONNECT_S", 0.5)
+    monkeypatch.setattr("synapseclr.volumes.cutting.distributed.CONNECT_S", 0.5)
     with pytest.raises(ConfigurationError, match=r"No dask scheduler answers at .* = tcp://127.0.0.1:9"):
         stored(stream(volumes, scheduler_address="tcp://127.0.0.1:9"), tmp_path / "s.zarr")
 

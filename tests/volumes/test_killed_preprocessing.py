@@ -42,7 +42,7 @@ def test_three_kills_leave_the_store_of_an_uninterrupted_run(tmp_path):
     write_chunk_store(stream, str(tmp_path / "whole.zarr"))
     killed = tmp_path / "killed.zarr"
     server = multiprocessing.get_context("forkserver")  # starts processes in no time, with the imports done
-    server.set_forkserver_preload(["synapseclr.volumes.masks", "zarr", "cloudvolume"])
+    server.set_forkserver_preload(["synapseclr.volumes.cutting.masks", "zarr", "cloudvolume"])
 
     def start():
         process = server.Process(target=write_chunk_store, args=(stream, str(killed)))

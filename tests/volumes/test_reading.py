@@ -11,11 +11,11 @@ import zarr
 
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.chunk_store import ChunkBatch
-from synapseclr.volumes.local_cache import LocalCache
 from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.reading import shard_reader, zarr_reader
-from synapseclr.volumes.shard_objects import open_shards
+from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes.store.local_cache import LocalCache
+from synapseclr.volumes.store.reading import shard_reader, zarr_reader
+from synapseclr.volumes.store.shard_objects import open_shards
 
 N = 13
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from synapseclr.cli import cli
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.chunk_layout import ChunkBatch, ShardSource, record_key, shard_key
-from synapseclr.volumes.verification import verify_chunk_store
+from synapseclr.volumes.store.chunk_layout import ChunkBatch, ShardSource, record_key, shard_key
+from synapseclr.volumes.store.verification import verify_chunk_store
 
 SIZE, SHARD, N = (6, 5, 4), 4, 11
 CHUNKS = np.random.default_rng(0).integers(1, 255, (N, 2, *SIZE)).astype(np.uint8)

@@ -6,7 +6,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from synapseclr.volumes.chunk_store import ChunkStore, ChunkStream, write_chunk_store
+from synapseclr.volumes.store.chunk_store import ChunkStore, ChunkStream, write_chunk_store
 
 
 class ChunkStoreDataset(AbstractDataset[ChunkStream, ChunkStore]):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import fsspec
 from kedro.io import AbstractDataset, DatasetError
 
-from synapseclr.volumes.layer import VolumeLayer
+from synapseclr.volumes.layers.layer import VolumeLayer
 
 
 class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):

@@ -8,9 +8,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from synapseclr.volumes.cloud_secrets import cloud_secrets
-from synapseclr.volumes.layer import VolumeArray, VolumeLayer
-from synapseclr.volumes.precomputed import write_precomputed
+from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
+from synapseclr.volumes.layers.layer import VolumeArray, VolumeLayer
+from synapseclr.volumes.layers.precomputed import write_precomputed
 
 
 class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):

@@ -15,7 +15,7 @@ from synapseclr.plotting.renders import interactive_scene, synapse_scene
 from synapseclr.plotting.sections import mask_overlay, richest_section
 
 if TYPE_CHECKING:
-    from synapseclr.volumes.chunk_store import ChunkStore
+    from synapseclr.volumes.store.chunk_store import ChunkStore
 
 _WEB_TRIANGLES = 5_000
 _WEB_POINTS = 3_000

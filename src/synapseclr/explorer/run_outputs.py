@@ -28,7 +28,7 @@ from synapseclr.explorer.label_tables import LabelTables
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from synapseclr.volumes.chunk_store import ChunkStore
+    from synapseclr.volumes.store.chunk_store import ChunkStore
 
 _PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
 

@@ -1,13 +1,13 @@
 """EM and segmentation volumes, the chunks cut out of them, and the tables that describe them."""
 
 from synapseclr.volumes.annotations import Annotations, check_annotation_table, transform_annotations
-from synapseclr.volumes.chunk_store import MASK_CODES, ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.config import PreprocessingConfig
-from synapseclr.volumes.cutting import cut_chunks
+from synapseclr.volumes.cutting.source import cut_chunks
 from synapseclr.volumes.importing import ChunkSource, FeatureFiles, import_chunks, join_features
-from synapseclr.volumes.layer import VolumeLayer
+from synapseclr.volumes.layers.layer import VolumeLayer
+from synapseclr.volumes.layers.precomputed import write_precomputed
 from synapseclr.volumes.metadata import summarise, tabulate_chunks, tabulate_rejected
-from synapseclr.volumes.precomputed import write_precomputed
+from synapseclr.volumes.store.chunk_store import MASK_CODES, ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.tables import check_synapse_table
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.volumes.chunk_store import MASK_CODES, ChunkStore
+from synapseclr.volumes.store.chunk_store import MASK_CODES, ChunkStore
 from synapseclr.volumes.tables import POSITION_COLUMNS
 
 _INTENSITY_BINS = 64

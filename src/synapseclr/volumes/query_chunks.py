@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.chunk_layout import CHANNELS, MASK_CODES
+from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES
 
 MOST_CHUNKS = 24
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from synapseclr.analysis.calibration import reliability_table
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.consensus import neurite_posteriors, synapse_evidence
-from synapseclr.analysis.consensus_censoring import evaluate_censored
-from synapseclr.analysis.consensus_evaluation import evaluate_consensus
+from synapseclr.analysis.consensus.censoring import evaluate_censored
+from synapseclr.analysis.consensus.evaluation import evaluate_consensus
+from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_evidence
 from synapseclr.analysis.layers import layer_features
 from synapseclr.plotting.consensus import censored_figure, consensus_figure
 

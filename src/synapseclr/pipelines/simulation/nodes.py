@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from synapseclr.simulation import SimulationConfig
-from synapseclr.volumes.layer import VolumeArray
+from synapseclr.volumes.layers.layer import VolumeArray
 
 
 def simulate_volume(

@@ -15,7 +15,7 @@ import numpy as np
 from synapseclr import __version__
 from synapseclr.models.weights import FILE_NAME
 from synapseclr.training.compatibility import check_channels
-from synapseclr.volumes.chunk_store import CHANNELS, MASK_CODES
+from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

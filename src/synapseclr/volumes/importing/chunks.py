@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.errors import TableError
-from synapseclr.volumes.chunk_layout import ChunkBatch, ChunkStream, ShardRecord, ShardSource
 from synapseclr.volumes.importing.files import UnusableFileError
 from synapseclr.volumes.importing.folders import FOLDERS, ChunkFolder
+from synapseclr.volumes.store.chunk_layout import ChunkBatch, ChunkStream, ShardRecord, ShardSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

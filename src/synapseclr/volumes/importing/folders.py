@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.chunk_layout import CHANNELS
 from synapseclr.volumes.importing.files import NpyFolder, UnusableFileError
 from synapseclr.volumes.metadata import VOLUME_CODES
 from synapseclr.volumes.schemas import check_published_metadata
+from synapseclr.volumes.store.chunk_layout import CHANNELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

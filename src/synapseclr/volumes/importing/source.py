@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.volumes.chunk_layout import MASK_CODES
+from synapseclr.volumes.store.chunk_layout import MASK_CODES
 
 SourceKind = Literal["volumes", "processed_chunks", "raw_chunks"]
 

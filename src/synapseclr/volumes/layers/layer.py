@@ -66,10 +66,10 @@ class VolumeLayer:
             UnreachableError: If the store does not answer, or refuses access.
         """
         if self.format == "ome_zarr":
-            from synapseclr.volumes.ome_zarr import open_ome_zarr
+            from synapseclr.volumes.layers.ome_zarr import open_ome_zarr
 
             return open_ome_zarr(self, voxel_size_nm)
-        from synapseclr.volumes.precomputed import open_precomputed
+        from synapseclr.volumes.layers.precomputed import open_precomputed
 
         return open_precomputed(self, voxel_size_nm)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.shard_objects import ShardObjects
+from synapseclr.volumes.store.shard_objects import ShardObjects
 
 ChunkReader = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """Takes positions (k,) in [0, n) and returns the chunks there, uint8 (k, 2, x, y, z)."""

@@ -19,7 +19,7 @@ from synapseclr.errors import VolumeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from synapseclr.volumes.layer import OpenLayer
+    from synapseclr.volumes.layers.layer import OpenLayer
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _compact(array_xyz: NDArray[Any], lower_vx: NDArray[np.int64]) -> Block:
 
 
 def _in_c_order(array_xyz: NDArray[Any]) -> NDArray[Any]:
-    from synapseclr.volumes.masks import copy_in_c_order
+    from synapseclr.volumes.cutting.masks import copy_in_c_order
 
     copy_xyz = np.empty(array_xyz.shape, array_xyz.dtype)
     copy_in_c_order(array_xyz, copy_xyz)

@@ -13,7 +13,7 @@ from synapseclr.analysis.calibration import (
     logit,
 )
 from synapseclr.analysis.config import ConsensusConfig
-from synapseclr.analysis.consensus import called_types
+from synapseclr.analysis.consensus.posterior import called_types
 
 EVALUATION_COLUMNS = (
     "stratum",

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import UnreachableError, VolumeError
-from synapseclr.volumes.chunk_layout import (
+from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.storage_errors import reaching
+from synapseclr.volumes.store.chunk_layout import (
     CHANNELS,
     MASK_CODES,
     RECORD_DTYPES,
@@ -21,18 +23,16 @@ from synapseclr.volumes.chunk_layout import (
     ChunkStream,
     shard_key,
 )
-from synapseclr.volumes.local_cache import LocalCache
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.reading import shard_reader
-from synapseclr.volumes.shard_objects import open_shards
-from synapseclr.volumes.storage_errors import reaching
-from synapseclr.volumes.store_completion import REJECTED_KEY
-from synapseclr.volumes.writing import write_chunk_store
+from synapseclr.volumes.store.completion import REJECTED_KEY
+from synapseclr.volumes.store.local_cache import LocalCache
+from synapseclr.volumes.store.reading import shard_reader
+from synapseclr.volumes.store.shard_objects import open_shards
+from synapseclr.volumes.store.writing import write_chunk_store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from synapseclr.volumes.reading import ChunkReader
+    from synapseclr.volumes.store.reading import ChunkReader
 
 __all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
 

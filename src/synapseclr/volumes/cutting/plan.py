@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synapseclr.volumes.config import PreprocessingConfig
-    from synapseclr.volumes.layer import OpenLayer
+    from synapseclr.volumes.layers.layer import OpenLayer
 
 CUTTING_VERSION = 1
 """Goes up when the same inputs would give other chunks."""

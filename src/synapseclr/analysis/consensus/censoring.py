@@ -10,8 +10,8 @@ import pandas as pd
 
 from synapseclr.analysis.calibration import fit_logit_correction, logit
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.consensus import CELL_TYPE_TRAITS, neurite_posteriors
-from synapseclr.analysis.consensus_evaluation import EVALUATION_COLUMNS, evaluate_consensus
+from synapseclr.analysis.consensus.evaluation import EVALUATION_COLUMNS, evaluate_consensus
+from synapseclr.analysis.consensus.posterior import CELL_TYPE_TRAITS, neurite_posteriors
 from synapseclr.analysis.folds import UnscorableTraitError, grouped_folds
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes
@@ -30,7 +30,7 @@ class CensoredConsensus:
 
     Attributes:
         evaluation: One row per label fraction, stratum and method, as in
-            :func:`~synapseclr.analysis.consensus_evaluation.evaluate_consensus`, over the neurites of all seeds; the
+            :func:`~synapseclr.analysis.consensus.evaluation.evaluate_consensus`, over the neurites of all seeds; the
             intervals draw neurites, with all of their seeds.
         neurites: One row per fraction, seed and neurite that was tested.
         failed: Draws that could not be evaluated, with the reason.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.volumes.chunk_layout import MASK_CODES
+from synapseclr.volumes.store.chunk_layout import MASK_CODES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from synapseclr.volumes.blocks import Block, BlockCache
     from synapseclr.volumes.config import PreprocessingConfig
+    from synapseclr.volumes.layers.blocks import Block, BlockCache
 
 _ONE_NUMBER = np.zeros((1, 1, 1), np.uint8)
 
@@ -83,7 +83,7 @@ class SynapseCutter:
             RejectedError: If its centre is outside, or no cleft is near it.
             VolumeError: If a storage block cannot be read.
         """
-        from synapseclr.volumes.masks import write_codes
+        from synapseclr.volumes.cutting.masks import write_codes
 
         bounds = self.em.layer
         if (centre_vx < bounds.lower_vx).any() or (centre_vx >= bounds.upper_vx).any():
@@ -120,7 +120,7 @@ class SynapseCutter:
 
     def _match_cleft(self, clefts: list[_Part], size_vx: NDArray[np.int64]) -> int:
         """Find the cleft whose nearest voxel lies closest to the chunk's centre."""
-        from synapseclr.volumes.masks import nearest_labelled
+        from synapseclr.volumes.cutting.masks import nearest_labelled
 
         unit_nm = np.asarray(self.config.voxel_size_nm, np.float64)
         nearest, cleft_id = (np.inf, -1), 0
@@ -143,7 +143,7 @@ class SynapseCutter:
         self, intensity_xyz: NDArray[np.uint8], lower_vx: NDArray[np.int64], size_vx: NDArray[np.int64]
     ) -> tuple[int, int]:
         """Zero the sections that are cut-outs; returns their number and that of padded voxels."""
-        from synapseclr.volumes.masks import count_zeros
+        from synapseclr.volumes.cutting.masks import count_zeros
 
         start = np.maximum(lower_vx, self.em.layer.lower_vx) - lower_vx
         stop = np.minimum(lower_vx + size_vx, self.em.layer.upper_vx) - lower_vx

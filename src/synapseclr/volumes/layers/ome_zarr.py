@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.layer import OpenLayer, VolumeLayer
+from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

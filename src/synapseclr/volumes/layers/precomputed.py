@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.cloud_secrets import cloud_secrets
-from synapseclr.volumes.layer import OpenLayer, VolumeLayer
+from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
+from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.chunk_layout import (
+from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.storage_errors import reaching
+from synapseclr.volumes.store.chunk_layout import (
     CHANNELS,
     MASK_CODES,
     RECORD_DTYPES,
@@ -28,9 +30,7 @@ from synapseclr.volumes.chunk_layout import (
     recorded_shards,
     shard_key,
 )
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.storage_errors import reaching
-from synapseclr.volumes.store_completion import complete_store
+from synapseclr.volumes.store.completion import complete_store
 
 if TYPE_CHECKING:
     pass

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.chunk_layout import (
+from synapseclr.volumes.objects import ObjectFolder
+from synapseclr.volumes.store.chunk_layout import (
     SCHEMA_VERSION,
     ShardLayout,
     read_record,
@@ -20,12 +21,11 @@ from synapseclr.volumes.chunk_layout import (
     recorded_shards,
     shard_key,
 )
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.store_completion import check_columns, complete_store
-from synapseclr.volumes.writing import set_incomplete, store_attributes
+from synapseclr.volumes.store.completion import check_columns, complete_store
+from synapseclr.volumes.store.writing import set_incomplete, store_attributes
 
 if TYPE_CHECKING:
-    from synapseclr.volumes.chunk_layout import ShardRecord
+    from synapseclr.volumes.store.chunk_layout import ShardRecord
 
 _READERS = 8
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synapseclr.errors import UnreachableError, VolumeError
-from synapseclr.volumes.chunk_layout import shard_key
 from synapseclr.volumes.storage_errors import is_unreachable, reaching, unreachable
+from synapseclr.volumes.store.chunk_layout import shard_key
 
 if TYPE_CHECKING:
-    from synapseclr.volumes.local_cache import LocalCache
     from synapseclr.volumes.objects import ObjectFolder
+    from synapseclr.volumes.store.local_cache import LocalCache
 
 Piece = tuple[int, int, int]
 """Shard, first byte, number of bytes."""

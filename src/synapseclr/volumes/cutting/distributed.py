@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from synapseclr.errors import ConfigurationError, WorkerError
 
 if TYPE_CHECKING:
-    from synapseclr.volumes.chunk_layout import ChunkBatch, ShardRecord
-    from synapseclr.volumes.cutting import CuttingSource
+    from synapseclr.volumes.cutting.source import CuttingSource
+    from synapseclr.volumes.store.chunk_layout import ChunkBatch, ShardRecord
 
 logger = logging.getLogger(__name__)
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import TableError, VolumeError
-from synapseclr.volumes.blocks import BlockCache
-from synapseclr.volumes.chunk_layout import ChunkBatch, ChunkStream, ShardRecord, ShardSource
-from synapseclr.volumes.cutting_plan import CuttingPlan, plan_cutting
-from synapseclr.volumes.synapse_cutter import RejectedError, SynapseCutter
+from synapseclr.volumes.cutting.plan import CuttingPlan, plan_cutting
+from synapseclr.volumes.cutting.synapse_cutter import RejectedError, SynapseCutter
+from synapseclr.volumes.layers.blocks import BlockCache
+from synapseclr.volumes.store.chunk_layout import ChunkBatch, ChunkStream, ShardRecord, ShardSource
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from synapseclr.volumes.config import PreprocessingConfig
-    from synapseclr.volumes.layer import VolumeLayer
+    from synapseclr.volumes.layers.layer import VolumeLayer
 
 _READ_AHEAD = 16
 
@@ -161,7 +161,7 @@ class CuttingSource(ShardSource):
         """Cut and write shards in this process, or by dask where the configuration says so."""
         from rich.progress import Progress
 
-        from synapseclr.volumes.distributed import write_distributed
+        from synapseclr.volumes.cutting.distributed import write_distributed
 
         is_distributed = self.config.is_distributed
         written = write_distributed(self, shards, write) if is_distributed else self._write_here(shards, write)

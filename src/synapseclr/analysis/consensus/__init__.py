@@ -1,0 +1,1 @@
+"""The cell type of a neurite from all of its synapses."""

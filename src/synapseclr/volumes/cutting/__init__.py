@@ -1,0 +1,1 @@
+"""Chunks cut out of layers, block by block, on one machine or several."""

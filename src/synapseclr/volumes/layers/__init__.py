@@ -1,0 +1,1 @@
+"""Volumes in storage: precomputed and OME-Zarr layers, and their blocks."""
