@@ -99,11 +99,14 @@ def test_gradients_are_clipped_by_their_common_norm(chunks, one_epoch, monkeypat
     assert norms == pytest.approx([limit] * 4, rel=1e-3)
 
 
-def test_bf16_is_close_to_32_bits(chunks, one_epoch, plain, tmp_path):
-    history = fit(chunks, changed(one_epoch, precision="bf16-mixed"), str(tmp_path)).history
-    assert history["train_loss"][0] != plain.history["train_loss"][0]
-    assert history["train_loss"][0] == pytest.approx(plain.history["train_loss"][0], rel=0.03)
-    assert history["validation_loss"][0] == pytest.approx(plain.history["validation_loss"][0], rel=0.03)
+def test_bf16_is_close_to_32_bits(chunks, one_epoch, tmp_path):
+    """At a rate at which the weights hardly move: else a step or two of so small a network drive the two apart."""
+    slow = changed(one_epoch, optimiser={"learning_rate": 2e-6, "final_learning_rate": 2e-7})
+    full = fit(chunks, slow, str(tmp_path / "32")).history
+    half = fit(chunks, changed(slow, precision="bf16-mixed"), str(tmp_path / "16")).history
+    assert half["train_loss"][0] != full["train_loss"][0]
+    assert half["train_loss"][0] == pytest.approx(full["train_loss"][0], rel=0.02)
+    assert half["validation_loss"][0] == pytest.approx(full["validation_loss"][0], rel=0.02)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (3, 1, 2), (7, 2, 1)])
