@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from synapseclr.errors import ConfigurationError, TableError, VolumeError
-from synapseclr.volumes import ChunkStore, PreprocessingConfig, VolumeLayer, blocks, cut_chunks, write_chunk_store
+from synapseclr.volumes import ChunkStore, PreprocessingConfig, VolumeLayer, cut_chunks, write_chunk_store
 from synapseclr.volumes import write_precomputed as write
 from synapseclr.volumes.cutting.distributed import runs
+from synapseclr.volumes.layers import blocks
 from synapseclr.volumes.layers.blocks import BlockCache
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks/baselines"))
