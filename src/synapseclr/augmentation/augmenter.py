@@ -9,7 +9,6 @@ from synapseclr.augmentation.config import AugmentationConfig
 from synapseclr.augmentation.corrected import Prepared, apply_corrected, prepare
 from synapseclr.augmentation.draws import ViewDraws, draw_view
 from synapseclr.augmentation.published import apply_published
-from synapseclr.augmentation.workspace import Workspace
 from synapseclr.errors import SynapseCLRError
 
 
@@ -38,7 +37,6 @@ class Augmenter:
 
     def __init__(self, config: AugmentationConfig) -> None:
         self.config = config
-        self._workspace = Workspace()
 
     def __call__(self, chunk_bcxyz: Tensor, generator: torch.Generator | None = None) -> View:
         """Draw and apply one view.
@@ -70,7 +68,7 @@ class Augmenter:
         _check(chunk_bcxyz)
         if self.config.fidelity == "published":
             return [View(*apply_published(chunk_bcxyz, self.config, each)) for each in draws]
-        prepared: Prepared = prepare(chunk_bcxyz, self.config, self._workspace)
+        prepared: Prepared = prepare(chunk_bcxyz, self.config)
         return [View(*apply_corrected(prepared, self.config, each)) for each in draws]
 
 

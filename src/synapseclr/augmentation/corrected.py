@@ -30,8 +30,9 @@ from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.draws import ViewDraws
 from synapseclr.augmentation.geometry import corrected_grid, flip_axes, reflect, swap_xy
 from synapseclr.augmentation.intensity import add_pixel_noise, carried_intensity, cut_sections, map_tone, noise_fields
-from synapseclr.augmentation.resampling import channels_innermost, resample
-from synapseclr.augmentation.workspace import Workspace
+from synapseclr.augmentation.resampling import channels_innermost, empty_table, layout_for, resample
+
+PRE_CODE, CLEFT_CODE, POST_CODE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Prepared:
         shape_xyz: Shape of the chunk before pooling.
         factors: Pooling factors along x, y, z.
         shared_grid: Whether the memory layout is for one grid over the batch.
-        workspace: Where the masks lie, and the tables of the views will.
     """
 
     intensity_bcxyz: Tensor
@@ -54,7 +54,6 @@ class Prepared:
     shape_xyz: tuple[int, int, int]
     factors: tuple[int, int, int]
     shared_grid: bool
-    workspace: Workspace
 
 
 def pooling_factors(config: AugmentationConfig) -> tuple[int, int, int]:
@@ -81,50 +80,35 @@ def _total(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
     return total
 
 
-def prepare(chunk_bcxyz: Tensor, config: AugmentationConfig, workspace: Workspace | None = None) -> Prepared:
-    """Decode and pool a batch of uint8 chunks (batch, 2, x, y, z); valid until the workspace's next batch."""
-    workspace = workspace or Workspace()
+def prepare(chunk_bcxyz: Tensor, config: AugmentationConfig) -> Prepared:
+    """Decode and pool a batch of uint8 chunks (batch, 2, x, y, z)."""
     factors = pooling_factors(config)
     n_box = factors[0] * factors[1] * factors[2]
     shared = config.batch_mode == "coupled"
-    batch, _, *shape = chunk_bcxyz.shape
     # Channel by channel, so that the strided box views run over long contiguous rows.
-    intensity, code, plane = (
-        workspace.table(name, (batch, 1, *shape), shared, chunk_bcxyz.device, torch.uint8)
-        for name in ("intensity", "code", "plane")
-    )
-    intensity.copy_(chunk_bcxyz[:, :1])
-    code.copy_(chunk_bcxyz[:, 1:])
+    intensity, code = (layout_for(chunk_bcxyz[:, channel, None], shared) for channel in (0, 1))
 
     def count(held: Tensor) -> Tensor:
         return _total(_boxes(held, factors), torch.uint8 if n_box < 256 else torch.int32)
 
+    def equals(value: int) -> Tensor:
+        """1 where the code is this one, else 0; several times as fast as a comparison of bytes."""
+        return (code ^ value).clamp_(max=1).bitwise_xor_(1)
+
     total = _total(_boxes(intensity, factors), torch.int16 if n_box <= 128 else torch.int32)
-    carried = count(torch.clamp(intensity, max=1, out=plane))
-    # The two bits of a code, and both of them (code 3): several times as fast as comparisons of bytes.
-    n_low = count(torch.bitwise_and(code, 1, out=plane))
-    n_high = count(torch.bitwise_right_shift(code, 1, out=plane).bitwise_and_(1))
-    n_post = count(plane.bitwise_and_(code))
-    n_pre, n_cleft = n_low.sub_(n_post), n_high.sub_(n_post)
-    cleft = n_cleft > 0
-    pre = (n_pre >= (n_box + 1) // 2) & ~cleft
-    post = (n_post >= (n_box + 1) // 2) & ~cleft & ~pre
+    carried = count(intensity.clamp(max=1))
+    cleft = count(equals(CLEFT_CODE)) > 0
+    pre = (count(equals(PRE_CODE)) >= (n_box + 1) // 2) & ~cleft
+    post = (count(equals(POST_CODE)) >= (n_box + 1) // 2) & ~cleft & ~pre
     signal = total.div(carried.clamp(min=1).float().mul_(config.norm_scale)).clamp_(max=1.0)
-    mask = workspace.table("masks", (len(pre), 3, *pre.shape[2:]), shared, pre.device)
-    mask.copy_(channels_innermost((pre, cleft, post), shared))
-    return Prepared(
-        signal, carried.float().div_(n_box), mask, (shape[0], shape[1], shape[2]), factors, shared, workspace
-    )
+    x, y, z = chunk_bcxyz.shape[2:]
+    mask = channels_innermost((pre, cleft, post), shared).float()
+    return Prepared(signal, carried.float().div_(n_box), mask, (x, y, z), factors, shared)
 
 
 def _tones(prepared: Prepared, draws: ViewDraws, factor_z: int) -> Tensor:
     """Steps 1 to 4: weighted intensities and their weights as two channels, 0 where nothing is carried."""
     intensity, weight = prepared.intensity_bcxyz, prepared.weight_bcxyz
-
-    def table(name: str, channels: int) -> Tensor:
-        shape = (len(weight), channels, *weight.shape[2:])
-        return prepared.workspace.table(name, shape, prepared.shared_grid, weight.device)
-
     if draws.section_cut_bz is not None and bool(draws.section_cut_bz.any()):
         weight = cut_sections(weight, draws.section_cut_bz[:, ::factor_z])
     if draws.sectional is not None:
@@ -133,16 +117,15 @@ def _tones(prepared: Prepared, draws: ViewDraws, factor_z: int) -> Tensor:
     if draws.global_tone is not None:
         intensity = map_tone(intensity, draws.global_tone)
     if draws.noise is not None:
+        additive, multiplicative = noise_fields(intensity, draws.noise.seed)
         noise = draws.noise
-        out = table("additive noise", 1), table("multiplicative noise", 1)
-        additive, multiplicative = noise_fields(intensity, noise.seed, out)
         intensity = add_pixel_noise(
             intensity, noise.additive_scale_b, noise.multiplicative_scale_b, additive, multiplicative
         )
-    carried = table("intensities", 2)
-    torch.mul(intensity, weight, out=carried[:, :1])
-    carried[:, 1:].copy_(weight)
-    return carried
+    table = empty_table((len(weight), 2, *weight.shape[2:]), prepared.shared_grid, weight.device)
+    torch.mul(intensity, weight, out=table[:, :1])
+    table[:, 1:].copy_(weight)
+    return table
 
 
 def _keep(draws: ViewDraws, config: AugmentationConfig, device: torch.device) -> Tensor | None:

@@ -43,24 +43,15 @@ def map_tone(intensity_bcxyz: Tensor, tone: ToneDraws) -> Tensor:
         # Repeated along the batch, which is innermost here: torch then takes powers of whole rows, twice as fast.
         gamma = gamma.expand(len(intensity_bcxyz), -1, -1, -1, -1).movedim(0, -1).contiguous().movedim(-1, 0)
     mapped = intensity_bcxyz.pow(gamma)
-    return torch.addcmul(intercept, mapped, slope, out=mapped).clamp_(0.0, 1.0)
+    return mapped.mul_(slope).add_(intercept).clamp_(0.0, 1.0)
 
 
-def noise_fields(intensity_bcxyz: Tensor, seed: int, out: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """Two standard normal fields like the intensities, generated on their device from a seed.
-
-    Args:
-        intensity_bcxyz: Intensities, shape (batch, 1, x, y, z).
-        seed: Of both fields.
-        out: Where to put them: dense float32 tensors, whose memory is used in the layout of the intensities.
-    """
+def noise_fields(intensity_bcxyz: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Two standard normal fields like the intensities, generated on their device from a seed."""
     device = intensity_bcxyz.device
     # Drawn flat and then given the layout of the intensities: torch fills other layouts voxel by voxel, 8 times slower.
     dense = intensity_bcxyz if intensity_bcxyz.is_contiguous() else torch.empty_like(intensity_bcxyz)
-    if out is None:
-        flat = [torch.empty(dense.numel(), device=device, dtype=dense.dtype) for _ in range(2)]
-    else:
-        flat = [field.as_strided((dense.numel(),), (1,)) for field in out]
+    flat = [torch.empty(dense.numel(), device=device, dtype=dense.dtype) for _ in range(2)]
     generator = torch.Generator(device=device).manual_seed(seed)
     if device.type == "cpu":
         # torch draws on one thread: a thread and a generator for each field, started from one seed.
@@ -97,11 +88,11 @@ def add_pixel_noise(
         A new tensor of the same shape, in [0, 1].
     """
     scale = _per_sample(multiplicative_scale_b, intensity_bcxyz)
+    factor = multiplicative_bcxyz.mul_(scale)
     if empirical_mean:
-        factor = multiplicative_bcxyz.mul_(scale).exp_()
-        factor.div_(factor.mean(dim=(1, 2, 3, 4), keepdim=True))
+        factor = factor.exp_().div_(factor.mean(dim=(1, 2, 3, 4), keepdim=True))
     else:
-        factor = torch.addcmul(-0.5 * scale**2, multiplicative_bcxyz, scale, out=multiplicative_bcxyz).exp_()
+        factor = factor.sub_(0.5 * scale**2).exp_()
     noise = additive_bcxyz.mul_(_per_sample(additive_scale_b, intensity_bcxyz))
     return noise.addcmul_(intensity_bcxyz, factor).clamp_(0.0, 1.0)
 

@@ -121,20 +121,15 @@ def _corners(position_npi: Tensor, shape_xyz: Sequence[int]) -> tuple[Tensor, Te
     return index_npk, weight_npk
 
 
-def empty_table(
-    shape_bcxyz: tuple[int, ...],
-    shared_grid: bool,
-    device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """An uninitialised (batch, channels, x, y, z) tensor in the memory layout that ``resample`` reads.
+def empty_table(shape_bcxyz: tuple[int, ...], shared_grid: bool, device: torch.device | None = None) -> Tensor:
+    """An uninitialised float32 (batch, channels, x, y, z) tensor in the memory layout that ``resample`` reads.
 
     (channel, batch) are innermost where one grid serves the whole batch, else channels are.
     """
     batch, channels, x, y, z = shape_bcxyz
     if shared_grid:
-        return torch.empty(x, y, z, channels, batch, device=device, dtype=dtype).permute(4, 3, 0, 1, 2)
-    return torch.empty(batch, x, y, z, channels, device=device, dtype=dtype).permute(0, 4, 1, 2, 3)
+        return torch.empty(x, y, z, channels, batch, device=device).permute(4, 3, 0, 1, 2)
+    return torch.empty(batch, x, y, z, channels, device=device).permute(0, 4, 1, 2, 3)
 
 
 def memory_order(shared_grid: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
