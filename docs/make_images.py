@@ -43,6 +43,11 @@ ANALYSIS_FIGURES = {  # below docs/images/analysis, for docs/analysis/*.md
     "feature_correlations": "feature_correlations",
     "trait_summaries_figure": "trait_summaries",
     "trait_posteriors": "posteriors",
+    "outlier_detection_figure": "outlier_detection",
+    "similarity_distances": "similarity_distances",
+    "imputation_reliability": "imputation_reliability",
+    "learning_curves": "learning_curves",
+    "censored_consensus": "few_labels",
 }
 WIDTH_PX = 1200
 
