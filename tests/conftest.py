@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have a core each; torch's
 
 PROJECT = Path(__file__).resolve().parents[1]
 _SHARED = PROJECT.parent / "shared"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox")
 sys.path.insert(0, str(PROJECT / "tests"))  # for gcs_emulator
 
 
@@ -97,3 +100,39 @@ def gcs_endpoint():
 def gcs_prefix(gcs_endpoint, request) -> str:
     """An empty place in the bucket, for one test."""
     return "gs://synapseclr-test/" + "".join(c if c.isalnum() else "-" for c in request.node.name)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        if os.environ.get("CI"):
+            raise RuntimeError("There is no Chromium; `make test` installs it.")
+        pytest.skip("there is no Chromium: `make system` installs it, as root on Debian")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=SOFTWARE_WEBGL)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def serious_findings():
+    """What axe finds on a page that keeps people from using it: (impact, rule, first element)."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    def find(page):
+        found = [
+            (rule["impact"], rule["id"], rule["nodes"][0]["html"]) for rule in Axe().run(page).response["violations"]
+        ]
+        return [finding for finding in found if finding[0] in ("serious", "critical")]
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def own_mlflow_experiment(monkeypatch):
+    """MLflow leaves the experiment of one test in the environment, where the stores of others do not have it."""
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)

@@ -64,3 +64,12 @@ def test_every_exported_name_is_in_the_api_reference(site):
 def test_the_site_can_be_searched(site):
     index = json.loads((site / "search/search_index.json").read_text())
     assert any("same_neurite" in entry["text"] for entry in index["docs"])
+
+
+@pytest.mark.parametrize("name", ["index", "own_data", "configuration", "api/augmentation", "analysis/manifold"])
+def test_axe_finds_nothing_serious(site, browser, serious_findings, name):
+    page = browser.new_page()
+    page.goto(f"file://{site}/{name}.html")
+    assert page.title()
+    assert not serious_findings(page)
+    page.close()

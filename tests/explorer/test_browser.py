@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +11,6 @@ from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
 from synapseclr.explorer.static_export import export_explorer
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts" / "explorer"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if path is None:
-        if os.environ.get("CI"):
-            raise RuntimeError("There is no Chromium; `make test` installs it.")
-        pytest.skip("there is no Chromium: `make system` installs it, as root on Debian")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=SOFTWARE_WEBGL)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -238,20 +219,16 @@ def test_everything_can_be_reached_by_keyboard(open_page, explorer):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(open_page, explorer, theme):
-    from axe_playwright_python.sync_playwright import Axe
-
+def test_axe_finds_nothing_serious(open_page, serious_findings, explorer, theme):
     page = open_page(
         f"{explorer.address}#synapse={FIRST_ID}&theme={theme}&filter=outlier_score~0~1&filter=leiden_cluster~0"
     )
     page.wait_for_selector("canvas[data-drawn=true]")
     page.locator("#browse summary").click()
-    found = Axe().run(page).response["violations"]
+    assert not serious_findings(page)
     page.locator("#select-shown").click()
     page.wait_for_selector("#summary table")
-    found += Axe().run(page).response["violations"]
-    said = [(rule["impact"], rule["id"], rule["nodes"][0]["html"]) for rule in found]
-    assert not [item for item in said if item[0] in ("serious", "critical")], said
+    assert not serious_findings(page)
 
 
 def test_two_people_work_side_by_side(open_page, explorer):

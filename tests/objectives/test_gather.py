@@ -35,7 +35,7 @@ OBJECTIVES = {{
 WORKER = (
     SETTING
     + f"""
-import sys
+import os, sys
 from datetime import timedelta
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -66,6 +66,7 @@ except ConfigurationError as error:
     results["unequal"] = str(error)
 torch.save(results, path)
 distributed.destroy_process_group()
+os._exit(0)  # gloo's threads sometimes abort the interpreter while it ends
 """
 )
 

@@ -14,13 +14,13 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
+from synapseclr.analysis import imputation_schemas, neighbours, search_schemas
 from synapseclr.analysis.config import (
     ConsensusConfig,
     ImputationConfig,
     ReportingConfig,
     SimilarityConfig,
 )
-from synapseclr.analysis.consensus import imputation_schemas, neighbours, search_schemas
 from synapseclr.analysis.consensus import schemas as consensus_schemas
 from synapseclr.analysis.features import FeaturesConfig
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig

@@ -57,6 +57,14 @@ def test_the_evaluation_has_the_agreed_form(demo):
         assert score["metric"] in {"roc_auc", "explained_variance"}
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(f"file://{demo.root}/08_reporting/report.html")
+    assert not serious_findings(page)
+    page.close()
+
+
 def test_embeddings_carry_layers_metadata_and_provenance(demo):
     import anndata
 
