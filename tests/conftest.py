@@ -132,7 +132,8 @@ def serious_findings():
 
 
 @pytest.fixture(autouse=True)
-def own_mlflow_experiment(monkeypatch):
+def own_mlflow_experiment():
     """MLflow leaves the experiment of one test in the environment, where the stores of others do not have it."""
+    yield
     for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
+        os.environ.pop(name, None)
