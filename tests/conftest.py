@@ -131,9 +131,16 @@ def serious_findings():
     return find
 
 
-@pytest.fixture(autouse=True)
-def own_mlflow_experiment():
-    """MLflow leaves the experiment of one test in the environment, where the stores of others do not have it."""
-    yield
+def _forget_mlflow_experiment() -> None:
     for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
         os.environ.pop(name, None)
+    if fluent := sys.modules.get("mlflow.tracking.fluent"):
+        fluent._active_experiment_id = None
+
+
+@pytest.fixture(autouse=True)
+def own_mlflow_experiment():
+    """MLflow leaves the experiment of one test in the process and its environment; the stores of others lack it."""
+    _forget_mlflow_experiment()
+    yield
+    _forget_mlflow_experiment()
