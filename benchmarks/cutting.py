@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -165,7 +164,9 @@ def measure_here(folder: Path, index: int, n: int, workers: int) -> None:
         start = time.perf_counter()
         write_chunk_store(cut_chunks(*layers, table, config), f"{target}/s.zarr")
         seconds = time.perf_counter() - start
-    peak_mb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak_mb = int(status["VmHWM"].split()[0]) / 1024
     print(json.dumps({"rate": n / seconds, "peak_mb": peak_mb}))
 
 
