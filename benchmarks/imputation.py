@@ -30,13 +30,13 @@ from baselines import published_svgp
 from baselines.published_svgp import N_STEPS, Problem, Training, class_weights, standardised
 from threadpoolctl import threadpool_limits
 
-from synapseclr.analysis.folds import TraitSplit, split_trait
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
-from synapseclr.analysis.probes import fold_score
 from synapseclr.analysis.traits import TRAITS
+from synapseclr.analysis.traits.folds import TraitSplit, split_trait
+from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.simulation.embeddings import SimulatedEmbeddings, simulate_embeddings
 
 RESULT = Path(__file__).parent / "results/imputation.json"

@@ -86,8 +86,8 @@ def load_parameters() -> dict[str, Any]:
 
 def evaluate_volume(folder: Path, seed: int, weights: Any, parameters: dict[str, Any]) -> pd.DataFrame:
     """Search the defects of one volume in every representation."""
-    from synapseclr.analysis.image_statistics import store_statistics
-    from synapseclr.analysis.mask_statistics import store_mask_statistics
+    from synapseclr.analysis.handcrafted.image_statistics import store_statistics
+    from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
     from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection, known_defects
     from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store
 

@@ -107,8 +107,8 @@ def configure(data: Data, method: str, seed: int, epochs: int | None) -> Any:
 def score(data: Data, method: str, config: Any, scratch: Path) -> dict[str, Any]:
     """Train, embed and score: mean over folds by layer and trait, and the provenance of the weights."""
     from synapseclr.analysis.config import ImputationConfig
-    from synapseclr.analysis.evaluation import evaluation_document
-    from synapseclr.analysis.trait_scores import score_representations
+    from synapseclr.analysis.imputation.evaluation import evaluation_document
+    from synapseclr.analysis.imputation.trait_scores import score_representations
     from synapseclr.training import EmbeddingConfig, embed_store, fit
 
     provenance = {}

@@ -45,8 +45,9 @@ def api_page(folder: Path) -> str:
             lines += [f"## {folder.name}.{module.stem}", "", f"::: {name}.{module.stem}"]
             lines += ["    options: {show_root_heading: false, show_root_toc_entry: false}", ""]
         for package in sorted(path.parent for path in folder.glob("*/__init__.py")):
-            listed = exports(ast.parse((package / "__init__.py").read_text()), f"{name}.{package.name}")
-            lines += [f"## {folder.name}.{package.name}", ""]
+            tree = ast.parse((package / "__init__.py").read_text())
+            listed = exports(tree, f"{name}.{package.name}")
+            lines += [f"## {folder.name}.{package.name}", "", ast.get_docstring(tree) or "", ""]
             lines += [f"::: {place}\n" for _, place in sorted(listed.items(), key=lambda item: item[0].lower())]
     return "\n".join(lines)
 

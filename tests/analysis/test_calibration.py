@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synapseclr.analysis.calibration import (
+from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
     calibration_of_classes,
     calibration_of_intervals,

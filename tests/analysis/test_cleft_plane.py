@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from synapseclr.analysis.cleft_plane import cleft_plane, view_axes
+from synapseclr.analysis.handcrafted.cleft_plane import cleft_plane, view_axes
 
 EMPTY, TWO_VOXELS = 14, 16
 

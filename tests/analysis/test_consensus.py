@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synapseclr.analysis.calibration import logit
 from synapseclr.analysis.config import ConsensusConfig
 from synapseclr.analysis.consensus.evaluation import consensus_document, consensus_metrics, evaluate_consensus
 from synapseclr.analysis.consensus.posterior import (
@@ -13,6 +12,7 @@ from synapseclr.analysis.consensus.posterior import (
     neurite_posteriors,
     synapse_evidence,
 )
+from synapseclr.analysis.traits.calibration import logit
 
 
 def _neurites(shared_sd, n_neurites=600, seed=0):

@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from synapseclr.analysis.evaluation import evaluation_document, evaluation_metrics, summarise_scores
-from synapseclr.analysis.trait_scores import SCORE_COLUMNS
+from synapseclr.analysis.imputation.evaluation import evaluation_document, evaluation_metrics, summarise_scores
+from synapseclr.analysis.imputation.trait_scores import SCORE_COLUMNS
 
 
 def _row(representation, probe, fold, score):

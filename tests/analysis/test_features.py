@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from synapseclr.analysis import schemas
+from synapseclr.analysis.features import schemas
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synapseclr.analysis.image_statistics import STATISTIC_NAMES, chunk_statistics, store_statistics
+from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, chunk_statistics, store_statistics
 
 
 class MemoryStore:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.learning_curves import (
+from synapseclr.analysis.imputation.learning_curves import (
     learning_curve_metrics,
     learning_curves,
     summarise_learning_curves,

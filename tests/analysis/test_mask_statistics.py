@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synapseclr.analysis.mask_statistics import MASK_STATISTIC_NAMES, mask_statistics, store_mask_statistics
+from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, mask_statistics, store_mask_statistics
 
 SIZE_NM = (20.0, 20.0, 40.0)
 

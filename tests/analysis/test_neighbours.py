@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synapseclr.analysis.neighbours import nearest_neighbours, neighbour_table, representative_queries
+from synapseclr.analysis.search.neighbours import nearest_neighbours, neighbour_table, representative_queries
 from synapseclr.errors import SynapseCLRError
 
 

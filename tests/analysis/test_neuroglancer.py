@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig, neuroglancer_url, synapse_links
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, neuroglancer_url, synapse_links
 
 ROOT = 648518346349500560
 

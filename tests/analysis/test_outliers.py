@@ -6,7 +6,6 @@ import pytest
 from anndata import AnnData
 from sklearn.neighbors import LocalOutlierFactor
 
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
     OutliersConfig,
     detect,
@@ -19,6 +18,7 @@ from synapseclr.analysis.outliers import (
 from synapseclr.analysis.outliers.detection import likeness, unsupervised_score
 from synapseclr.analysis.outliers.evaluation import detection_metrics
 from synapseclr.analysis.outliers.whitening import whiten
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import SynapseCLRError, TableError
 
 N, N_DEFECTS = 300, 30

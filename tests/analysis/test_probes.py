@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.folds import UnscorableTraitError, split_trait
-from synapseclr.analysis.probes import fold_coordinates, knn_probe, linear_probe
-from synapseclr.analysis.trait_scores import score_representations
+from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.traits import TRAITS, trait_named, trait_values
+from synapseclr.analysis.traits.folds import UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.probes import fold_coordinates, knn_probe, linear_probe
 from synapseclr.errors import SynapseCLRError, TableError
 
 N_SYNAPSES, N_NEURITES, N_FEATURES = 240, 40, 32

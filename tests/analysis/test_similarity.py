@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from synapseclr.analysis.config import SimilarityConfig
-from synapseclr.analysis.neighbours import FeatureIndex, chosen_index, measure_recall
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.similarity import (
+from synapseclr.analysis.search.neighbours import FeatureIndex, chosen_index, measure_recall
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.search.similarity import (
     answer_query,
     distance_histograms,
     eligible_rows,
@@ -136,12 +136,12 @@ def test_recall_is_the_share_of_true_neighbours(kind):
 
 def test_recall_sees_what_an_index_misses(monkeypatch):
     features_nf = np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
-    monkeypatch.setattr("synapseclr.analysis.neighbours._IVF_PROBES", 1)
+    monkeypatch.setattr("synapseclr.analysis.search.neighbours._IVF_PROBES", 1)
     assert measure_recall(FeatureIndex(features_nf, "ivf"), 10, 100) < 0.8
 
 
 def test_an_index_that_finds_too_few_asks_the_exact_one(monkeypatch):
-    monkeypatch.setattr("synapseclr.analysis.neighbours._IVF_PROBES", 1)
+    monkeypatch.setattr("synapseclr.analysis.search.neighbours._IVF_PROBES", 1)
     features_nf = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     found = FeatureIndex(features_nf, "ivf").search(features_nf[:5], 200)
     assert [sorted(row) for row in found.indices_qk.tolist()] == [list(range(200))] * 5

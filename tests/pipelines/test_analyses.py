@@ -14,7 +14,6 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from synapseclr.analysis import imputation_schemas, neighbours, search_schemas
 from synapseclr.analysis.config import (
     ConsensusConfig,
     ImputationConfig,
@@ -24,9 +23,14 @@ from synapseclr.analysis.config import (
 from synapseclr.analysis.consensus import schemas as consensus_schemas
 from synapseclr.analysis.features import FeaturesConfig
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.handcrafted import schemas as chunk_schemas
+from synapseclr.analysis.imputation import schemas as imputation_schemas
 from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
+from synapseclr.analysis.outliers import schemas as outlier_schemas
+from synapseclr.analysis.search import neighbours
+from synapseclr.analysis.search import schemas as search_schemas
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import TableError
@@ -85,6 +89,13 @@ SCALES = pd.DataFrame(
         "scale": [0.5],
     }
 )
+SCHEMAS = {
+    "imputation": imputation_schemas,
+    "consensus": consensus_schemas,
+    "search": search_schemas,
+    "handcrafted": chunk_schemas,
+    "outliers": outlier_schemas,
+}
 TABLES = {
     "imputation": (
         "imputed_traits",
@@ -101,11 +112,9 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
-    "searches": (
-        "similarity_results",
-        "distance_histograms",
-        "index_recall",
-        "mask_statistics",
+    "search": ("similarity_results", "distance_histograms", "index_recall"),
+    "handcrafted": ("mask_statistics",),
+    "outliers": (
         "outlier_scores",
         "outlier_candidates",
         "excluded_synapses",
@@ -392,8 +401,7 @@ def test_learning_curves_are_logged_and_few_labels_are_reported(catalog):
 
 
 def test_stored_tables_of_imputation_and_consensus_fit_their_schemas(catalog):
-    modules = {"imputation": imputation_schemas, "consensus": consensus_schemas, "searches": search_schemas}
-    for module, names in ((modules[kind], names) for kind, names in TABLES.items()):
+    for module, names in ((SCHEMAS[kind], names) for kind, names in TABLES.items()):
         for name in names:
             validated = getattr(module, name.upper()).validate(catalog.load(name))
             assert len(validated) == len(catalog.load(name)), name
@@ -419,8 +427,7 @@ def test_report_comes_out_without_annotations():
     assert catalog.load("outlier_metrics") == {}
     assert list(catalog.load("imputed_traits")) == ["synapse_id"]
     assert "No neurite was typed" in catalog.load("report")
-    modules = {"imputation": imputation_schemas, "consensus": consensus_schemas, "searches": search_schemas}
-    for module, names in ((modules[kind], names) for kind, names in TABLES.items()):
+    for module, names in ((SCHEMAS[kind], names) for kind, names in TABLES.items()):
         for name in names:
             getattr(module, name.upper()).validate(catalog.load(name))
     assert catalog.load("trait_summaries").empty

@@ -9,8 +9,10 @@ import pytest
 
 from synapseclr.errors import TableError, VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_layout import ChunkBatch, ShardSource, record_key, shard_key
+from synapseclr.volumes.store.chunk_layout import shard_key
+from synapseclr.volumes.store.chunk_stream import ChunkBatch, ShardSource
 from synapseclr.volumes.store.reading import zarr_reader
+from synapseclr.volumes.store.shard_record import record_key
 
 SIZE, SHARD, N = (6, 5, 4), 4, 15
 REJECTED = {5: "no cleft", 12: "outside", 13: "outside", 14: "outside"}  # one in the middle, and most of the last shard

@@ -12,7 +12,7 @@ from small_volumes import make_table, stream, write_image, write_volumes
 from synapseclr.errors import TableError, UnreachableError
 from synapseclr.volumes import ChunkStore, VolumeLayer, write_chunk_store
 from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.store.chunk_layout import recorded_shards
+from synapseclr.volumes.store.shard_record import recorded_shards
 from synapseclr.volumes.store.verification import verify_chunk_store
 
 PLACE = "gs://synapseclr-test/faults"

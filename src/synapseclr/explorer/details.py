@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.similarity import Query, answer_query
+from synapseclr.analysis.search.similarity import Query, answer_query
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.explorer.images import SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs

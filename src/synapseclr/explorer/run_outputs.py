@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.neighbours import FeatureIndex
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
+from synapseclr.analysis.search.neighbours import FeatureIndex
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.errors import TableError
 from synapseclr.explorer.columns import (
     Column,

@@ -11,7 +11,7 @@ import numpy as np
 from synapseclr.analysis.outliers import OutliersConfig, detect
 from synapseclr.analysis.outliers.detection import unsupervised_score
 from synapseclr.analysis.outliers.whitening import whiten
-from synapseclr.analysis.similarity import Query, answer_query
+from synapseclr.analysis.search.similarity import Query, answer_query
 from synapseclr.errors import TableError
 from synapseclr.explorer.run_outputs import RunOutputs
 

@@ -1,9 +1,7 @@
 """Figures of chunks, manifolds, scores and runs. Every function returns a figure, none of them saves one."""
 
-from synapseclr.plotting.augmented_pairs import augmented_pairs
 from synapseclr.plotting.histograms import preprocessing_histograms
 from synapseclr.plotting.manifold import axis_profile_panels, cluster_map, leakage_panel
-from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
 from synapseclr.plotting.outliers import detection_figure
 from synapseclr.plotting.renders import (
     interactive_scene,
@@ -15,11 +13,17 @@ from synapseclr.plotting.renders import (
 )
 from synapseclr.plotting.report import render_report
 from synapseclr.plotting.scatter import Overlay, interactive_scatter, scatter_panels
-from synapseclr.plotting.scores import score_comparison
-from synapseclr.plotting.section_rows import section_rows
-from synapseclr.plotting.sections import contact_sheet, synapse_section
+from synapseclr.plotting.sections import (
+    augmented_pairs,
+    contact_sheet,
+    distance_panels,
+    neighbour_strips,
+    section_rows,
+    synapse_section,
+)
 from synapseclr.plotting.theme import figure_png
 from synapseclr.plotting.training import training_curve, training_figure
+from synapseclr.plotting.traits import score_comparison
 
 __all__ = [
     "Overlay",

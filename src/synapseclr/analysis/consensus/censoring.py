@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import fit_logit_correction, logit
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus.evaluation import EVALUATION_COLUMNS, evaluate_consensus
 from synapseclr.analysis.consensus.posterior import CELL_TYPE_TRAITS, neurite_posteriors
-from synapseclr.analysis.folds import UnscorableTraitError, grouped_folds
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
 from synapseclr.analysis.traits import Trait, trait_values
+from synapseclr.analysis.traits.calibration import fit_logit_correction, logit
+from synapseclr.analysis.traits.folds import UnscorableTraitError, grouped_folds
 
 CENSORED_COLUMNS = ("fraction", "n_labels", "n_seeds", *EVALUATION_COLUMNS)
 FAILED_COLUMNS = ("fraction", "seed", "n_labels", "reason")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import (
+from synapseclr.analysis.config import ConsensusConfig
+from synapseclr.analysis.consensus.posterior import called_types
+from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
     debiased_calibration_error,
     expected_calibration_error,
     grouped_interval,
     logit,
 )
-from synapseclr.analysis.config import ConsensusConfig
-from synapseclr.analysis.consensus.posterior import called_types
 
 EVALUATION_COLUMNS = (
     "stratum",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import logit
 from synapseclr.analysis.config import ConsensusConfig
 from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.analysis.traits.calibration import logit
 
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.name.endswith("_cell_type"))
 NEURITE_COLUMNS = (

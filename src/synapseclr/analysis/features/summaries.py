@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import grouped_interval
 from synapseclr.analysis.features.config import FeaturesConfig
 from synapseclr.analysis.manifold.profiles import neurite_codes
 from synapseclr.analysis.traits import TRAITS, Trait, trait_named, trait_values
+from synapseclr.analysis.traits.calibration import grouped_interval
 
 SUMMARY_COLUMNS = (
     "source",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synapseclr.analysis.calibration import LogitCorrection, fit_logit_correction, fit_spread_correction, logit
-from synapseclr.analysis.folds import Fold, TraitSplit
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
+from synapseclr.analysis.traits.calibration import LogitCorrection, fit_logit_correction, fit_spread_correction, logit
+from synapseclr.analysis.traits.folds import Fold, TraitSplit
 
 _MIN_HELD_OUT = 20
 

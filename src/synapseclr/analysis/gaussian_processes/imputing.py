@@ -9,16 +9,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import calibration_of_classes, calibration_of_intervals
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.folds import Fold, TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.gaussian_processes.ensemble import Member, Prediction, fit_member, mixture, recalibrated
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.units import original_units
 from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.probes import fold_score
-from synapseclr.analysis.trait_scores import UNSCORED_COLUMNS
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.analysis.traits.calibration import calibration_of_classes, calibration_of_intervals
+from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, Fold, TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.errors import TableError
 
 Split = Literal["neurite", "synapse"]

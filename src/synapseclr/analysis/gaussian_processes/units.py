@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import LEVELS
+from synapseclr.analysis.traits.calibration import LEVELS
 from synapseclr.errors import TableError
 
 _COLUMNS = ("trait", "raw_column", "transform", "location", "scale")

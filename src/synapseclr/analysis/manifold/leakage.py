@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.folds import Fold
 from synapseclr.analysis.manifold.config import LeakageConfig
 from synapseclr.analysis.manifold.permutation import (
     explained_fraction,
@@ -22,6 +21,7 @@ from synapseclr.analysis.manifold.permutation import (
 )
 from synapseclr.analysis.manifold.profiles import neurite_codes
 from synapseclr.analysis.manifold.projection import principal_components
+from synapseclr.analysis.traits.folds import Fold
 
 LEAKAGE_COLUMNS = (
     "representation",

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.cleft_plane import cleft_plane
-from synapseclr.analysis.image_statistics import ReadableChunks
+from synapseclr.analysis.handcrafted.cleft_plane import cleft_plane
+from synapseclr.analysis.handcrafted.image_statistics import ReadableChunks
 from synapseclr.errors import TableError
 
 ORIENTATION_COLUMNS = ("synapse_id", "normal_x", "normal_y", "normal_z", "tilt_deg", "azimuth_deg", "n_cleft_voxels")

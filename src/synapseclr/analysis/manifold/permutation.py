@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synapseclr.analysis.folds import Fold
+from synapseclr.analysis.traits.folds import Fold
 
 
 def neurite_permutations(group_n: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def neighbour_predictions(
     features_nr: np.ndarray, targets_nt: np.ndarray, folds: Sequence[Fold], n_neighbours: int
 ) -> np.ndarray:
     """Predict every target as the mean over the nearest synapses of the other folds: float64 (n, t)."""
-    from synapseclr.analysis.neighbours import build_index
+    from synapseclr.analysis.search.neighbours import build_index
 
     predicted_nt = np.empty(targets_nt.shape)
     for train, test in folds:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.calibration import grouped_interval
 from synapseclr.analysis.manifold.axes import ManifoldAxis
 from synapseclr.analysis.manifold.clusters import Clusters
 from synapseclr.analysis.manifold.config import AxesConfig
 from synapseclr.analysis.traits import TRAITS, trait_values
+from synapseclr.analysis.traits.calibration import grouped_interval
 
 _MEASURES = ("n", "n_neurites", "mean", "lower_90", "upper_90")
 CLUSTER_PROFILE_COLUMNS = ("cluster", "n_synapses", "trait", "label", *_MEASURES)

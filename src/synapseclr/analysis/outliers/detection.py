@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.neighbours import nearest_neighbours
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.outliers.config import UnsupervisedScore
 from synapseclr.analysis.outliers.exclusion import EXAMPLE
+from synapseclr.analysis.search.neighbours import nearest_neighbours
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
 
 _PLACES = ("centre_x_nm", "centre_y_nm", "centre_z_nm")
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from synapseclr.analysis.calibration import reliability_table
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus.censoring import evaluate_censored
 from synapseclr.analysis.consensus.evaluation import evaluate_consensus
 from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_evidence
 from synapseclr.analysis.layers import layer_features
-from synapseclr.plotting.consensus import censored_figure, consensus_figure
+from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.plotting.traits.consensus import censored_figure, consensus_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -13,7 +13,7 @@ from synapseclr.analysis.layers import layer_features
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
-from synapseclr.plotting.section_rows import section_rows
+from synapseclr.plotting.sections.rows import section_rows
 from synapseclr.plotting.traits import posterior_panels, trait_summary_panels
 
 if TYPE_CHECKING:

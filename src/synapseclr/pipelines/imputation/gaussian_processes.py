@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from synapseclr.analysis.calibration import reliability_table
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.imputing import impute_traits
 from synapseclr.analysis.gaussian_processes.summary import imputation_document
+from synapseclr.analysis.imputation.learning_curves import learning_curves, summarise_learning_curves
 from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.learning_curves import learning_curves, summarise_learning_curves
 from synapseclr.analysis.traits import TRAITS
-from synapseclr.plotting.imputation import predicted_against_measured, reliability_diagram
-from synapseclr.plotting.learning_curves import learning_curve_figure
+from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.plotting.traits.imputation import predicted_against_measured, reliability_diagram
+from synapseclr.plotting.traits.learning_curves import learning_curve_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.evaluation import comparison_table, summarise_scores
-from synapseclr.analysis.image_statistics import STATISTIC_NAMES, store_statistics
+from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, store_statistics
+from synapseclr.analysis.imputation.evaluation import comparison_table, summarise_scores
+from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.layers import recorded_layers
-from synapseclr.analysis.trait_scores import score_representations
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import TableError
-from synapseclr.plotting.scores import score_comparison
+from synapseclr.plotting.traits.scores import score_comparison
 
 if TYPE_CHECKING:
     from anndata import AnnData

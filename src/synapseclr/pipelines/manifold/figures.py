@@ -16,7 +16,7 @@ from synapseclr.pipelines.manifold.overlays import collect_overlays, orientation
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.manifold import DrawnAxis, axis_profile_panels, cluster_map, leakage_panel
 from synapseclr.plotting.scatter import interactive_scatter, scatter_panels
-from synapseclr.plotting.section_rows import section_rows
+from synapseclr.plotting.sections.rows import section_rows
 from synapseclr.plotting.theme import representation_style
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.image_statistics import STATISTIC_NAMES
+from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
+from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
 from synapseclr.analysis.layers import layer_features, recorded_layers
-from synapseclr.analysis.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
     OutliersConfig,
     detect,
@@ -23,6 +22,7 @@ from synapseclr.analysis.outliers import (
 from synapseclr.analysis.outliers.detection import unsupervised_score
 from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
 from synapseclr.analysis.outliers.whitening import whiten
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.synapse_ids import rows_of_ids
 from synapseclr.errors import TableError
 from synapseclr.pipelines.similarity.slabs import read_slabs

@@ -7,7 +7,7 @@ import pandas as pd
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.report import Picture, Section, Table
-from synapseclr.plotting.scores import score_comparison
+from synapseclr.plotting.traits.scores import score_comparison
 
 _COLUMNS = (
     ("synapseclr", BACKBONE, "SynapseCLR, backbone"),

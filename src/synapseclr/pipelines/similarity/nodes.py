@@ -10,14 +10,14 @@ import pandas as pd
 
 from synapseclr.analysis.config import SimilarityConfig
 from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.neighbours import (
+from synapseclr.analysis.search.neighbours import (
     APPROXIMATE,
     FeatureIndex,
     measure_recall,
     neighbour_table,
 )
-from synapseclr.analysis.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.similarity import (
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.search.similarity import (
     answer_query,
     distance_histograms,
     eligible_rows,
@@ -27,7 +27,7 @@ from synapseclr.analysis.similarity import (
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
 from synapseclr.pipelines.similarity.slabs import best_slab, read_slabs
-from synapseclr.plotting.neighbours import distance_panels, neighbour_strips
+from synapseclr.plotting.sections.neighbours import distance_panels, neighbour_strips
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes.query_chunks import QueryChunks
 

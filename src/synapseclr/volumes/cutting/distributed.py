@@ -11,7 +11,8 @@ from synapseclr.errors import ConfigurationError, WorkerError
 
 if TYPE_CHECKING:
     from synapseclr.volumes.cutting.source import CuttingSource
-    from synapseclr.volumes.store.chunk_layout import ChunkBatch, ShardRecord
+    from synapseclr.volumes.store.chunk_stream import ChunkBatch
+    from synapseclr.volumes.store.shard_record import ShardRecord
 
 logger = logging.getLogger(__name__)
 

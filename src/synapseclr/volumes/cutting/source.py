@@ -15,7 +15,8 @@ from synapseclr.errors import TableError, VolumeError
 from synapseclr.volumes.cutting.plan import CuttingPlan, plan_cutting
 from synapseclr.volumes.cutting.synapse_cutter import RejectedError, SynapseCutter
 from synapseclr.volumes.layers.blocks import BlockCache
-from synapseclr.volumes.store.chunk_layout import ChunkBatch, ChunkStream, ShardRecord, ShardSource
+from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream, ShardSource
+from synapseclr.volumes.store.shard_record import ShardRecord
 
 if TYPE_CHECKING:
     import pandas as pd

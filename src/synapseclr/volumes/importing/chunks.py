@@ -15,7 +15,8 @@ import pandas as pd
 from synapseclr.errors import TableError
 from synapseclr.volumes.importing.files import UnusableFileError
 from synapseclr.volumes.importing.folders import FOLDERS, ChunkFolder
-from synapseclr.volumes.store.chunk_layout import ChunkBatch, ChunkStream, ShardRecord, ShardSource
+from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream, ShardSource
+from synapseclr.volumes.store.shard_record import ShardRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,19 +14,13 @@ import numpy as np
 from synapseclr.errors import UnreachableError, VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
-from synapseclr.volumes.store.chunk_layout import (
-    CHANNELS,
-    MASK_CODES,
-    RECORD_DTYPES,
-    SCHEMA_VERSION,
-    ChunkBatch,
-    ChunkStream,
-    shard_key,
-)
+from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, shard_key
+from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream
 from synapseclr.volumes.store.completion import REJECTED_KEY
 from synapseclr.volumes.store.local_cache import LocalCache
 from synapseclr.volumes.store.reading import shard_reader
 from synapseclr.volumes.store.shard_objects import open_shards
+from synapseclr.volumes.store.shard_record import RECORD_DTYPES
 from synapseclr.volumes.store.writing import write_chunk_store
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.volumes.store.chunk_layout import RECORD_DTYPES, RECORD_FOLDER, ShardRecord, read_record
+from synapseclr.volumes.store.shard_record import RECORD_DTYPES, RECORD_FOLDER, ShardRecord, read_record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

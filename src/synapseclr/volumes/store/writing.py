@@ -15,22 +15,10 @@ import numpy as np
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
-from synapseclr.volumes.store.chunk_layout import (
-    CHANNELS,
-    MASK_CODES,
-    RECORD_DTYPES,
-    SCHEMA_VERSION,
-    ChunkBatch,
-    ChunkStream,
-    ShardLayout,
-    ShardRecord,
-    ShardSource,
-    read_record,
-    record_key,
-    recorded_shards,
-    shard_key,
-)
+from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, ShardLayout, shard_key
+from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream, ShardSource
 from synapseclr.volumes.store.completion import complete_store
+from synapseclr.volumes.store.shard_record import RECORD_DTYPES, ShardRecord, read_record, record_key, recorded_shards
 
 if TYPE_CHECKING:
     pass

@@ -9,19 +9,18 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.folds import TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
 from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.probes import fold_coordinates, fold_score, knn_probe, linear_probe
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.probes import fold_coordinates, fold_score, knn_probe, linear_probe
 from synapseclr.errors import TableError
 
 logger = logging.getLogger(__name__)
 
 SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
-UNSCORED_COLUMNS = ("trait", "label", "n_annotated", "reason")
 
 Representations = Mapping[str, Mapping[str, np.ndarray]]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synapseclr.analysis.folds import grouped_folds
-from synapseclr.analysis.traits import Metric
+from synapseclr.analysis.traits.definitions import Metric
+from synapseclr.analysis.traits.folds import grouped_folds
 
 _INNER_FOLDS = 3
 

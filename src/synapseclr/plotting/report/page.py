@@ -94,7 +94,7 @@ def render_report(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("synapseclr.plotting", "templates"),
+        loader=PackageLoader("synapseclr.plotting.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

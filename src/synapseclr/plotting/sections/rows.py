@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synapseclr.plotting.sections import draw_section, mask_legend
+from synapseclr.plotting.sections.section import draw_section, mask_legend
 from synapseclr.plotting.theme import CLASS_COLOURS, INK, new_figure, note, panel_grid
 
 if TYPE_CHECKING:

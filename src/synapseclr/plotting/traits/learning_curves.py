@@ -21,7 +21,7 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
 
     Args:
         summary: ``trait, metric, fraction, mean, std, n_train``, as
-            :func:`synapseclr.analysis.learning_curves.summarise_learning_curves` returns it.
+            :func:`synapseclr.analysis.imputation.learning_curves.summarise_learning_curves` returns it.
         trait_labels: Trait name to its name for people.
 
     Returns:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.folds import TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
-from synapseclr.analysis.probes import fold_score
 from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.probes import fold_score
 
 LEARNING_COLUMNS = ("trait", "metric", "fraction", "repetition", "n_train", "n_test", "score", "reason")
 _FEWEST = 4

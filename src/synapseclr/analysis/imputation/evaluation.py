@@ -14,7 +14,7 @@ def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over folds.
 
     Args:
-        scores: Tidy scores from :func:`synapseclr.analysis.trait_scores.score_representations`.
+        scores: Tidy scores from :func:`synapseclr.analysis.imputation.trait_scores.score_representations`.
 
     Returns:
         One row per representation, layer, trait and probe, in order of first appearance: ``metric``, ``mean``, ``std``

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synapseclr.plotting.sections import draw_section, mask_legend
+from synapseclr.plotting.sections.section import draw_section, mask_legend
 from synapseclr.plotting.theme import CLASS_COLOURS, CYCLE, INK, legend, new_figure, panel_grid, style_axes
 
 if TYPE_CHECKING:

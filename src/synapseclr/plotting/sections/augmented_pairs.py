@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synapseclr.plotting.sections import draw_section
+from synapseclr.plotting.sections.section import draw_section
 from synapseclr.plotting.theme import panel_grid, style_image
 
 if TYPE_CHECKING:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.traits import Trait, trait_values
+from synapseclr.analysis.traits.definitions import Trait, trait_values
 from synapseclr.errors import TableError
 
 Fold = tuple[np.ndarray, np.ndarray]
+UNSCORED_COLUMNS = ("trait", "label", "n_annotated", "reason")
+"""Columns of a table of traits that cannot be scored."""
+
 _ATTEMPTS = 20
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from synapseclr.analysis.image_statistics import ReadableChunks
+from synapseclr.analysis.handcrafted.image_statistics import ReadableChunks
 
 _MASKS = ("background", "pre_synaptic", "synaptic_cleft", "post_synaptic")
 _CLEFT = _MASKS.index("synaptic_cleft")

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from synapseclr.analysis.schema_columns import COUNT, METRIC, NOT_NEGATIVE, SCORE, SHARE, SHARE_RULE, TEXT
 from synapseclr.volumes.schema import Column, TableSchema
 
-_TEXT = Column("text")
-_COUNT = Column("integer", rule=("ge", {"min_value": 0}))
-_METRIC = Column("text", rule=("isin", {"allowed_values": ["roc_auc", "explained_variance"]}))
+TRAIT_SCORES = TableSchema(
+    "The table of trait scores",
+    {
+        **dict.fromkeys(("representation", "layer", "trait", "probe"), TEXT),
+        "metric": METRIC,
+        "fold": COUNT,
+        "score": SCORE,
+        "n_train": COUNT,
+        "n_test": COUNT,
+    },
+)
+
+UNSCORED_TRAITS = TableSchema(
+    "The table of traits without a score",
+    {"trait": Column("text", unique=True), "label": TEXT, "n_annotated": COUNT, "reason": TEXT},
+)
+
 _SPLIT = Column("text", rule=("isin", {"allowed_values": ["neurite", "synapse"]}))
-_SCORE = Column(rule=("le", {"max_value": 1}))
-_SD = Column(rule=("ge", {"min_value": 0}))
-_SHARE = Column(rule=("in_range", {"min_value": 0, "max_value": 1}))
-_MAYBE_SHARE = Column(nullable=True, optional=True, rule=("in_range", {"min_value": 0, "max_value": 1}))
+
+_MAYBE_SHARE = Column(nullable=True, optional=True, rule=SHARE_RULE)
 
 IMPUTED_TRAITS = TableSchema(
     "The table of imputed traits", {"synapse_id": Column("id", unique=True)}, key="synapse_id", may_be_empty=False
@@ -21,16 +34,16 @@ HELD_OUT_PREDICTIONS = TableSchema(
     "The table of held-out predictions",
     {
         "synapse_id": Column("id"),
-        "trait": _TEXT,
+        "trait": TEXT,
         "split": _SPLIT,
-        "fold": _COUNT,
+        "fold": COUNT,
         "neurite": Column("id"),
         "target": Column(),
         "mean": Column(),
-        "sd": _SD,
+        "sd": NOT_NEGATIVE,
         "stated_mean": Column(),
-        "stated_sd": _SD,
-        "out_of_distribution": _SHARE,
+        "stated_sd": NOT_NEGATIVE,
+        "out_of_distribution": SHARE,
     },
     key="synapse_id",
 )
@@ -38,24 +51,24 @@ HELD_OUT_PREDICTIONS = TableSchema(
 IMPUTATION_SCORES = TableSchema(
     "The table of imputation scores",
     {
-        "trait": _TEXT,
+        "trait": TEXT,
         "split": _SPLIT,
-        "metric": _METRIC,
-        "repetition": _COUNT,
-        "fold": _COUNT,
-        "score": _SCORE,
-        "n_train": _COUNT,
-        "n_test": _COUNT,
+        "metric": METRIC,
+        "repetition": COUNT,
+        "fold": COUNT,
+        "score": SCORE,
+        "n_train": COUNT,
+        "n_test": COUNT,
     },
 )
 
 IMPUTATION_CALIBRATION = TableSchema(
     "The table of the imputation's calibration",
     {
-        "trait": _TEXT,
+        "trait": TEXT,
         "split": _SPLIT,
         "is_corrected": Column("flag"),
-        "n": _COUNT,
+        "n": COUNT,
         **dict.fromkeys(
             ("expected_calibration_error", "debiased_calibration_error", "coverage_50", "coverage_90"), _MAYBE_SHARE
         ),
@@ -64,18 +77,18 @@ IMPUTATION_CALIBRATION = TableSchema(
 
 UNIMPUTED_TRAITS = TableSchema(
     "The table of traits that were not imputed",
-    {"trait": Column("text", unique=True), "label": _TEXT, "n_annotated": _COUNT, "reason": _TEXT},
+    {"trait": Column("text", unique=True), "label": TEXT, "n_annotated": COUNT, "reason": TEXT},
 )
 
 LEARNING_CURVES = TableSchema(
     "The table of learning curves",
     {
-        "trait": _TEXT,
-        "metric": _METRIC,
-        "fraction": Column(nullable=True, rule=("in_range", {"min_value": 0, "max_value": 1})),
-        "repetition": _COUNT,
-        "n_train": _COUNT,
-        "n_test": _COUNT,
+        "trait": TEXT,
+        "metric": METRIC,
+        "fraction": Column(nullable=True, rule=SHARE_RULE),
+        "repetition": COUNT,
+        "n_train": COUNT,
+        "n_test": COUNT,
         "score": Column(nullable=True, rule=("le", {"max_value": 1})),
         "reason": Column("text", nullable=True),
     },

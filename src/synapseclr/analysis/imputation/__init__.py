@@ -1,0 +1,20 @@
+"""How well traits can be read off representations, and how that grows with the annotations."""
+
+from synapseclr.analysis.imputation.evaluation import (
+    comparison_table,
+    evaluation_document,
+    evaluation_metrics,
+    summarise_scores,
+)
+from synapseclr.analysis.imputation.learning_curves import learning_curves, summarise_learning_curves
+from synapseclr.analysis.imputation.trait_scores import score_representations
+
+__all__ = [
+    "comparison_table",
+    "evaluation_document",
+    "evaluation_metrics",
+    "learning_curves",
+    "score_representations",
+    "summarise_learning_curves",
+    "summarise_scores",
+]
