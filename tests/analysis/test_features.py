@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from synapseclr.analysis.features import schemas
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,
     component_examples,
     component_traits,
     layer_spectra,
+    schemas,
     trait_summaries,
 )
 from synapseclr.analysis.features.spectra import effective_dimensions
