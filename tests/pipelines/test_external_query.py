@@ -67,7 +67,7 @@ def test_a_chunk_finds_itself_among_the_synapses(tmp_path, store, weights, embed
         np.save(path, store.chunks[4])
     else:
         zarr.create_array(path, data=store.chunks[4])
-    query = QueryChunksDataset(filepath=path).load()
+    query = QueryChunksDataset(query=path).load()
     config = SimilarityConfig(query=path, n_neighbours=3)
     features = embed_query(query, lambda: weights, embeddings, store, PRETRAINING, config)
     results, histograms = answer_queries(embeddings, FeatureIndex(embeddings.X), features, config, NeuroglancerConfig())
@@ -110,7 +110,7 @@ def test_a_chunk_of_another_size_is_refused(store, weights, embeddings):
 
 @pytest.mark.parametrize("query", [None, 12, "12", "12+34", [12, 34]])
 def test_ids_are_no_chunks(query):
-    assert len(QueryChunksDataset(filepath=query).load()) == 0
+    assert len(QueryChunksDataset(query=query).load()) == 0
 
 
 def test_what_is_no_chunk_is_refused_by_name(tmp_path):

@@ -144,6 +144,18 @@ def test_pretraining_alone_with_another_parameter_gives_a_run_to_compare(demo, d
     assert changed == {"pretraining.epochs", "pretraining.objective.temperature"}
 
 
+@pytest.mark.parametrize("parameter", ["query", "similarity.query"])
+def test_synapses_are_searched_from_the_command_line(demo, tmp_path, parameter):
+    copy = type(demo)(tmp_path)
+    for folder in ("02_intermediate", "03_primary", "06_models", "07_model_output"):
+        shutil.copytree(demo.root / folder, tmp_path / folder)
+    ids = pd.read_parquet(tmp_path / "03_primary/synapse_metadata.parquet").synapse_id
+    copy("--pipeline=similarity", f"--params={parameter}={ids[3]}+{ids[7]}")
+    found = pd.read_csv(tmp_path / "07_model_output/similarity_results.csv", dtype={"query": str})
+    assert len(found)
+    assert set(found["query"]) <= {f"{ids[3]}+{ids[7]}", str(ids[3]), str(ids[7])}
+
+
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [

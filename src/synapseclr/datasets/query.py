@@ -15,16 +15,17 @@ class QueryChunksDataset(AbstractDataset[None, "QueryChunks"]):
     """Loads :class:`synapseclr.volumes.query_chunks.QueryChunks` from a ``.npy`` file or a Zarr array.
 
     Args:
-        filepath: Local path or fsspec URL. None, a number, or a text of synapse ids: there are no such chunks.
+        query: Local path or fsspec URL. None, a number, or a text of synapse ids: there are no such chunks. Not called
+            ``filepath``, as Kedro would make a path of ``12+34``.
         credentials: Passed to fsspec.
     """
 
     def __init__(
-        self, *, filepath: Any = None, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+        self, *, query: Any = None, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
         from synapseclr.analysis.synapse_ids import is_chunk_path
 
-        self._filepath = filepath if is_chunk_path(filepath) else None
+        self._filepath = query if is_chunk_path(query) else None
         self._storage_options = credentials
         self.metadata = metadata
 
@@ -42,7 +43,7 @@ class QueryChunksDataset(AbstractDataset[None, "QueryChunks"]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
+        return {"query": self._filepath}
 
 
 class OnDemandDataset(AbstractDataset[None, Callable[[], Any]]):
