@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.scalar_codes import ScalarCodes, exact_distances
 from synapseclr.errors import SynapseCLRError
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
@@ -17,7 +18,8 @@ _HNSW_SEARCH_DEPTH = 128
 _IVF_POINTS_PER_LIST = 39  # faiss asks for as many training vectors a list
 _IVF_TRAINING_POINTS = 48  # per list; faiss' 256 take five times as long
 _IVF_PROBES = 20
-_BLOCK = 2048
+_CODES_FROM_VALUES = 5_000_000  # fewer feature values lie in a processor's cache, or nearly
+_FEW_QUERIES = 32
 
 
 class Neighbours(NamedTuple):
@@ -78,16 +80,23 @@ def build_index(features_nf: np.ndarray, kind: IndexKind) -> Any:
 class FeatureIndex:
     """Synapses that can be searched. Which are found depends on the index; their distances are exact.
 
-    An exact search reads the features themselves, so that a ``flat`` index needs no memory of its own.
+    An exact search reads the features themselves, so that a ``flat`` index needs no memory of its own, until it is asked
+    for few neighbours at a time: then it makes 8-bit codes of the features, a quarter of their memory, which answer a
+    single query in a fifth of the time, just as exactly (:class:`ScalarCodes`).
 
     Args:
         features_nf: float32 (n, f).
         kind: Kind of index, as for :func:`build_index`.
+        codes_from_values: Feature values (n times f) from which on codes are made; with fewer there is nothing to gain.
     """
 
-    def __init__(self, features_nf: np.ndarray, kind: IndexKind = "auto") -> None:
+    def __init__(
+        self, features_nf: np.ndarray, kind: IndexKind = "auto", codes_from_values: int = _CODES_FROM_VALUES
+    ) -> None:
         self.features_nf = np.ascontiguousarray(features_nf, dtype=np.float32)
         self.kind = chosen_index(len(features_nf), kind)
+        self._codes: ScalarCodes | None = None
+        self._codes_from_values = codes_from_values
         self._index = None if self.kind == "flat" else build_index(self.features_nf, self.kind)
 
     def __len__(self) -> int:
@@ -126,7 +135,15 @@ class FeatureIndex:
         import faiss
 
         query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
-        return self._nearest_first(query_qf, faiss.knn(query_qf, self.features_nf, k)[1])
+        # A large batch, once, is not worth making codes for, but is answered from them if they are there.
+        if self._codes is None and len(query_qf) <= _FEW_QUERIES and self.features_nf.size >= self._codes_from_values:
+            self._codes = ScalarCodes(self.features_nf)
+        if self._codes is None:
+            return self._nearest_first(query_qf, faiss.knn(query_qf, self.features_nf, k)[1])
+        indices_qk, is_found_q = self._codes.search(query_qf, k)
+        if not is_found_q.all():
+            indices_qk[~is_found_q] = faiss.knn(query_qf[~is_found_q], self.features_nf, k)[1]
+        return self._nearest_first(query_qf, indices_qk)
 
     def neighbours_of_rows(self, rows_q: np.ndarray, k: int, exactly: bool = False) -> Neighbours:
         """Find the k synapses nearest to each of some synapses, the synapse itself excluded.
@@ -155,12 +172,7 @@ class FeatureIndex:
         return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
 
     def _nearest_first(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> Neighbours:
-        """Differences squared and summed: faiss expands the square for many queries and loses digits that way."""
-        distances_qk = np.empty(indices_qk.shape, dtype=np.float32)
-        for start in range(0, len(query_qf), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            difference_qkf = self.features_nf[indices_qk[part]] - query_qf[part, None]
-            distances_qk[part] = np.sqrt(np.einsum("qkf,qkf->qk", difference_qkf, difference_qkf, dtype=np.float64))
+        distances_qk = exact_distances(self.features_nf, query_qf, indices_qk)
         order_qk = np.lexsort((indices_qk, distances_qk), axis=1)
         return Neighbours(
             np.take_along_axis(indices_qk, order_qk, axis=1), np.take_along_axis(distances_qk, order_qk, axis=1)
