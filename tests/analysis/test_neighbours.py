@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from synapseclr.analysis.search.neighbours import nearest_neighbours, neighbour_table, representative_queries
+from synapseclr.analysis.search.neighbours import nearest_neighbours, neighbour_table
+from synapseclr.analysis.search.representatives import representative_queries
 from synapseclr.errors import SynapseCLRError
 
 

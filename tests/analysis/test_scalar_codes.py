@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synapseclr.analysis.neighbours import FeatureIndex
-from synapseclr.analysis.scalar_codes import ScalarCodes
+from synapseclr.analysis.search.neighbours import FeatureIndex
+from synapseclr.analysis.search.scalar_codes import ScalarCodes
 
 
 def brute_force(features_nf, query_qf, k):

@@ -6,9 +6,9 @@ from synapseclr.analysis.search.neighbours import (
     measure_recall,
     nearest_neighbours,
     neighbour_table,
-    representative_queries,
 )
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, neuroglancer_url, synapse_links
+from synapseclr.analysis.search.representatives import representative_queries
 from synapseclr.analysis.search.similarity import (
     Query,
     answer_query,

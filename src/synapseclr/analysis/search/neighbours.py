@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.scalar_codes import ScalarCodes, exact_distances
+from synapseclr.analysis.search.scalar_codes import ScalarCodes, exact_distances
 from synapseclr.errors import SynapseCLRError
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
@@ -80,9 +80,9 @@ def build_index(features_nf: np.ndarray, kind: IndexKind) -> Any:
 class FeatureIndex:
     """Synapses that can be searched. Which are found depends on the index; their distances are exact.
 
-    An exact search reads the features themselves, so that a ``flat`` index needs no memory of its own, until it is asked
-    for few neighbours at a time: then it makes 8-bit codes of the features, a quarter of their memory, which answer a
-    single query in a fifth of the time, just as exactly (:class:`ScalarCodes`).
+    An exact search reads the features themselves, so that a ``flat`` index needs no memory of its own, until it is
+    asked a few queries at a time: then it makes 8-bit codes of the features, a quarter of their memory, which answer a
+    single query in a seventh of the time, just as exactly (:class:`ScalarCodes`).
 
     Args:
         features_nf: float32 (n, f).
@@ -214,28 +214,6 @@ def measure_recall(index: FeatureIndex, k: int, n_queries: int = 200, seed: int 
     exact = index.neighbours_of_rows(query_q, k, exactly=True)
     found = index.neighbours_of_rows(query_q, k)
     return float((found.distances_qk <= exact.distances_qk[:, -1:] * (1 + 1e-6)).mean())
-
-
-def representative_queries(features_nf: np.ndarray, n_queries: int, seed: int = 0) -> np.ndarray:
-    """Choose queries that stand for different regions of feature space.
-
-    Args:
-        features_nf: float32 (n, f).
-        n_queries: Queries wanted; at most n are returned.
-        seed: Seed of the clustering.
-
-    Returns:
-        int64 (q,), sorted: the synapse nearest to each centre of a k-means clustering.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import pairwise_distances_argmin
-
-    if n_queries >= len(features_nf):
-        return np.arange(len(features_nf))
-    n_distinct = len(np.unique(features_nf, axis=0))
-    clusters = KMeans(n_clusters=min(n_queries, n_distinct), n_init=1, random_state=seed).fit(features_nf)
-    nearest_q = pairwise_distances_argmin(clusters.cluster_centers_, features_nf)
-    return np.unique(nearest_q).astype(np.int64)
 
 
 def neighbour_table(neighbours: Neighbours, query_indices: np.ndarray, synapse_id: np.ndarray) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import FilterValue, SimilarityConfig
-from synapseclr.analysis.search.neighbours import FeatureIndex, Neighbours, representative_queries
+from synapseclr.analysis.search.neighbours import FeatureIndex, Neighbours
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
+from synapseclr.analysis.search.representatives import representative_queries
 from synapseclr.analysis.synapse_ids import rows_of_ids
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import SynapseCLRError, TableError

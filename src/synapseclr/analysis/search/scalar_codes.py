@@ -36,7 +36,8 @@ class ScalarCodes:
         trained.train(features_nf)
         self._rounding = (n_features + 16) * 2.0**-23
         self._error = self._largest_error(trained)
-        self._index = faiss.IndexShards(n_features, True, True)  # threaded, rows in the order of the parts
+        shards: Any = faiss.IndexShards  # whose stub lacks the arguments: threaded, rows in the order of the parts
+        self._index = shards(n_features, True, True)
         self._shards = []
         for part_nf in np.array_split(features_nf, max(1, min(n_shards or faiss.omp_get_max_threads(), n_synapses))):
             shard = faiss.clone_index(trained)
