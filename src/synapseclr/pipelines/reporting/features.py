@@ -44,15 +44,18 @@ def describe_features(
         f"{config.significance:g} after Bonferroni's correction and {n_hochberg} after Benjamini and Hochberg's. These "
         "take synapses as independent; intervals by neurite, which do not, are in component_traits.csv."
     )
+    if not n_tests:
+        text = "No trait is annotated often enough to be compared with the principal components."
     n_constant = int(feature_clusters["is_constant"].astype(bool).sum())
     if n_constant:
         text += f" {n_constant} features are constant and have no correlations."
+    comparison = Picture(
+        draw_component_traits(component_traits, config),
+        "Two stars: significant after Bonferroni; one: after Benjamini and Hochberg only; in brackets: the 90 % "
+        "interval by neurite holds 0.",
+    )
     pictures = [
-        Picture(
-            draw_component_traits(component_traits, config),
-            "Two stars: significant after Bonferroni; one: after Benjamini and Hochberg only; in brackets: the 90 % "
-            "interval by neurite holds 0.",
-        ),
+        *([comparison] if n_tests else []),
         Picture(
             draw_component_strip(component_examples, synapse_chunks),
             "Synapses at the low (left) and high (right) end of the first components, in standard deviations.",

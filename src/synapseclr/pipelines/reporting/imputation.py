@@ -52,7 +52,9 @@ def describe_imputation(
     tables = []
     if len(unimputed):
         rows = unimputed[["label", "n_annotated", "reason"]].astype(str).to_numpy().tolist()
-        tables.append(Table(("trait", "annotated synapses", "why"), rows, "Traits that were not imputed."))
+        tables.append(
+            Table(("trait", "annotated synapses", "why"), rows, "Traits that were not imputed.", is_folded=True)
+        )
     if scores.empty:
         return Section("Imputed traits", ["No trait could be imputed."], tables=tables)
     document = imputation_document(scores, calibration)
