@@ -2,87 +2,11 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
-
-from synapseclr.explorer.static_export import export_explorer
-
-ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts" / "explorer"
-
-
-@pytest.fixture
-def open_page(browser, request):
-    """Opens pages; afterwards, no script may have failed, and nothing may have been asked of another host."""
-    contexts, problems, foreign = [], [], []
-
-    def opened(address, **options):
-        context = browser.new_context(viewport={"width": 1300, "height": 850}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(45_000)  # CI may have other work beside it
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-        page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda asked: is_local(asked.url) or foreign.append(asked.url))
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=true]")
-        return page
-
-    yield opened
-    for number, context in enumerate(contexts):
-        ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        for page in context.pages:
-            page.screenshot(path=ARTIFACTS / f"{request.node.name.replace('/', '-')}_{number}.png")
-        context.close()
-    assert not foreign
-    assert not [problem for problem in problems if "status of 40" not in problem]  # the browser's words for a 404
-
-
-def is_local(url):
-    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
-
-
-def place_of(page, row):
-    """Where a synapse is on the screen."""
-    return page.evaluate(
-        """([id]) => {
-            const plot = document.getElementById("plot"), layout = plot._fullLayout, box = plot.getBoundingClientRect();
-            for (const trace of plot.data) for (let i = 0; i < trace.x.length; i++) {
-                if (Math.abs(trace.x[i] - id[0]) < 1e-6 && Math.abs(trace.y[i] - id[1]) < 1e-6) {
-                    return [box.left + layout.xaxis._offset + layout.xaxis.l2p(trace.x[i]),
-                            box.top + layout.yaxis._offset + layout.yaxis.l2p(trace.y[i])];
-                }
-            }
-            return null;
-        }""",
-        [row],
-    )
-
-
-def click_synapse(page, outputs, row):
-    page.mouse.click(*place_of(page, outputs.planes["UMAP"][row].tolist()))
-    page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + row}"]')
-
-
-def draw_lasso(page, outputs, rows):
-    """Draw around some synapses, and wait for the set."""
-    page.locator("#lasso").click()
-    places = np.array([place_of(page, outputs.planes["UMAP"][row].tolist()) for row in rows])
-    (left, top), (right, bottom) = places.min(axis=0) - 12, places.max(axis=0) + 12
-    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top + 1)]
-    page.mouse.move(*corners[0])
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*corner, steps=6)
-    page.mouse.up()
-    page.wait_for_selector("#count")
-
-
-def isolated_cluster(outputs):
-    return np.flatnonzero(outputs.synapses.obs["leiden_cluster"].cat.codes == 2)
+from gestures import click_synapse, draw_lasso, isolated_cluster
 
 
 def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explorer):
@@ -162,40 +86,6 @@ def test_a_lasso_is_summarised_exported_searched_and_labelled(open_page, explore
     page.get_by_text("Draw a lasso").wait_for()
 
 
-def test_an_address_brings_another_reader_to_the_same_place(open_page, explorer):
-    first = open_page(explorer.address)
-    first.locator("#colour").select_option("outlier_score")
-    draw_lasso(first, explorer.outputs, isolated_cluster(explorer.outputs))
-    first.locator("#tab-synapse").click()
-    first.locator("#find-id").fill(str(FIRST_ID + 7))
-    first.locator("#find-id").press("Enter")
-    first.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 7}"]')
-    count = first.locator("#tab-selection").inner_text()
-    second = open_page(first.url, color_scheme="dark")
-    second.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 7}"]')
-    assert second.locator("#tab-selection").inner_text() == count == "Selection (20)"
-    assert second.locator("#colour").input_value() == "outlier_score"
-    assert second.locator("html").get_attribute("data-theme") == "dark"
-
-
-def test_addresses_and_ids_that_make_no_sense_do_no_harm(open_page, explorer):
-    page = open_page(
-        f"{explorer.address}#synapse={HOSTILE}&colour=nothing&plane=../x&filter=a~b~c~d&lasso=1,2;x&ids=.."
-    )
-    assert page.locator("#synapse p[role=alert]").inner_text() == f"This run has no synapse “{HOSTILE}”."
-    page = open_page(f"{explorer.address}#synapse=12&filter=absent~1~2")
-    page.get_by_text("This run has no synapse “12”.").wait_for()
-    page.get_by_text("This run has no such column.").wait_for()
-    page.locator("#find-id").fill("../../etc/passwd")
-    page.locator("#find-id").press("Enter")
-    page.locator("#said").get_by_text("This run has no synapse “../../etc/passwd”.").wait_for()
-    page.goto(f"{explorer.address}#synapse={FIRST_ID + N_SMALL - 1}")
-    page.get_by_text("There is no picture of it here.").wait_for()
-    page.locator("#colour").select_option("leiden_cluster")
-    page.locator("#legend").get_by_text(HOSTILE).wait_for()  # as text, not as an element
-    assert page.locator("#legend img").count() == 0
-
-
 def test_everything_can_be_reached_by_keyboard(open_page, explorer):
     page = open_page(explorer.address)
     page.keyboard.press("/")
@@ -240,34 +130,6 @@ def test_two_people_work_side_by_side(open_page, explorer):
     for page, row in zip(pages, (1, 2), strict=True):
         page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + row}"]')
         assert page.locator("#synapse .thumbs button").count() == 12
-
-
-def test_a_static_copy_works_without_the_server(open_page, explorer, tmp_path):
-    import functools
-    import http.server
-    import threading
-
-    assert export_explorer(explorer.outputs, tmp_path / "copy", max_pictured=10) == 10
-    assert export_explorer(explorer.outputs, tmp_path / "copy", max_pictured=10) == 10  # over itself
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "copy"))
-    handler.func.log_message = lambda *arguments: None
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        pictured = sorted(int(path.name) for path in (tmp_path / "copy" / "api" / "synapse").iterdir())
-        page = open_page(f"http://127.0.0.1:{server.server_port}/#synapse={pictured[0]}")
-        page.wait_for_selector("canvas[data-drawn=true]")
-        page.get_by_text(f"This copy has details and pictures of 10 of {N_SMALL} synapses.").wait_for()
-        page.locator("#select-shown").click()
-        page.get_by_text(f"{N_SMALL} synapses selected").wait_for()
-        assert page.locator("#mark").count() == 0
-        missing = next(row for row in range(N_SMALL) if FIRST_ID + row not in pictured)
-        page.locator("#tab-synapse").click()
-        page.locator("#find-id").fill(str(FIRST_ID + missing))
-        page.locator("#find-id").press("Enter")
-        page.get_by_text(f"This copy has no details of synapse {FIRST_ID + missing}.").wait_for()
-    finally:
-        server.shutdown()
 
 
 def test_a_hundred_thousand_synapses_are_drawn_clicked_and_chosen(open_page, big_explorer):

@@ -140,7 +140,7 @@ def test_a_signal_during_the_last_epochs_validation_loses_no_result(chunks, conf
 
 
 def test_kill_9_three_times_in_a_row():
-    script = Path(__file__).parents[2] / "scripts" / "kill_and_resume.py"
+    script = Path(__file__).parents[3] / "scripts" / "kill_and_resume.py"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), "--times", "3"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -15,7 +15,7 @@ from synapseclr.volumes.cutting.distributed import runs
 from synapseclr.volumes.layers import blocks
 from synapseclr.volumes.layers.blocks import BlockCache
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks/baselines"))
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks/baselines"))
 SHAPE, BLOCK, SIZE = (90, 80, 40), (32, 24, 8), (26, 21, 11)
 N = 60
 BIG = 648_518_346_349_500_000

@@ -11,7 +11,7 @@ import pandas as pd
 
 from synapseclr.volumes import PreprocessingConfig, VolumeLayer, cut_chunks, write_chunk_store, write_precomputed
 
-SCRIPT = Path(__file__).parents[2] / "scripts/kill_preprocessing.py"
+SCRIPT = Path(__file__).parents[3] / "scripts/kill_preprocessing.py"
 
 
 def load_script():

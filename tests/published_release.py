@@ -1,3 +1,5 @@
+"""The published bucket in small: its layout, with a dozen synthetic synapses."""
+
 import io
 import shutil
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ import yaml
 
 from synapseclr.models import ModelConfig
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 SIZE_VX = (24, 24, 6)
 MODEL = {"encoder": "resnet18_no_max_pool", "width_factor": 0.125, "in_channels": 1, "projection_dims": [16, 8]}
 LAYERS = {"encoder.fc": 64, "projector.mlp.0": 16, "projector.mlp.3": 8}

@@ -52,5 +52,5 @@ def test_tables_keep_64_bit_ids_exact():
 
 
 def test_configured_parameters_are_valid():
-    configured = yaml.safe_load((Path(__file__).parents[2] / "conf/base/parameters.yml").read_text())
+    configured = yaml.safe_load((Path(__file__).parents[3] / "conf/base/parameters.yml").read_text())
     assert NeuroglancerConfig(**configured["neuroglancer"]) == NeuroglancerConfig()

@@ -1,0 +1,1 @@
+from published_release import published_bucket, small_configuration  # noqa: F401

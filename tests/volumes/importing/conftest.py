@@ -1,0 +1,1 @@
+from published_release import published  # noqa: F401
