@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from synapseclr.augmentation.config import AugmentationConfig
-from synapseclr.augmentation.corrected import Prepared, apply_corrected, prepare
+from synapseclr.augmentation.corrected import Chunks, apply_corrected
 from synapseclr.augmentation.draws import ViewDraws, draw_view
 from synapseclr.augmentation.published import apply_published
 from synapseclr.errors import SynapseCLRError
@@ -68,8 +68,8 @@ class Augmenter:
         _check(chunk_bcxyz)
         if self.config.fidelity == "published":
             return [View(*apply_published(chunk_bcxyz, self.config, each)) for each in draws]
-        prepared: Prepared = prepare(chunk_bcxyz, self.config)
-        return [View(*apply_corrected(prepared, self.config, each)) for each in draws]
+        chunks = Chunks(chunk_bcxyz, self.config)
+        return [View(*apply_corrected(chunks, self.config, each)) for each in draws]
 
 
 def _check(chunk_bcxyz: Tensor) -> None:

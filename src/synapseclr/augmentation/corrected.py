@@ -11,6 +11,7 @@ maps and noise then act at that pitch, which leaves the noise in a view as stron
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ from synapseclr.augmentation.cutouts import (
 from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.draws import ViewDraws
 from synapseclr.augmentation.geometry import corrected_grid, flip_axes, reflect, swap_xy
-from synapseclr.augmentation.intensity import add_pixel_noise, carried_intensity, cut_sections, map_tone, noise_fields
+from synapseclr.augmentation.intensity import add_pixel_noise, carried_intensity, cut_sections, map_tones, noise_fields
 from synapseclr.augmentation.resampling import channels_innermost, empty_table, layout_for, resample
 
 PRE_CODE, CLEFT_CODE, POST_CODE = 1, 2, 3
@@ -106,16 +107,24 @@ def prepare(chunk_bcxyz: Tensor, config: AugmentationConfig) -> Prepared:
     return Prepared(signal, carried.float().div_(n_box), mask, (x, y, z), factors, shared)
 
 
+class Chunks:
+    """A batch of uint8 chunks (batch, 2, x, y, z); what views share is made when the first of them needs it."""
+
+    def __init__(self, chunk_bcxyz: Tensor, config: AugmentationConfig) -> None:
+        self.chunk_bcxyz, self._config = chunk_bcxyz, config
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The batch, decoded and pooled."""
+        return prepare(self.chunk_bcxyz, self._config)
+
+
 def _tones(prepared: Prepared, draws: ViewDraws, factor_z: int) -> Tensor:
     """Steps 1 to 4: weighted intensities and their weights as two channels, 0 where nothing is carried."""
     intensity, weight = prepared.intensity_bcxyz, prepared.weight_bcxyz
     if draws.section_cut_bz is not None and bool(draws.section_cut_bz.any()):
         weight = cut_sections(weight, draws.section_cut_bz[:, ::factor_z])
-    if draws.sectional is not None:
-        tone = draws.sectional
-        intensity = map_tone(intensity, type(tone)(*(p[:, ::factor_z] for p in vars(tone).values())))
-    if draws.global_tone is not None:
-        intensity = map_tone(intensity, draws.global_tone)
+    intensity = map_tones(intensity, draws, factor_z)
     if draws.noise is not None:
         additive, multiplicative = noise_fields(intensity, draws.noise.seed)
         noise = draws.noise
@@ -145,25 +154,52 @@ def _keep(draws: ViewDraws, config: AugmentationConfig, device: torch.device) ->
     return torch.stack(torch.broadcast_tensors(*parts)).all(0)
 
 
-def apply_corrected(prepared: Prepared, config: AugmentationConfig, draws: ViewDraws) -> tuple[Tensor, Tensor]:
+def resample_corrected(
+    chunks: Chunks, config: AugmentationConfig, draws: ViewDraws, compiled: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Steps 1 to 5, and flips and the swap as part of the positions.
+
+    Args:
+        chunks: The batch.
+        config: What to do.
+        draws: Of one view.
+        compiled: Take the compiled loops where they can make the view, see ``compiled.coupled``; False for torch
+            operations everywhere.
+
+    Returns:
+        Weighted intensities and their weights, float32, (batch, 2, size, size, size), and boolean masks
+        (batch, 3, size, size, size).
+    """
+    chunk_bcxyz, factors = chunks.chunk_bcxyz, pooling_factors(config)
+    x, y, z = chunk_bcxyz.shape[2:]
+    grid = corrected_grid(
+        reflect(draws.rotation_bij, draws.flip_bi, draws.swap_b),
+        draws.displacement_bi,
+        (x, y, z),
+        config.final_crop_size,
+        config.final_img_size,
+        config.axial_to_sagittal_spacing,
+        factors,
+        chunk_bcxyz.device,
+    )
+    if compiled and chunk_bcxyz.device.type == "cpu":
+        from synapseclr.augmentation.compiled import coupled  # numba loads in a second
+
+        if coupled.suits(chunk_bcxyz, grid, draws, factors):
+            return coupled.resample_chunk(chunk_bcxyz, grid, factors, config.norm_scale, draws)
+    table = _tones(chunks.prepared, draws, factors[2])
+    carried, mask = resample([table, chunks.prepared.mask_bcxyz], grid, [None, 0.5])
+    return carried, mask
+
+
+def apply_corrected(chunks: Chunks, config: AugmentationConfig, draws: ViewDraws) -> tuple[Tensor, Tensor]:
     """Apply the draws of one view.
 
     Returns:
         ``intensity_bcxyz`` z-scored, float32, and ``mask_bcxyz`` boolean (pre, cleft, post).
     """
-    size, device = config.final_img_size, prepared.intensity_bcxyz.device
-    table = _tones(prepared, draws, prepared.factors[2])
-    grid = corrected_grid(
-        reflect(draws.rotation_bij, draws.flip_bi, draws.swap_b),
-        draws.displacement_bi,
-        prepared.shape_xyz,
-        config.final_crop_size,
-        size,
-        config.axial_to_sagittal_spacing,
-        prepared.factors,
-        device,
-    )
-    carried, mask = resample([table, prepared.mask_bcxyz], grid, [None, 0.5])
+    size, device = config.final_img_size, chunks.chunk_bcxyz.device
+    carried, mask = resample_corrected(chunks, config, draws)
     intensity, valid = carried_intensity(carried[:, :1], carried[:, 1:], draws.blur_sigma_b)
     if draws.hole_fraction_b is not None:
         radii = config.swiss_cheese_radii

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.draws import ToneDraws
+from synapseclr.augmentation.draws import ToneDraws, ViewDraws
 
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
@@ -46,14 +46,25 @@ def map_tone(intensity_bcxyz: Tensor, tone: ToneDraws) -> Tensor:
     return mapped.mul_(slope).add_(intercept).clamp_(0.0, 1.0)
 
 
-def noise_fields(intensity_bcxyz: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Two standard normal fields like the intensities, generated on their device from a seed."""
-    device = intensity_bcxyz.device
-    # Drawn flat and then given the layout of the intensities: torch fills other layouts voxel by voxel, 8 times slower.
-    dense = intensity_bcxyz if intensity_bcxyz.is_contiguous() else torch.empty_like(intensity_bcxyz)
-    flat = [torch.empty(dense.numel(), device=device, dtype=dense.dtype) for _ in range(2)]
-    generator = torch.Generator(device=device).manual_seed(seed)
-    if device.type == "cpu":
+def map_tones(intensity_bcxyz: Tensor, draws: ViewDraws, factor_z: int = 1) -> Tensor:
+    """The tone maps of a view, per section and then per sample.
+
+    Args:
+        intensity_bcxyz: Intensities in [0, 1], shape (batch, channels, x, y, z).
+        draws: Of the view; None of it for no tone map.
+        factor_z: Sections of the chunk that make up one of the intensities; the first one's parameters are taken.
+    """
+    if draws.sectional is not None:
+        tone = draws.sectional
+        intensity_bcxyz = map_tone(intensity_bcxyz, ToneDraws(*(p[:, ::factor_z] for p in vars(tone).values())))
+    return intensity_bcxyz if draws.global_tone is None else map_tone(intensity_bcxyz, draws.global_tone)
+
+
+def normal_fields(length: int, seed: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Two flat standard normal fields, float32, generated on a device from a seed."""
+    flat = torch.empty(length, device=device), torch.empty(length, device=device)
+    generator = torch.Generator(device=device or "cpu").manual_seed(seed)
+    if flat[0].device.type == "cpu":
         # torch draws on one thread: a thread and a generator for each field, started from one seed.
         second = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         with ThreadPoolExecutor(2) as pool:
@@ -61,8 +72,23 @@ def noise_fields(intensity_bcxyz: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     else:
         for field in flat:
             field.normal_(generator=generator)
-    additive, multiplicative = (field.as_strided(dense.shape, dense.stride()) for field in flat)
+    return flat
+
+
+def noise_fields(intensity_bcxyz: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Two standard normal fields like the intensities, generated on their device from a seed."""
+    # Drawn flat and then given the layout of the intensities: torch fills other layouts voxel by voxel, 8 times slower.
+    dense = intensity_bcxyz if intensity_bcxyz.is_contiguous() else torch.empty_like(intensity_bcxyz)
+    additive, multiplicative = (
+        field.as_strided(dense.shape, dense.stride())
+        for field in normal_fields(dense.numel(), seed, intensity_bcxyz.device)
+    )
     return additive, multiplicative
+
+
+def lognormal_factor(normal: Tensor, scale: Tensor) -> Tensor:
+    """Lognormal noise of mean 1 from a standard normal field, which is overwritten; the scale broadcasts against it."""
+    return normal.mul_(scale).sub_(0.5 * scale**2).exp_()
 
 
 def add_pixel_noise(
@@ -88,11 +114,11 @@ def add_pixel_noise(
         A new tensor of the same shape, in [0, 1].
     """
     scale = _per_sample(multiplicative_scale_b, intensity_bcxyz)
-    factor = multiplicative_bcxyz.mul_(scale)
     if empirical_mean:
-        factor = factor.exp_().div_(factor.mean(dim=(1, 2, 3, 4), keepdim=True))
+        factor = multiplicative_bcxyz.mul_(scale).exp_()
+        factor.div_(factor.mean(dim=(1, 2, 3, 4), keepdim=True))
     else:
-        factor = factor.sub_(0.5 * scale**2).exp_()
+        factor = lognormal_factor(multiplicative_bcxyz, scale)
     noise = additive_bcxyz.mul_(_per_sample(additive_scale_b, intensity_bcxyz))
     return noise.addcmul_(intensity_bcxyz, factor).clamp_(0.0, 1.0)
 
