@@ -12,7 +12,7 @@ from synapseclr.analysis.consensus.posterior import (
     neurite_posteriors,
     synapse_evidence,
 )
-from synapseclr.analysis.traits.calibration import logit
+from synapseclr.analysis.traits.correction import logit
 
 
 def _neurites(shared_sd, n_neurites=600, seed=0):

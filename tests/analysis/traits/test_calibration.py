@@ -9,11 +9,14 @@ from synapseclr.analysis.traits.calibration import (
     calibration_of_intervals,
     debiased_calibration_error,
     expected_calibration_error,
-    fit_logit_correction,
-    fit_spread_correction,
     grouped_interval,
-    logit,
     reliability_table,
+)
+from synapseclr.analysis.traits.correction import (
+    BetaCalibration,
+    fit_beta_calibration,
+    fit_spread_correction,
+    logit,
 )
 
 
@@ -33,16 +36,48 @@ def test_calibrated_probabilities_show_no_more_error_than_chance(calibrated):
 def test_overconfident_probabilities_are_found_and_corrected(calibrated):
     probability_a, target_a = calibrated
     overconfident_a = 1 / (1 + np.exp(-3 * logit(probability_a) - 1))
-    correction = fit_logit_correction(overconfident_a, target_a)
-    assert correction.slope == pytest.approx(1 / 3, abs=0.03)
-    assert correction.intercept == pytest.approx(-1 / 3, abs=0.1)
+    correction = fit_beta_calibration(overconfident_a, target_a)
+    assert correction.a == pytest.approx(1 / 3, abs=0.04)
+    assert correction.b == pytest.approx(1 / 3, abs=0.04)
+    assert correction.c == pytest.approx(-1 / 3, abs=0.15)
     assert expected_calibration_error(overconfident_a, target_a) > 0.1
     assert expected_calibration_error(correction.apply(overconfident_a), target_a) < 0.03
 
 
+def test_frequencies_that_level_off_are_followed():
+    """Class 0 may be certain while class 1 never is, which no slope of the log-odds can say."""
+    rng = np.random.default_rng(5)
+    probability_a = rng.random(6000)
+    target_a = (rng.random(6000) < np.minimum(probability_a, 0.5)).astype(float)
+    correction = fit_beta_calibration(probability_a, target_a)
+    assert correction.b < 0.4 < 0.8 < correction.a
+    assert expected_calibration_error(correction.apply(probability_a), target_a) < 0.04
+
+
 def test_few_held_out_synapses_change_little():
-    correction = fit_logit_correction(np.array([0.6, 0.4]), np.array([1.0, 0.0]))
-    assert correction.slope == pytest.approx(1.0, abs=0.3)
+    correction = fit_beta_calibration(np.array([0.6, 0.4]), np.array([1.0, 0.0]))
+    assert correction.a == pytest.approx(1.0, abs=0.3)
+    assert correction.b == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_neurite_counts_once_if_its_synapses_share_their_label():
+    rng = np.random.default_rng(6)
+    probability_a, target_a = rng.random(30), (rng.random(30) < 0.5).astype(float)
+    repeated = np.repeat(np.arange(30), rng.integers(1, 9, 30))
+    once = fit_beta_calibration(probability_a, target_a)
+    often = fit_beta_calibration(probability_a[repeated], target_a[repeated], repeated)
+    np.testing.assert_allclose([often.a, often.b, often.c], [once.a, once.b, once.c], atol=1e-4)
+    mixed_a = np.where(np.arange(len(repeated)) % 2, target_a[repeated], 1 - target_a[repeated])
+    assert fit_beta_calibration(probability_a[repeated], mixed_a, repeated) == fit_beta_calibration(
+        probability_a[repeated], mixed_a
+    )
+
+
+def test_gain_is_the_derivative():
+    correction = BetaCalibration(0.4, 1.3, -0.2)
+    probability_a = np.linspace(0.05, 0.95, 7)
+    difference_a = correction.apply(probability_a + 1e-6) - correction.apply(probability_a - 1e-6)
+    np.testing.assert_allclose(correction.gain(probability_a), difference_a / 2e-6, rtol=1e-5)
 
 
 def test_reliability_by_hand():

@@ -10,12 +10,12 @@ import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus.evaluation import EVALUATION_COLUMNS, evaluate_consensus
-from synapseclr.analysis.consensus.posterior import CELL_TYPE_TRAITS, neurite_posteriors
+from synapseclr.analysis.consensus.posterior import CELL_TYPE_TRAITS, neurite_posteriors, trait_evidence
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
 from synapseclr.analysis.traits import Trait, trait_values
-from synapseclr.analysis.traits.calibration import fit_logit_correction, logit
+from synapseclr.analysis.traits.correction import fit_beta_calibration
 from synapseclr.analysis.traits.folds import UnscorableTraitError, grouped_folds
 
 CENSORED_COLUMNS = ("fraction", "n_labels", "n_seeds", *EVALUATION_COLUMNS)
@@ -119,19 +119,8 @@ def _evidence(
         except UnscorableTraitError as reason:
             reasons.append(f"{trait.label}: {reason}")
             continue
-        ones, known = np.nansum(target_n), np.isfinite(target_n).sum()
-        parts.append(
-            pd.DataFrame(
-                {
-                    "synapse_id": annotations["synapse_id"].to_numpy(),
-                    "root_id": annotations[trait.group].to_numpy(),
-                    "side": trait.side,
-                    "probability": probability_n,
-                    "evidence": logit(probability_n) - np.log((ones + 0.5) / (known - ones + 0.5)),
-                    "target": _neurite_targets(target_n, neurite_n),
-                }
-            )
-        )
+        evidence = trait_evidence(annotations, trait, probability_n, target_n)
+        parts.append(evidence.assign(target=_neurite_targets(target_n, neurite_n)))
     if not parts:
         raise UnscorableTraitError("; ".join(reasons))
     return pd.concat(parts, ignore_index=True)
@@ -176,10 +165,10 @@ def _censored_probability(
     stated_n = np.where(test_kn.any(axis=0), (stated_kn * test_kn).sum(axis=0), stated_kn.mean(axis=0))
     if len(rows_a) < _MIN_FITTED:
         return stated_n
-    corrected_n = fit_logit_correction(stated_n[rows_a], target_a).apply(stated_n)
+    corrected_n = fit_beta_calibration(stated_n[rows_a], target_a, groups_a).apply(stated_n)
     for train, test in folds:
         chosen_n = np.isin(neurite_n, groups_a[test])
-        correction = fit_logit_correction(stated_n[rows_a[train]], target_a[train])
+        correction = fit_beta_calibration(stated_n[rows_a[train]], target_a[train], groups_a[train])
         corrected_n[chosen_n] = correction.apply(stated_n[chosen_n])
     return corrected_n
 

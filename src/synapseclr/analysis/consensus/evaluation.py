@@ -12,8 +12,8 @@ from synapseclr.analysis.traits.calibration import (
     debiased_calibration_error,
     expected_calibration_error,
     grouped_interval,
-    logit,
 )
+from synapseclr.analysis.traits.correction import logit
 
 EVALUATION_COLUMNS = (
     "stratum",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig
 from synapseclr.analysis.traits import TRAITS, Trait
-from synapseclr.analysis.traits.calibration import logit
+from synapseclr.analysis.traits.correction import logit
 
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.name.endswith("_cell_type"))
 NEURITE_COLUMNS = (
@@ -106,23 +106,39 @@ def synapse_evidence(imputed_traits: pd.DataFrame, annotations: pd.DataFrame) ->
             continue
         probability_n = probabilities[f"{trait.name}_probability"].reindex(annotations["synapse_id"]).to_numpy()
         target_n = annotations[trait.name].to_numpy(dtype=float)
-        n_ones, n_known = np.nansum(target_n), np.isfinite(target_n).sum()
-        base = np.log((n_ones + 0.5) / (n_known - n_ones + 0.5))
-        parts.append(
-            pd.DataFrame(
-                {
-                    "synapse_id": annotations["synapse_id"].to_numpy(),
-                    "root_id": annotations[trait.group].to_numpy(),
-                    "side": trait.side,
-                    "probability": probability_n,
-                    "evidence": logit(probability_n) - base,
-                    "target": target_n,
-                }
-            )
-        )
+        parts.append(trait_evidence(annotations, trait, probability_n, target_n))
     columns = ["synapse_id", "root_id", "side", "probability", "evidence", "target"]
     evidence = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return evidence[np.isfinite(evidence["probability"].to_numpy(dtype=float))]
+
+
+def trait_evidence(
+    annotations: pd.DataFrame, trait: Trait, probability_n: np.ndarray, target_n: np.ndarray
+) -> pd.DataFrame:
+    """Evidence of every synapse for the type of its neurite on one side.
+
+    Args:
+        annotations: One row per synapse.
+        trait: The cell type of the side.
+        probability_n: Probability of class 1.
+        target_n: Known types of the synapses, NaN where not annotated.
+
+    Returns:
+        One row per synapse: ``synapse_id``, ``root_id``, ``side``, ``probability``, ``evidence`` (log-odds beyond those
+        of the share of class 1 among annotated neurites, which the probabilities were calibrated on), ``target``.
+    """
+    of_neurites = pd.Series(target_n).groupby(annotations[trait.group].to_numpy()).mean().dropna()
+    base = np.log((of_neurites.sum() + 0.5) / (len(of_neurites) - of_neurites.sum() + 0.5))
+    return pd.DataFrame(
+        {
+            "synapse_id": annotations["synapse_id"].to_numpy(),
+            "root_id": annotations[trait.group].to_numpy(),
+            "side": trait.side,
+            "probability": probability_n,
+            "evidence": logit(probability_n) - base,
+            "target": target_n,
+        }
+    )
 
 
 def neurite_posteriors(

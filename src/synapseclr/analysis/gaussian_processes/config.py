@@ -19,7 +19,7 @@ class GaussianProcessConfig(BaseModel):
     )
     kernel: Kernel = Field(default="rbf+linear", description="Covariance of the latent function (published: rbf).")
     n_components: int = Field(
-        default=64,
+        default=32,
         ge=1,
         description="Principal components of the standardised features that radial kernels see; at most their rank.",
     )

@@ -9,7 +9,7 @@ import numpy as np
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
-from synapseclr.analysis.traits.calibration import LogitCorrection, fit_logit_correction, fit_spread_correction, logit
+from synapseclr.analysis.traits.correction import BetaCalibration, fit_beta_calibration, fit_spread_correction
 from synapseclr.analysis.traits.folds import Fold, TraitSplit
 
 _MIN_HELD_OUT = 20
@@ -85,7 +85,7 @@ def mixture(members: list[Member], rows_a: np.ndarray) -> Prediction:
 
 
 def recalibrated(prediction: Prediction, split: TraitSplit, folds: list[Fold]) -> Prediction:
-    """Correct probabilities (slope and intercept of the log-odds) or standard deviations (a factor).
+    """Correct probabilities (beta calibration) or standard deviations (a factor).
 
     The correction of a fold is fitted on the held-out synapses of the other folds, that of synapses without annotation
     on all held-out synapses; so what is measured on held-out synapses is what the others get. With fewer than 20
@@ -103,7 +103,7 @@ def recalibrated(prediction: Prediction, split: TraitSplit, folds: list[Fold]) -
             continue
         held_out, target = split.rows_a[fitted_on], split.target_a[fitted_on]
         if is_class:
-            correction = fit_logit_correction(prediction.mean_n[held_out], target)
+            correction = fit_beta_calibration(prediction.mean_n[held_out], target, split.groups_a[fitted_on])
             mean_n[rows], sd_n[rows] = _corrected(prediction.mean_n[rows], prediction.sd_n[rows], correction)
         else:
             error = target - prediction.mean_n[held_out]
@@ -111,10 +111,8 @@ def recalibrated(prediction: Prediction, split: TraitSplit, folds: list[Fold]) -
     return Prediction(mean_n, sd_n, prediction.stated_mean_n, prediction.stated_sd_n, prediction.out_of_distribution_n)
 
 
-def _corrected(mean_b: np.ndarray, sd_b: np.ndarray, correction: LogitCorrection) -> tuple[np.ndarray, np.ndarray]:
-    """Corrected probability, and its standard deviation to first order in that of the log-odds."""
-    probability_b = correction.apply(mean_b)
-    clipped_b = 1.0 / (1.0 + np.exp(-logit(mean_b)))
-    gain_b = correction.slope * probability_b * (1 - probability_b) / (clipped_b * (1 - clipped_b))
+def _corrected(mean_b: np.ndarray, sd_b: np.ndarray, correction: BetaCalibration) -> tuple[np.ndarray, np.ndarray]:
+    """Corrected probability, and its standard deviation to first order."""
+    probability_b, gain_b = correction.apply(mean_b), correction.gain(mean_b)
     # A probability cannot spread further than between 0 and 1.
     return probability_b, np.minimum(sd_b * gain_b, np.sqrt(probability_b * (1 - probability_b)))

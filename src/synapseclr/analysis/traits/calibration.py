@@ -1,67 +1,16 @@
-"""Whether stated probabilities and intervals are right, and the correction where they are not."""
+"""Whether stated probabilities and intervals are right."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
+
+from synapseclr.analysis.traits.correction import is_shared
 
 _LIMIT = 1e-6
 _Z_50, _Z_90 = 0.6744897501960817, 1.6448536269514722
 LEVELS = {50: _Z_50, 90: _Z_90}
 """Nominal coverage in percent to half the width of the interval, in standard deviations of a normal distribution."""
-
-
-@dataclass(frozen=True)
-class LogitCorrection:
-    """``logit(p) -> slope * logit(p) + intercept`` (Platt 1999); the default changes nothing."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-
-    def apply(self, probability_a: np.ndarray) -> np.ndarray:
-        """Corrected probabilities, float64 (a,)."""
-        corrected_a: np.ndarray = 1.0 / (1.0 + np.exp(-(self.slope * logit(probability_a) + self.intercept)))
-        return corrected_a
-
-
-def logit(probability_a: np.ndarray) -> np.ndarray:
-    """Log-odds, with probabilities kept 1e-6 away from 0 and 1."""
-    clipped_a = np.clip(probability_a, _LIMIT, 1.0 - _LIMIT)
-    log_odds_a: np.ndarray = np.log(clipped_a) - np.log1p(-clipped_a)
-    return log_odds_a
-
-
-def fit_logit_correction(probability_a: np.ndarray, target_a: np.ndarray) -> LogitCorrection:
-    """Fit slope and intercept by penalised maximum likelihood.
-
-    The penalty, ``(slope - 1)^2 + intercept^2 / 4``, is worth a handful of synapses: few held-out synapses change
-    little. The slope is never negative.
-
-    Args:
-        probability_a: Held-out probabilities of class 1.
-        target_a: 0.0 or 1.0.
-    """
-    from scipy.optimize import minimize
-
-    logit_a, sign_a = logit(probability_a), np.where(target_a == 1.0, 1.0, -1.0)
-
-    def loss(parameters: np.ndarray) -> float:
-        slope, intercept = parameters
-        likelihood = np.logaddexp(0.0, -sign_a * (slope * logit_a + intercept)).sum()
-        return float(likelihood + (slope - 1.0) ** 2 + 0.25 * intercept**2)
-
-    fitted = minimize(loss, np.array([1.0, 0.0]), bounds=[(0.0, 20.0), (-20.0, 20.0)], method="L-BFGS-B")
-    return LogitCorrection(float(fitted.x[0]), float(fitted.x[1]))
-
-
-def fit_spread_correction(error_a: np.ndarray, sd_a: np.ndarray) -> float:
-    """Factor on standard deviations that gives held-out errors a mean square of one standard deviation.
-
-    One pseudo-observation with the stated spread keeps the factor finite for few synapses.
-    """
-    return float(np.sqrt((np.square(error_a / sd_a).sum() + 1.0) / (len(error_a) + 1.0)))
 
 
 def reliability_table(probability_a: np.ndarray, target_a: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
@@ -178,9 +127,7 @@ def calibration_of_classes(
 
     Where all synapses of every group have the same label, chance draws labels by group.
     """
-    by_group = pd.Series(target_a).groupby(groups_a)
-    is_shared = bool((by_group.min() == by_group.max()).all())
-    shared_a = groups_a if is_shared else None
+    shared_a = groups_a if is_shared(target_a, groups_a) else None
     clipped_a = np.clip(probability_a, _LIMIT, 1 - _LIMIT)
     is_right_a = ((probability_a > 0.5) == (target_a == 1.0)).astype(float)
     lower, upper = grouped_interval(is_right_a, groups_a)
