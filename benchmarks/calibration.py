@@ -1,4 +1,4 @@
-"""Do probabilities of cell types come true on volumes nothing was fitted on: ``python benchmarks/calibration.py DIR``.
+"""Whether cell types' probabilities come true on volumes never fitted on: ``python benchmarks/calibration.py [FOLDER]``.
 
 A demo has about 390 annotated synapses on 58 to 75 neurites a side, too few to tell a good calibration from a bad one.
 So several volumes are simulated with the demo's parameters and embedded by the demo's encoder. Each in turn is the
@@ -9,7 +9,7 @@ simulation's truth. What held-out synapses of the annotated volume say of the ca
 ``ours`` is what is given out (beta calibration, one vote a neurite); ``baseline`` is what the Gaussian processes state,
 or what a slope and an intercept of the log-odds make of it (Platt 1999; what was done before). Correction and penalty
 were chosen on the volumes of seeds 0 to 8; the seeds evaluated by default were not looked at before. Volumes are kept
-in DIR.
+in FOLDER.
 
 Writes ``benchmarks/results/calibration.json``. Errors are means over the annotated volumes; intervals are 90 % by
 bootstrap over these. "By chance" is what perfect probabilities would show at the same number of neurites.
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from outliers import ROOT, interval, run_kedro
+from outliers import ROOT, SCRATCH, interval, run_kedro
 from scipy.optimize import minimize
 
 from synapseclr.analysis.config import ImputationConfig
@@ -143,13 +143,13 @@ def make_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scratch", type=Path, help="folder for the volumes")
+    parser.add_argument("folder", type=Path, nargs="?", default=SCRATCH / "calibration", help="for the volumes")
     parser.add_argument("--weights", type=Path, default=ROOT / "data/06_models/encoder_weights.safetensors")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
     volumes = [
-        load_volume(arguments.scratch.resolve() / f"seed_{seed}", seed, arguments.weights) for seed in arguments.seeds
+        load_volume(arguments.folder.resolve() / f"seed_{seed}", seed, arguments.weights) for seed in arguments.seeds
     ]
     known = pd.concat([table for _, table in volumes], ignore_index=True)
     n_inputs = ImputationConfig().gaussian_processes.n_inputs

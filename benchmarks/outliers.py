@@ -1,4 +1,4 @@
-"""How well simulated defects are found, on volumes nothing was chosen on: ``python benchmarks/outliers.py SCRATCH``.
+"""How well simulated defects are found, on volumes nothing was chosen on: ``python benchmarks/outliers.py [FOLDER]``.
 
 Volumes are simulated with the demo's parameters and the given seeds, cut, and embedded by the encoder that
 ``--weights`` names (by default the demo's, trained on the volume of seed 0) and by its untrained twin. On each volume
@@ -9,7 +9,7 @@ With ``--own``, an encoder is trained on each volume instead, as a laboratory wo
 in training, so the defects need not be held out.
 
 The features joined, the shrinkage and the weight of the examples were chosen on the volumes of seeds 0 to 4; the seeds
-evaluated by default were not looked at before. Volumes are kept in SCRATCH, and used again by the same command.
+evaluated by default were not looked at before. Volumes are kept in FOLDER, and used again by the same command.
 
 Writes ``benchmarks/results/outliers.json`` (with ``--own``: ``outliers_own.json``): means over the volumes; intervals
 are 90 % by bootstrap over the volumes. ``ours`` are learned features, with or without mask statistics; ``baseline`` is
@@ -24,6 +24,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
+SCRATCH = Path(tempfile.gettempdir()) / "synapseclr_benchmarks"
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (101, 102, 103, 104, 105, 106, 107, 108)
 N_BOOTSTRAP = 10_000
@@ -154,7 +156,7 @@ def main() -> None:
     from synapseclr.models.loading import load_weights
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scratch", type=Path, help="folder for the volumes")
+    parser.add_argument("folder", type=Path, nargs="?", default=SCRATCH / "outliers", help="for the volumes")
     parser.add_argument("--weights", default=str(ROOT / "data/06_models/encoder_weights.safetensors"))
     parser.add_argument("--own", action="store_true", help="train an encoder on each volume")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
@@ -163,7 +165,7 @@ def main() -> None:
     parameters = load_parameters()
     parts = []
     for seed in arguments.seeds:
-        folder = arguments.scratch.resolve() / f"seed_{seed}"
+        folder = arguments.folder.resolve() / f"seed_{seed}"
         open_store(folder, seed, arguments.own)
         source = folder / "06_models/encoder_weights.safetensors" if arguments.own else arguments.weights
         parts.append(evaluate_volume(folder, seed, load_weights(source), parameters))
