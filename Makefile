@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Of one's own, for what a target starts: make explore OPTIONS="--env=mine --port=8051".
+OPTIONS ?=
 # Debian packages: OpenGL without a display for renders, a browser for the explorer's tests.
 OPENGL := libegl1 libegl-mesa0 libgl1-mesa-dri libgl1
 BROWSER := chromium
@@ -50,10 +52,10 @@ bench: $(READY) system ## Run the benchmarks; results go to benchmarks/results
 	@for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
 
 explore: $(READY) ## Look at the synapses of the last run on http://127.0.0.1:8050
-	$(BIN)/kedro explore
+	$(BIN)/kedro explore $(OPTIONS)
 
 viz: $(READY) ## Serve the pipeline graph on http://127.0.0.1:4141
-	$(BIN)/python scripts/viz.py --port=4141
+	$(BIN)/python scripts/viz.py --port=4141 $(OPTIONS)
 
 viz-static: $(READY) ## Write the pipeline graph, previews included, into build/viz for any web server
 	$(BIN)/python scripts/viz.py --static=build/viz
@@ -62,16 +64,16 @@ viz-static: $(READY) ## Write the pipeline graph, previews included, into build/
 mlflow jupyter: export PATH := $(abspath $(BIN)):$(PATH)
 
 mlflow: $(READY) ## Serve MLflow's run comparison on http://127.0.0.1:5000
-	$(BIN)/kedro mlflow ui
+	$(BIN)/kedro mlflow ui $(OPTIONS)
 
 jupyter: $(READY) ## Open the notebooks with the catalog loaded
-	$(BIN)/kedro jupyter lab --ip=127.0.0.1 notebooks
+	$(BIN)/kedro jupyter lab --ip=127.0.0.1 notebooks $(OPTIONS)
 
 # Material for MkDocs prints an advertisement of its successor otherwise.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
 
 docs: $(READY) ## Build the documentation into build/site; warnings are errors
-	$(BIN)/mkdocs build
+	$(BIN)/mkdocs build $(OPTIONS)
 
 docs-serve: $(READY) ## Serve the documentation on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve --dev-addr=127.0.0.1:8000

@@ -5,12 +5,10 @@ import json
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from documentation import MAKE, PROJECT
 
-PROJECT = Path(__file__).resolve().parents[1]
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -19,9 +17,8 @@ def site(tmp_path_factory):
     """The built site."""
     folder = tmp_path_factory.mktemp("site")
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE)
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={folder}"]
-    environment = os.environ | proxies | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300)
+    command = [*MAKE, "docs", f"OPTIONS=--site-dir={folder}"]
+    done = subprocess.run(command, cwd=PROJECT, env=os.environ | proxies, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 

@@ -1,74 +1,84 @@
-"""Every command in the README is run by a test, and the README's links lead somewhere."""
+"""Every command in the README is run by a test, and the README's links lead somewhere.
+
+Continuous integration runs `make test` itself. `tests/pipelines/test_own_data.py` types the `kedro run` lines.
+"""
 
 import os
 import re
-import shlex
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
+from documentation import MAKE, PROJECT, commands, serving
 
-from synapseclr.pipeline_registry import register_pipelines
-
-PROJECT = Path(__file__).resolve().parents[1]
-README = (PROJECT / "README.md").read_text()
-
-# What each `make` target runs, and the test that runs the same: a piece of the recipe, a test, and what its file has.
-TARGETS = {
-    "demo": ("kedro run --pipeline=demo", "conftest.py::demo", 'runner("--pipeline=demo")'),
-    "test": ("-m pytest", "test_readme.py::test_every_command_is_run_by_a_test", "pytest"),
-    "explore": ("kedro explore", "explorer/test_browser.py::test_a_click_shows_the_synapse", "open_page"),
-    "viz": ("scripts/viz.py --port=4141", "pipelines/test_viz.py::test_every_node_of_the_demo", "scripts/viz.py"),
-    "mlflow": ("kedro mlflow ui", "test_readme.py::test_servers_that_kedro_starts_answer", '"mlflow", "ui"'),
-    "jupyter": ("kedro jupyter lab", "test_readme.py::test_servers_that_kedro_starts_answer", '"jupyter", "lab"'),
-    "docs": ("mkdocs build", "test_docs.py::test_no_page_fetches_anything", '"mkdocs", "build"'),
+# What is not typed here: the recipe of the target, and what runs it.
+ELSEWHERE = {
+    "make demo": ("kedro run --pipeline=demo", "tests/conftest.py", 'runner("--pipeline=demo")'),
+    "make test": ("-m pytest", ".ci/run", "make test"),
+    "make docs": ("mkdocs build", "tests/test_docs.py", '"docs", f"OPTIONS='),
 }
-# `kedro run` in an environment of one's own, as a whole and step by step.
-RUNS = {
-    None: ("pipelines/test_real_em.py::test_all_28_synapses_are_embedded", 'environment="fib25"'),
-    "preprocessing": ("pipelines/test_runs.py::test_each_pipeline_runs_alone", "preprocessing"),
-    "pretraining": ("pipelines/test_runs.py::test_pretraining_alone_with_another_parameter", "pretraining"),
-    "embedding": ("pipelines/test_runs.py::test_each_pipeline_runs_alone", "embedding"),
-    "analysis": ("pipelines/test_runs.py::test_each_pipeline_runs_alone", "analysis"),
+# Each server's page that is asked for, what the answer has, and options without which a test cannot start it.
+SERVERS = {
+    "make explore": ("api/overview.json", '"planes"', "--no-browser --env=test --params=data_root={data}"),
+    "make viz": ("api/main", "compose_report", "--env=test --data-root={data}"),
+    "make mlflow": ("health", "OK", ""),
+    "make jupyter": ("api", "version", "--no-browser --allow-root"),
 }
 
 
-def _commands():
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.S | re.M)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if line]
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_every_command_is_run_by_a_test(page):
+    runs = [command for command in commands(page) if not command.startswith("kedro run")]
+    assert len(runs) > 5 or page != "README.md"
+    assert not [command for command in runs if command not in {**ELSEWHERE, **SERVERS}]
 
 
-def _has_test(name, text):
-    path, _, test = name.partition("::")
-    source = (PROJECT / "tests" / path).read_text()
-    return re.search(rf"^def {re.escape(test)}", source, re.M) is not None and text in source
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_what_is_not_typed_here_runs_elsewhere(command):
+    recipe, path, text = ELSEWHERE[command]
+    printed = subprocess.run([*MAKE, "-n", command.split()[1]], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert recipe in printed.stdout
+    assert text in (PROJECT / path).read_text()
 
 
-@pytest.mark.parametrize("command", _commands(), ids=" ".join)
-def test_every_command_is_run_by_a_test(command):
-    if command[0] == "make":
-        recipe, test, text = TARGETS[command[1]]
-        makefile = (PROJECT / "Makefile").read_text()
-        assert recipe in makefile.partition(f"\n{command[1]}:")[2].partition("\n\n")[0]
-        assert _has_test(test, text)
-        return
-    assert command[:2] == ["kedro", "run"]
-    options = dict(part.removeprefix("--").split("=", 1) for part in command[2:])
-    assert set(options) <= {"env", "pipeline", "params"}
-    assert _has_test(*RUNS[options.get("pipeline")])
-    assert options.get("pipeline", "__default__") in register_pipelines()
+@pytest.mark.parametrize("command", SERVERS)
+def test_servers_answer(command, demo, tmp_path):
+    page, expected, options = SERVERS[command]
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    variables = demo.variables | {"PATH": search, "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
+    line = [*MAKE, command.split()[1], f"OPTIONS=--port={{port}} {options.replace('{data}', str(demo.root))}"]
+    with serving(line, page, tmp_path / "log", cwd=PROJECT, env=variables) as answer:
+        assert expected in answer
+
+
+def test_the_makefile_serves_where_the_readme_says():
+    ports = dict(re.findall(r"^(make \w+) .*http://127\.0\.0\.1:(\d+)$", (PROJECT / "README.md").read_text(), re.M))
+    assert set(ports) == {"make explore", "make viz", "make mlflow"}
+    makefile = (PROJECT / "Makefile").read_text()
+    for command, port in ports.items():
+        assert re.search(rf"^{command.split()[1]}: .*http://127\.0\.0\.1:{port}$", makefile, re.M)
+
+
+def test_quickstart_runs_name_what_exists():
+    """Its pipelines and query are those of the page on own data, which are typed; here are the names."""
+    from synapseclr.pipeline_registry import register_pipelines
+
+    pipelines = register_pipelines()
+    for command in (c for c in commands("docs/quickstart.md") if c.startswith("kedro run")):
+        options = dict(part.removeprefix("--").split("=", 1) for part in command.split()[2:])
+        assert set(options) <= {"pipeline", "params", "from-nodes"}
+        assert options.get("pipeline", "__default__") in pipelines
+        if node := options.get("from-nodes"):
+            names = {n.name for n in pipelines["__default__"].from_nodes(node).nodes}
+            assert "compose_report" in names
+            assert "train_encoder" not in names
 
 
 def test_parameters_in_the_readme_exist():
     from synapseclr.training import PretrainingConfig
 
-    given = re.findall(r"pretraining\.(\w+)=(\w+)", README)
+    given = re.findall(r"pretraining\.(\w+)=(\w+)", (PROJECT / "README.md").read_text())
     assert given
     PretrainingConfig.model_validate(dict(given))
 
@@ -78,31 +88,3 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", (PROJECT / path).read_text())
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (PROJECT / link).exists()] == []
-
-
-@pytest.mark.parametrize(("command", "page"), [(["mlflow", "ui"], "health"), (["jupyter", "lab"], "api")])
-def test_servers_that_kedro_starts_answer(command, page, demo, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    more = [] if command[0] == "mlflow" else ["--ip=127.0.0.1", "--no-browser", "--allow-root", "notebooks"]
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    settings = demo.variables | {"PATH": search, "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
-    log = tmp_path / "server.log"
-    with log.open("w") as stream:
-        line = [sys.executable, "-m", "kedro", *command, f"--port={port}", *more]
-        options = {"cwd": PROJECT, "env": settings, "stdout": stream, "stderr": subprocess.STDOUT}
-        server = subprocess.Popen(line, start_new_session=True, **options)
-        try:
-            for _ in range(240):
-                assert server.poll() is None, log.read_text()
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5) as answer:
-                        assert answer.status == 200
-                    return
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.5)
-            pytest.fail(f"No answer: {log.read_text()}")
-        finally:
-            os.killpg(server.pid, 15)
-            server.wait(timeout=30)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,30 +126,12 @@ def test_mlflow_has_weights_figures_and_reports(demo_run):
     } <= set(files())
 
 
-@pytest.mark.parametrize("pipeline", ["preprocessing", "embedding", "analysis"])
-def test_each_pipeline_runs_alone_from_stored_inputs(demo, pipeline):
-    demo(f"--pipeline={pipeline}")
-
-
-def test_pretraining_alone_with_another_parameter_gives_a_run_to_compare(demo, demo_run, tmp_path):
-    _, first = demo_run
-    copy = type(demo)(tmp_path)
-    for folder in ("02_intermediate", "03_primary"):
-        shutil.copytree(demo.root / folder, tmp_path / folder)
-    copy("--pipeline=pretraining", "--params=pretraining.epochs=1,pretraining.objective.temperature=0.3")
-    mlflow.set_tracking_uri(copy.variables["MLFLOW_TRACKING_URI"])
-    second = mlflow.search_runs(experiment_names=["synapseclr"], output_format="list")[0]
-    changed = {k for k in first.data.params if second.data.params.get(k, first.data.params[k]) != first.data.params[k]}
-    assert changed == {"pretraining.epochs", "pretraining.objective.temperature"}
-
-
-@pytest.mark.parametrize("parameter", ["query", "similarity.query"])
-def test_synapses_are_searched_from_the_command_line(demo, tmp_path, parameter):
+def test_synapses_are_searched_by_the_short_parameter(demo, tmp_path):
     copy = type(demo)(tmp_path)
     for folder in ("02_intermediate", "03_primary", "06_models", "07_model_output"):
         shutil.copytree(demo.root / folder, tmp_path / folder)
     ids = pd.read_parquet(tmp_path / "03_primary/synapse_metadata.parquet").synapse_id
-    copy("--pipeline=similarity", f"--params={parameter}={ids[3]}+{ids[7]}")
+    copy("--pipeline=similarity", f"--params=query={ids[3]}+{ids[7]}")
     found = pd.read_csv(tmp_path / "07_model_output/similarity_results.csv", dtype={"query": str})
     assert len(found)
     assert set(found["query"]) <= {f"{ids[3]}+{ids[7]}", str(ids[3]), str(ids[7])}

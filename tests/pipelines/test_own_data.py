@@ -1,0 +1,289 @@
+"""A reader's own volume: what README.md and docs/own_data.md print is typed, in their order, in a project of its own.
+
+The volume is simulated and small, and `conf/mine` scales sizes down; the command lines are those of the pages.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anndata
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from documentation import PROJECT, code_blocks, commands, serving, shell_variables
+
+from synapseclr.models import EncoderWeights
+from synapseclr.simulation import SimulationConfig, simulate
+from synapseclr.volumes import ChunkStore, write_precomputed
+from synapseclr.volumes.annotations import RAW_COLUMNS
+
+README = [line for line in commands("README.md") if line.startswith("kedro run")]
+OWN_DATA = commands("docs/own_data.md")
+FURTHER = [line for line in OWN_DATA if line.startswith("kedro run") and line not in README]
+SMALL = {
+    "preprocessing": {"chunk_size_vx": [80, 80, 32]},
+    "pretraining": {
+        "epochs": 2,
+        "batch_size": 8,
+        "model": {"width_factor": 0.125, "projection_dims": [16, 8]},
+        "augmentation": {"final_crop_size": 64, "final_img_size": 16, "cutout_size_min": 2, "cutout_size_max": 5},
+        "monitoring": {"probe_every_n_epochs": 25},
+    },
+}
+GLOBALS = {"voxel_size_nm": [16, 16, 40], "axial_to_sagittal_spacing": 2.5}
+
+
+@dataclass
+class Step:
+    """What one command did."""
+
+    printed: str
+    written: set[str]
+    kept: dict = field(default_factory=dict)
+
+
+@dataclass
+class Reader:
+    """A project of a reader's, with data in a folder of the laboratory's."""
+
+    project: Path
+    lab: Path
+    n_synapses: int
+
+    @property
+    def outputs(self) -> Path:
+        return self.project / "data/mine"
+
+    def types(self, command: str) -> Step:
+        start = time.time()
+        done = subprocess.run(
+            ["bash", "-euc", command],
+            cwd=self.project,
+            env=shell_variables(COLUMNS="200"),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        files = (path for path in self.outputs.rglob("*") if path.is_file() and path.stat().st_mtime > start)
+        return Step(done.stdout, {str(path.relative_to(self.outputs)).split(".zarr")[0] for path in files})
+
+    @property
+    def embeddings(self) -> anndata.AnnData:
+        return anndata.read_zarr(self.outputs / "07_model_output/synapse_embeddings.zarr")
+
+    @property
+    def weights(self) -> EncoderWeights:
+        path = self.outputs / "06_models/encoder_weights.safetensors"
+        return EncoderWeights.from_bytes(path.read_bytes(), str(path))
+
+    def evaluation(self) -> dict:
+        return json.loads((self.outputs / "08_reporting/evaluation.json").read_text())
+
+
+def _merge(path: Path, change: dict) -> None:
+    """Change some values of a YAML file."""
+
+    def merged(old: dict, new: dict) -> dict:
+        return old | {
+            key: merged(old.get(key, {}), value) if isinstance(value, dict) else value for key, value in new.items()
+        }
+
+    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), change)))
+
+
+def _write_lab(lab: Path) -> int:
+    """Volumes and tables of a laboratory; ids count from 1, so that the pages' examples occur."""
+    config = SimulationConfig.small(shape_vx=(272, 272, 80), n_dendrites=14, n_fillers=40, annotated_fraction=1.0)
+    volume = simulate(config)
+    layers = {"em": volume.em_xyz, "segmentation": volume.segmentation_xyz, "clefts": volume.cleft_xyz}
+    for name, array_xyz in layers.items():
+        layer_type = "image" if name == "em" else "segmentation"
+        write_precomputed(array_xyz, f"file://{lab}/{name}", volume.voxel_size_nm, layer_type)
+    new_id = {old: new for new, old in enumerate(volume.synapse_table["id"], start=1)}
+    volume.synapse_table.assign(id=volume.synapse_table["id"].map(new_id)).to_csv(lab / "synapses.csv", index=False)
+    annotations = volume.annotation_table
+    annotations.assign(syn_id=annotations["syn_id"].map(new_id)).to_csv(lab / "annotations.csv", index=False)
+    return len(new_id)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """The project after the second step of docs/own_data.md, with small sizes."""
+    project, lab = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("lab")
+    skip = shutil.ignore_patterns("__pycache__", "*.egg-info", "mine", "local")
+    for folder in ("src", "conf", "scripts"):
+        shutil.copytree(PROJECT / folder, project / folder, ignore=skip)
+    for name in ("pyproject.toml", "notebooks"):
+        (project / name).symlink_to(PROJECT / name)
+    reader = Reader(project, lab, _write_lab(lab))
+    (make_environment,) = [block for block in code_blocks("docs/own_data.md", "bash") if "mkdir" in block]
+    reader.types(make_environment.replace("/lab/", f"{lab}/"))
+    mine = project / "conf/mine"
+    assert yaml.safe_load((mine / "globals.yml").read_text())["data_root"] == "data/mine"
+    for pipeline in ("consensus", "imputation", "manifold"):
+        shutil.copytree(project / "conf/test" / pipeline, mine / pipeline)
+    _merge(mine / "globals.yml", GLOBALS)
+    for pipeline, change in SMALL.items():
+        _merge(mine / pipeline / "parameters.yml", {pipeline: change})
+    return reader
+
+
+@pytest.fixture(scope="module")
+def steps(reader):
+    """Every command that runs pipelines, in the order of the pages, with what was there after it."""
+    steps = {}
+    for command in [*README, *FURTHER]:
+        steps[command] = step = reader.types(command)
+        step.kept = {
+            "features": np.asarray(reader.embeddings.X),
+            "features_of": reader.embeddings.uns["provenance"]["weights_sha256"],
+            "weights": reader.weights.sha256,
+            "epochs": len(pd.read_parquet(reader.outputs / "06_models/training_history.parquet")),
+            "evaluation": reader.evaluation(),
+        }
+    return steps
+
+
+def _step(steps, pipeline):
+    """The README's command that runs one pipeline; None: all."""
+    (command,) = [c for c in README if (f"--pipeline={pipeline}" in c if pipeline else "--pipeline" not in c)]
+    return steps[command]
+
+
+def test_the_readme_goes_the_whole_way_and_then_step_by_step():
+    pipelines = [re.findall(r"--pipeline=(\w+)", command) for command in README]
+    assert pipelines == [[], ["preprocessing"], ["pretraining"], ["embedding"], ["analysis"]]
+    assert all("--env=mine" in command for command in README)
+    given = dict(re.findall(r"pretraining\.(\w+)=(\d+)", " ".join(README)))
+    assert int(given["epochs"]) != SMALL["pretraining"]["epochs"]
+    assert int(given["batch_size"]) != SMALL["pretraining"]["batch_size"]
+
+
+def test_one_command_goes_from_volumes_to_the_report(reader, steps):
+    step = _step(steps, None)
+    assert {
+        "02_intermediate/synapse_chunks",
+        "03_primary/synapse_metadata.parquet",
+        "03_primary/annotations.parquet",
+        "06_models/encoder_weights.safetensors",
+        "07_model_output/synapse_embeddings",
+        "07_model_output/synapse_manifold",
+        "08_reporting/report.html",
+    } <= step.written
+    assert "simulation" not in step.kept["evaluation"]["seconds"]
+    assert step.kept["evaluation"]["n_synapses"] == reader.n_synapses
+    assert step.kept["evaluation"]["epochs"] == SMALL["pretraining"]["epochs"]
+    assert step.kept["features_of"] == step.kept["weights"]
+
+
+def test_preprocessing_alone_cuts_the_synapses_of_the_table(reader, steps):
+    step = _step(steps, "preprocessing")
+    assert "03_primary/synapse_metadata.parquet" in step.written
+    assert not [name for name in step.written if name.startswith(("06", "07"))]
+    store = ChunkStore(str(reader.outputs / "02_intermediate/synapse_chunks.zarr"))
+    table = pd.read_csv(reader.lab / "synapses.csv")
+    assert sorted(store.synapse_id) == sorted(table["id"])
+    metadata = pd.read_parquet(reader.outputs / "03_primary/synapse_metadata.parquet").set_index("synapse_id")
+    assert metadata["pre_root_id"].to_dict() == table.set_index("id")["pre_root_id"].to_dict()
+
+
+def test_pretraining_alone_trains_as_long_as_the_command_says(steps):
+    before, step = _step(steps, "preprocessing"), _step(steps, "pretraining")
+    (epochs,) = re.findall(r"pretraining\.epochs=(\d+)", " ".join(README))
+    assert step.kept["epochs"] == int(epochs)
+    assert step.kept["weights"] != before.kept["weights"]
+    np.testing.assert_array_equal(step.kept["features"], before.kept["features"])  # not embedded yet
+
+
+def test_embedding_alone_uses_the_weights_that_are_there(reader, steps):
+    before, step = _step(steps, "pretraining"), _step(steps, "embedding")
+    assert step.kept["features_of"] == step.kept["weights"] == before.kept["weights"]
+    assert step.kept["features"].shape == (reader.n_synapses, 64)
+    assert np.isfinite(step.kept["features"]).all()
+    assert not np.allclose(step.kept["features"], before.kept["features"])
+
+
+def test_analysis_alone_evaluates_these_features(reader, steps):
+    before, step = _step(steps, "embedding"), _step(steps, "analysis")
+    scored = step.kept["evaluation"]
+    assert scored["epochs"] == step.kept["epochs"]
+    assert {"synapseclr", "random", "trivial_statistics"} == set(scored["representations"])
+    assert scored["representations"]["synapseclr"] != before.kept["evaluation"]["representations"]["synapseclr"]
+    assert scored["representations"]["random"] == before.kept["evaluation"]["representations"]["random"]
+    assert "08_reporting/report.html" in step.written
+    assert f"{reader.n_synapses}" in (reader.outputs / "08_reporting/report.html").read_text()
+    manifold = anndata.read_zarr(reader.outputs / "07_model_output/synapse_manifold.zarr")
+    np.testing.assert_array_equal(manifold.X, step.kept["features"])
+
+
+def test_mlflow_has_a_run_a_command_to_compare(reader, steps):
+    tracked = {"experiment_names": ["synapseclr"], "output_format": "list", "order_by": ["start_time ASC"]}
+    mlflow.set_tracking_uri(f"sqlite:///{reader.project}/mlflow.db")
+    runs = mlflow.search_runs(**tracked)
+    assert [run.data.tags["pipeline"] for run in runs[:5]] == [
+        "__default__",
+        "preprocessing",
+        "pretraining",
+        "embedding",
+        "analysis",
+    ]
+    whole, alone = runs[0].data.params, runs[2].data.params
+    changed = {name for name in whole if alone.get(name, whole[name]) != whole[name]}
+    assert changed == {"pretraining.epochs", "pretraining.batch_size"}
+
+
+def test_the_query_of_the_page_is_answered(reader, steps):
+    (command,) = [c for c in FURTHER if "similarity" in c]
+    assert "similarity.query=12+34" in command
+    assert "07_model_output/similarity_results.csv" in steps[command].written
+    similar = pd.read_csv(reader.outputs / "07_model_output/similarity_results.csv")
+    assert set(similar["query"].astype(str)) == {"12", "34"}
+    assert set(similar["synapse_id"]) <= set(range(1, reader.n_synapses + 1))
+
+
+def test_candidates_for_defects_are_listed(reader, steps):
+    (command,) = [c for c in FURTHER if "outliers" in c]
+    assert "07_model_output/outlier_candidates.csv" in steps[command].written
+
+
+@pytest.mark.parametrize(
+    ("command", "page", "options"),
+    [
+        ("kedro explore --env=mine", "api/overview.json", ["--no-browser"]),
+        ("python scripts/viz.py --env=mine", "api/main", []),
+    ],
+)
+def test_servers_of_the_page_answer(reader, steps, tmp_path, command, page, options):
+    assert command in OWN_DATA
+    line = [*command.split(), "--port={port}", *options]
+    with serving(line, page, tmp_path / "log", cwd=reader.project, env=shell_variables()) as answer:
+        assert json.loads(answer)
+
+
+def test_results_are_read_as_the_page_reads_them(reader, steps):
+    (scales, use) = code_blocks("docs/own_data.md", "python")
+    code = scales.replace("/lab/", f"{reader.lab}/") + use
+    done = subprocess.run(
+        ["python", "-c", code], cwd=reader.project, env=shell_variables(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"n_obs . n_vars = {reader.n_synapses} . 64", done.stdout)
+    assert "[16, 16, 40] [272, 272, 80]" in re.sub(r"\s+", " ", done.stdout)
+
+
+def test_the_page_makes_an_empty_annotation_table_with_every_column():
+    (block,) = [block for block in code_blocks("docs/own_data.md", "bash") if block.startswith("echo")]
+    assert set(block.split()[1].split(",")) == set(RAW_COLUMNS)
+
+
+def test_nothing_on_the_page_is_left_untried():
+    tried = {*README, *FURTHER, "kedro explore --env=mine", "python scripts/viz.py --env=mine"}
+    assert set(OWN_DATA) - tried == {"KEDRO_ENV=mine make jupyter"}  # see test_readme.py for `make jupyter`
