@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anndata
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from documentation import PROJECT, code_blocks, commands, serving, shell_variables
+from mlflow.tracking import MlflowClient
 
 from synapseclr.models import EncoderWeights
 from synapseclr.simulation import SimulationConfig, simulate
@@ -225,9 +225,9 @@ def test_analysis_alone_evaluates_these_features(reader, steps):
 
 
 def test_mlflow_has_a_run_a_command_to_compare(reader, steps):
-    tracked = {"experiment_names": ["synapseclr"], "output_format": "list", "order_by": ["start_time ASC"]}
-    mlflow.set_tracking_uri(f"sqlite:///{reader.project}/mlflow.db")
-    runs = mlflow.search_runs(**tracked)
+    client = MlflowClient(f"sqlite:///{reader.project}/mlflow.db")
+    experiment = client.get_experiment_by_name("synapseclr")
+    runs = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
     assert [run.data.tags["pipeline"] for run in runs[:5]] == [
         "__default__",
         "preprocessing",
