@@ -32,10 +32,11 @@ from baselines.dense_augmentation import (
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, draw_view
 from synapseclr.augmentation.active_zone import neurite_sides
-from synapseclr.augmentation.corrected import Chunks, prepare, resample_corrected
+from synapseclr.augmentation.corrected import resample_corrected
 from synapseclr.augmentation.dilation import dilate_ball
 from synapseclr.augmentation.geometry import corrected_grid, published_scale, published_theta
 from synapseclr.augmentation.intensity import add_pixel_noise, blur_gaussian, map_tone, noise_fields
+from synapseclr.augmentation.pooling import Chunks, prepare
 from synapseclr.augmentation.published import decode_published, resample_published
 from synapseclr.augmentation.resampling import layout_for, resample
 

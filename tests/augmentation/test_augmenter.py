@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, View, draw_view, geometry
 from synapseclr.augmentation import cutouts as cut
-from synapseclr.augmentation.corrected import pooling_factors, prepare
+from synapseclr.augmentation.pooling import pooling_factors, prepare
 from synapseclr.errors import SynapseCLRError
 
 BLACK = (0.0 - 0.44) / 0.28

@@ -5,9 +5,10 @@ import multiprocessing
 import pytest
 import torch
 
-from synapseclr.augmentation import AugmentationConfig, Augmenter, corrected, intensity
+from synapseclr.augmentation import AugmentationConfig, Augmenter, ViewDraws, corrected, intensity
 from synapseclr.augmentation.compiled import coupled
-from synapseclr.augmentation.corrected import Chunks, resample_corrected
+from synapseclr.augmentation.corrected import finish, resample_corrected
+from synapseclr.augmentation.pooling import Chunks
 
 SO3 = AugmentationConfig.so3(
     section_cutout_prob=1.0, cutout_poisson_rate=3.0, global_max_relative_displacement=0.8, enable_pixel_noise=False
@@ -67,6 +68,18 @@ def test_every_voxel_and_sample_has_its_own_noise(make_chunk):
     assert len(carried[:, 0].unique()) > 0.95 * carried[:, 0].numel()  # float32 repeats a percent
     correlation = torch.corrcoef(carried[:, 0].flatten(1)) - torch.eye(9)
     assert float(correlation.abs().max()) < 5 / 24**1.5
+
+
+@pytest.mark.parametrize("sigmas", [None, (0.75,), (0.5, 0.0, 0.25)])
+@pytest.mark.parametrize("n_channels", [0, 1, 2])
+def test_compiled_end_of_a_view_agrees_with_torch(sigmas, n_channels):
+    source = torch.Generator().manual_seed(0)
+    weight = torch.rand(3, 1, 10, 10, 10, generator=source) * torch.randint(0, 2, (3, 1, 10, 10, 10), generator=source)
+    carried = torch.cat([torch.rand(3, 1, 10, 10, 10, generator=source) * weight, weight], dim=1)
+    shown = [torch.rand(n, n_channels, 10, 10, 10, generator=source) > 0.3 for n in (1, 3) if n_channels]
+    draws = ViewDraws(blur_sigma_b=None if sigmas is None else torch.tensor(sigmas))
+    found, expected = (finish(carried, shown, SO3, draws, compiled) for compiled in (True, False))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_threads_do_not_change_a_view(make_chunk):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from synapseclr.augmentation.config import AugmentationConfig
-from synapseclr.augmentation.corrected import Chunks, apply_corrected
+from synapseclr.augmentation.corrected import apply_corrected
 from synapseclr.augmentation.draws import ViewDraws, draw_view
+from synapseclr.augmentation.pooling import Chunks
 from synapseclr.augmentation.published import apply_published
 from synapseclr.errors import SynapseCLRError
 

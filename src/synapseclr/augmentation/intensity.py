@@ -7,6 +7,9 @@ from torch import Tensor
 
 from synapseclr.augmentation.draws import ToneDraws, ViewDraws
 
+VALID_WEIGHT = 0.5  # above it, an output voxel holds a signal
+LEAST_WEIGHT = 1e-6
+
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
     """(n,) or (n, z) on the CPU to (n, 1, 1, 1, 1 or z) on the device of ``like``."""
@@ -166,7 +169,7 @@ def carried_intensity(
 
     Source: Knutsson & Westin 1993, Normalized and differential convolution, doi:10.1109/CVPR.1993.341081.
     """
-    valid_bcxyz = weight_bcxyz > 0.5
+    valid_bcxyz = weight_bcxyz > VALID_WEIGHT
     if sigma_b is not None:
         signal_bcxyz, weight_bcxyz = blur_gaussian(signal_bcxyz, sigma_b), blur_gaussian(weight_bcxyz, sigma_b)
-    return (signal_bcxyz / weight_bcxyz.clamp(min=1e-6)).clamp_(0.0, 1.0), valid_bcxyz
+    return (signal_bcxyz / weight_bcxyz.clamp(min=LEAST_WEIGHT)).clamp_(0.0, 1.0), valid_bcxyz

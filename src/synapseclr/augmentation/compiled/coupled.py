@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.compiled.kernels import gather_lines, in_threads, pool_rows, touched_sections
+from synapseclr.augmentation.compiled.kernels import TILE, gather_tiles, in_threads, pool_rows, touched_sections
 from synapseclr.augmentation.compiled.lanes import LANES, N_CODES
 from synapseclr.augmentation.draws import NoiseDraws, ViewDraws
 from synapseclr.augmentation.geometry import Grid
@@ -99,8 +99,8 @@ def _gather_voxels(
     signal_bkp = torch.empty(batch, 2, grid.size**3)
     mask_bkp = torch.empty(batch, N_CODES, grid.size**3, dtype=torch.uint8)
     arrays = [tensor.numpy() for tensor in (signal_nvkl, code_nvl, signal_bkp, mask_bkp)]
-    n_lines, position_pi = len(signal_nvkl) * grid.size**2, grid.position_npi[0].numpy()
-    in_threads(gather_lines, n_lines, position_pi, grid.size, read.shape_xyz, read.first_xy, *arrays)
+    n_tiles, position_pi = len(signal_nvkl) * -(-(grid.size**3) // TILE), grid.position_npi[0].numpy()
+    in_threads(gather_tiles, n_tiles, position_pi, read.shape_xyz, read.first_xy, *arrays)
     cube = (grid.size,) * 3
     return signal_bkp.unflatten(2, cube), mask_bkp.view(torch.bool).unflatten(2, cube)
 

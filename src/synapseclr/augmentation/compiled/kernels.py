@@ -12,6 +12,7 @@ from numba import njit
 from synapseclr.augmentation.compiled.lanes import LANES, N_CODES, majorities, weighted_sum
 
 PIECES_PER_THREAD = 4  # rows differ in work
+TILE = 512  # output voxels that are resampled before they are written, sample by sample: they fit the first cache
 # A tally of voxels is one number: 16 bits for the sum of their intensities, then 8 bits for each of these counts.
 _SIGNAL, _PRE, _CLEFT, _POST = np.uint64(16), np.uint64(24), np.uint64(32), np.uint64(40)
 _TOTAL, _BYTE = np.uint64(0xFFFF), np.uint64(0xFF)
@@ -137,11 +138,10 @@ def pool_rows(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gather_lines(
+def gather_tiles(
     start: int,
     stop: int,
     position_pi: Any,
-    size: int,
     shape_xyz: Any,
     first_xy: Any,
     signal_nvkl: Any,
@@ -149,15 +149,14 @@ def gather_lines(
     signal_bkp: Any,
     mask_bkp: Any,
 ) -> None:
-    """Trilinear resampling of a block of samples at positions that they share, zeros outside.
+    """Trilinear resampling of blocks of samples at positions that they share, zeros outside.
 
     Corners are added in the order of torch's grid_sample, and weights are in its arithmetic.
 
     Args:
-        start: First line of output voxels, counted over the blocks.
+        start: First tile of output voxels, counted over the blocks.
         stop: One past the last.
         position_pi: Positions in voxels, float32.
-        size: Output voxels of a line.
         shape_xyz: Shape of the volume.
         first_xy: As in ``pool_rows``.
         signal_nvkl: From ``pool_rows``.
@@ -166,26 +165,27 @@ def gather_lines(
         mask_bkp: Written to: uint8, 1 where the weight of a code is above a half, shape (batch, codes, output voxels).
     """
     batch, channels, n_points = signal_bkp.shape
-    n_lines = n_points // size
-    signal_tile = np.empty(channels * LANES * size, dtype=np.float32)
-    mask_tile = np.empty(N_CODES * LANES * size, dtype=np.uint8)
-    for line in range(start, stop):
-        block, begin = line // n_lines, line % n_lines * size
+    n_tiles = -(-n_points // TILE)
+    signal_tile = np.empty(channels * LANES * TILE, dtype=np.float32)
+    mask_tile = np.empty(N_CODES * LANES * TILE, dtype=np.uint8)
+    for tile in range(start, stop):
+        block, begin = tile // n_tiles, tile % n_tiles * TILE
+        length = min(TILE, n_points - begin)
         signal, code = signal_nvkl[block].reshape(-1), code_nvl[block].reshape(-1)
-        for column in range(size):
+        for column in range(length):
             rows, weights = _corners(position_pi[begin + column], shape_xyz, first_xy)
             for channel in range(channels):
-                placed, first = _channel(rows, channels, channel), channel * LANES * size
-                weighted_sum(signal, placed, weights, signal_tile, first + column, size)  # type: ignore[call-arg]
-            majorities(code, rows, weights, mask_tile, column, size)  # type: ignore[call-arg]
+                placed, first = _channel(rows, channels, channel), channel * LANES * TILE
+                weighted_sum(signal, placed, weights, signal_tile, first + column, TILE)  # type: ignore[call-arg]
+            majorities(code, rows, weights, mask_tile, column, TILE)  # type: ignore[call-arg]
         for lane in range(min(LANES, batch - block * LANES)):
             sample = block * LANES + lane
             for channel in range(channels):
-                tile = (channel * LANES + lane) * size
-                signal_bkp[sample, channel, begin : begin + size] = signal_tile[tile : tile + size]
+                row = (channel * LANES + lane) * TILE
+                signal_bkp[sample, channel, begin : begin + length] = signal_tile[row : row + length]
             for channel in range(N_CODES):
-                tile = (channel * LANES + lane) * size
-                mask_bkp[sample, channel, begin : begin + size] = mask_tile[tile : tile + size]
+                row = (channel * LANES + lane) * TILE
+                mask_bkp[sample, channel, begin : begin + length] = mask_tile[row : row + length]
 
 
 @njit(inline="always")
