@@ -1,4 +1,4 @@
-"""Whether cell types' probabilities come true on volumes never fitted on: ``python benchmarks/calibration.py [FOLDER]``.
+"""Do cell types' probabilities come true on volumes never fitted on? ``python benchmarks/calibration.py [FOLDER]``.
 
 A demo has about 390 annotated synapses on 58 to 75 neurites a side, too few to tell a good calibration from a bad one.
 So several volumes are simulated with the demo's parameters and embedded by the demo's encoder. Each in turn is the

@@ -2,8 +2,10 @@ import os
 
 import mlflow
 import pytest
-from kedro.io import DataCatalog
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from kedro.runner import Task
 from kedro_datasets.json import JSONDataset
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
@@ -46,6 +48,27 @@ def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
     clock.after_dataset_saved(node)
     assert seconds.load()["simulation"] == 3.5
     assert 0 <= seconds.load()["embedding"] < 5
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [(None, "y"), ("x", None), ("x", "y")],
+    ids=["without inputs", "without outputs", "with both"],
+)
+def test_the_clock_counts_nodes_without_inputs_and_without_outputs(tmp_path, monkeypatch, inputs, outputs):
+    now = iter(range(0, 100, 10))
+    monkeypatch.setattr("synapseclr.hooks.saving.time.monotonic", lambda: next(now))
+    seconds = JSONDataset(filepath=str(tmp_path / "s.json"))
+    catalog = DataCatalog({"pipeline_seconds": seconds, "x": MemoryDataset(1), "y": MemoryDataset()})
+    clock = PipelineClock()
+    clock.after_catalog_created(catalog)
+    hooks = _create_hook_manager()
+    hooks.register(clock)
+    node = Node(
+        (lambda: 1) if inputs is None else (lambda x: x if outputs else None), inputs, outputs, name="n", tags="p"
+    )
+    Task(node, catalog, is_async=False, hook_manager=hooks).execute()
+    assert seconds.load()["p"] > 0
 
 
 @pytest.mark.parametrize("choice", [None, "false", "true"])

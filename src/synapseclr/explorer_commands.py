@@ -61,10 +61,12 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs
+    from synapseclr.hooks import untracked
     from synapseclr.sweep import parse_assignments
 
     bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    with KedroSession.create(Path.cwd(), env=env, runtime_params=parse_assignments(params)) as session:
+    runtime_params = parse_assignments(params)
+    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=runtime_params) as session:
         catalog = cast(KedroSession, session).load_context().catalog
         notes: list[str] = []
 

@@ -122,3 +122,4 @@ def test_the_command_serves_the_page_until_it_is_interrupted(run_folder):
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=60)[0]
     assert "The explorer has ended." in rest
+    assert not (run_folder / "mlflow.db").exists()  # looking is no run

@@ -36,7 +36,7 @@ from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines import consensus, features, imputation, manifold, outliers, reporting, similarity
 from synapseclr.pipelines.imputation.nodes import score_traits
-from synapseclr.pipelines.reporting.contents import flatten
+from synapseclr.pipelines.reporting.provenance import flatten
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,

@@ -3,6 +3,7 @@
 import pytest
 
 from synapseclr.augmentation import AugmentationConfig
+from synapseclr.pipelines.reporting.provenance import describe_run
 from synapseclr.pipelines.reporting.summary import describe_setting, is_clearly_above, summarise_run
 from synapseclr.training import PretrainingConfig
 
@@ -34,6 +35,47 @@ def test_better_worse_and_level_traits_are_told_apart():
 def test_without_annotations_nothing_is_claimed():
     sentences = summarise_run(_evaluation(), {})
     assert sentences[1] == "No trait was annotated often enough to say how good the representation is."
+
+
+def test_defects_are_told_for_each_way_of_searching():
+    found = {
+        "outliers/synapseclr/encoder.fc/mahalanobis/roc_auc": 0.95,
+        "outliers/mask_statistics/statistics/mahalanobis/roc_auc": 0.985,
+        "outliers/synapseclr_and_masks/encoder.fc/mahalanobis/roc_auc": 0.991,
+        "outliers/synapseclr/encoder.fc/knn/roc_auc": 0.5,
+    }
+    sentence = summarise_run(_evaluation(outliers=found), {})[-1]
+    assert "0.991 by learned features joined with statistics of the masks, 0.950 by learned features alone" in sentence
+    assert sentence.endswith("and 0.985 by statistics of the masks alone (0.5 is chance).")
+    features_only = {name: score for name, score in found.items() if "mask" not in name}
+    assert (
+        "a ROC AUC of 0.950 by learned features alone (0.5"
+        in summarise_run(_evaluation(outliers=features_only), {})[-1]
+    )
+
+
+def test_provenance_is_a_table_of_words_not_of_json():
+    images = AugmentationConfig(final_crop_size=64, final_img_size=48).for_extraction()
+    provenance = {
+        "augmentation": images.model_dump_json(),
+        "model": '{"encoder":"resnet18","projection_dims":[128,64]}',
+        "weights_sha256": "abc",
+    }
+    tables = describe_run({"embedding": 1.0}, provenance, {}).tables
+    origin, steps = dict(tables[1].rows), dict(tables[2].rows)
+    assert origin == {"model.encoder": "resnet18", "model.projection_dims": "128, 64", "weights_sha256": "abc"}
+    assert steps["steps on"] == "active zone"
+    assert "rotation" in steps["steps off"]
+    assert (steps["final crop size"], steps["final img size"]) == ("64", "48")
+    assert "gaussian blur sigmas" not in steps  # of a step that is off
+    assert "{" not in str(tables)
+    turned = AugmentationConfig().model_dump_json()
+    assert "gaussian blur sigmas" in dict(describe_run({}, {"augmentation": turned}, {}).tables[1].rows)
+
+
+def test_provenance_made_elsewhere_is_kept_as_it_is():
+    tables = describe_run({}, {"augmentation": "by hand", "model": "{broken"}, {}).tables
+    assert tables[1].rows == [["augmentation", "by hand"], ["model", "{broken"]]
 
 
 @pytest.mark.parametrize("layout", ["merged", "separate"])

@@ -2,7 +2,7 @@
 
 from synapseclr.hooks.guards import ParameterGuard, ReadOnlyGuard, SimulationGuard
 from synapseclr.hooks.saving import OneWriter, PipelineClock
-from synapseclr.hooks.tracking import RunTracking, end_as_killed
+from synapseclr.hooks.tracking import RunTracking, end_as_killed, untracked
 
 __all__ = [
     "OneWriter",
@@ -12,4 +12,5 @@ __all__ = [
     "RunTracking",
     "SimulationGuard",
     "end_as_killed",
+    "untracked",
 ]

@@ -32,8 +32,23 @@ class PipelineClock:
         self._started.setdefault(node.name, time.monotonic())
 
     @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """A node without inputs begins here."""
+        self._started.setdefault(node.name, time.monotonic())
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """A node without outputs ends here."""
+        if not node.outputs:
+            self._add(node)
+
+    @hook_impl
     def after_dataset_saved(self, node: Node) -> None:
-        """A node ends, so far, with this output: renew its pipeline's figure, keep those of pipelines run earlier."""
+        """A node ends, so far, with this output."""
+        self._add(node)
+
+    def _add(self, node: Node) -> None:
+        """Renew the figure of a node's pipeline, and keep those of pipelines run earlier."""
         now = time.monotonic()
         pipeline = min(node.tags, default="")
         self._seconds[pipeline] = self._seconds.get(pipeline, 0.0) + now - self._started.get(node.name, now)

@@ -8,9 +8,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
@@ -24,6 +26,19 @@ _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 _SAMPLING_SECONDS, _SAMPLES_A_POINT = "10", "3"  # a point every half minute: 40,000 in two weeks
 
 
+_is_tracking: ContextVar[bool] = ContextVar("is_tracking", default=True)
+
+
+@contextmanager
+def untracked() -> Iterator[None]:
+    """Sessions that begin here only look at outputs: they make no experiment, hence no empty database."""
+    token = _is_tracking.set(False)
+    try:
+        yield
+    finally:
+        _is_tracking.reset(token)
+
+
 class RunTracking(MlflowHook):
     """kedro-mlflow's hook, with flattened typed parameters, provenance tags, and artifacts named in the catalog.
 
@@ -32,6 +47,12 @@ class RunTracking(MlflowHook):
     """
 
     _is_mlflow_enabled: bool
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Set MLflow up, unless the session only looks."""
+        if _is_tracking.get():
+            super().after_context_created(context)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:

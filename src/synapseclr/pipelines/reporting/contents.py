@@ -1,4 +1,4 @@
-"""The report's other sections: examples, training, data, and the run itself."""
+"""The report's sections on examples, training and data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
 from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.traits import trait_named
@@ -84,7 +83,9 @@ def describe_training(training_history: pd.DataFrame) -> Section:
 
 def describe_data(preprocessing_report: Mapping[str, Any]) -> Section:
     """What preprocessing found, dropped and why."""
-    rows = [[label, _text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report]
+    rows = [
+        [label, as_text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report
+    ]
     tables = [Table(("data", "value"), rows)]
     rejected = preprocessing_report.get("rejected", {})
     if rejected:
@@ -96,39 +97,8 @@ def describe_data(preprocessing_report: Mapping[str, Any]) -> Section:
     )
 
 
-def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], parameters: Mapping[str, Any]) -> Section:
-    """What was run: time, provenance and parameters."""
-    times = [[name, f"{value:.1f}"] for name, value in seconds.items()]
-    origins = [[str(name), _text(value)] for name, value in flatten(provenance).items()]
-    # The named augmentations are alternatives; the one in use stands under pretraining.augmentation.
-    used = {name: value for name, value in parameters.items() if name != "augmentations"}
-    settings = [[name, _text(value)] for name, value in flatten(used).items()]
-    tables = [Table(("pipeline", "seconds"), times)]
-    if origins:
-        tables.append(Table(("provenance", "value"), origins, "Where weights and chunks came from", is_folded=True))
-    tables.append(Table(("parameter", "value"), settings, f"{len(settings)} parameters", is_folded=True))
-    return Section("Provenance", tables=tables)
-
-
-def flatten(tree: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested parameters, validated models among them, to dotted names.
-
-    Args:
-        tree: Nested mappings and pydantic models.
-        prefix: Name of the tree.
-    """
-    items = tree.model_dump() if isinstance(tree, BaseModel) else tree
-    flat: dict[str, Any] = {}
-    for name, value in items.items():
-        path = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, Mapping | BaseModel):
-            flat |= flatten(value, path)
-        else:
-            flat[path] = value
-    return flat
-
-
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value for a table: sizes as "a x b x c", integers with thousands set apart."""
     if isinstance(value, list | tuple):
         return " x ".join(str(item) for item in value) if len(value) == 3 else ", ".join(str(item) for item in value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

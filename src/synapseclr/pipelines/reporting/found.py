@@ -73,8 +73,11 @@ def describe_outliers(
     """The likeliest defects, and how well known ones are found."""
     n_examples = int(outlier_candidates["is_example"].sum())
     source = f"likeness to {n_examples} marked examples and " if n_examples else ""
+    searched = " and ".join(
+        ["features"] + ["mask statistics"] * config.with_masks + ["image statistics"] * config.with_statistics
+    )
     text = [
-        f"Synapses that may be defective, ranked by {source}how unusual their features are ({config.unsupervised}). "
+        f"Synapses that may be defective, ranked by {source}how unusual their {searched} are ({config.unsupervised}). "
         f"Nobody has looked at them: {int(outlier_candidates['is_accepted'].sum())} of these are accepted as defective."
     ]
     candidates = Picture(

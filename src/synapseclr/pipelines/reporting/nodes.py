@@ -21,7 +21,6 @@ from synapseclr.pipelines.reporting.consensus import describe_consensus, describ
 from synapseclr.pipelines.reporting.contents import (
     describe_data,
     describe_examples,
-    describe_run,
     describe_training,
     describe_views,
 )
@@ -29,6 +28,7 @@ from synapseclr.pipelines.reporting.features import describe_features, describe_
 from synapseclr.pipelines.reporting.found import describe_outliers, describe_similarity
 from synapseclr.pipelines.reporting.imputation import describe_imputation
 from synapseclr.pipelines.reporting.manifold import describe_leakage, describe_manifold
+from synapseclr.pipelines.reporting.provenance import describe_run
 from synapseclr.pipelines.reporting.quality import describe_quality, headline
 from synapseclr.pipelines.reporting.summary import describe_setting, summarise_run
 from synapseclr.plotting.report import render_report

@@ -33,13 +33,7 @@ def summarise_run(evaluation: Mapping[str, Any], preprocessing_report: Mapping[s
             f"{_percent(consensus['upper_90'])}); single synapses are right for "
             f"{_percent(consensus['synapse_accuracy'])}."
         )
-    found = evaluation.get("outliers", {}).get(f"outliers/synapseclr/{BACKBONE}/mahalanobis/roc_auc")
-    if found is not None:
-        sentences.append(
-            f"Defects that the simulation made are told from other synapses with a ROC AUC of {found:.2f} without any "
-            "example (0.5 is chance)."
-        )
-    return sentences
+    return sentences + _defects(evaluation.get("outliers", {}))
 
 
 def _data(evaluation: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -71,6 +65,22 @@ def _representation(representations: Mapping[str, Any]) -> list[str]:
             f"{_count(worse)}, and on {level} the difference is within the spread over folds."
         )
     return sentences
+
+
+def _defects(found: Mapping[str, float]) -> list[str]:
+    searched = (
+        (f"synapseclr_and_masks/{BACKBONE}", "by learned features joined with statistics of the masks"),
+        (f"synapseclr/{BACKBONE}", "by learned features alone"),
+        ("mask_statistics/statistics", "by statistics of the masks alone"),
+    )
+    scores = {label: found.get(f"outliers/{name}/mahalanobis/roc_auc") for name, label in searched}
+    told = [f"{score:.3f} {label}" for label, score in scores.items() if score is not None]
+    if not told:
+        return []
+    listed = f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0]
+    return [
+        f"Without any example, defects that the simulation made are found with a ROC AUC of {listed} (0.5 is chance)."
+    ]
 
 
 def is_clearly_above(first: Score, second: Score) -> bool:
