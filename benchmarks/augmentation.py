@@ -51,7 +51,7 @@ FAMILIES = {
     "tone maps": ("map_tone",),
     "pixel noise": ("noise_fields", "add_pixel_noise", "_noise"),
     "resampling": ("corrected_grid", "published_grid", "resample", "_gather_voxels"),
-    "blur": ("carried_intensity", "blur_gaussian"),
+    "blur and z-score": ("carried_intensity", "blur_gaussian", "finish_view"),
     "cut-outs": ("_keep", "spare_whole_cleft", "_cut"),
     "flips and swap": ("flip_axes", "swap_xy"),
     "components": ("neurite_sides",),
