@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--synapses", type=int, default=100_000)
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    run_steps(500, Stopwatch())  # numba compiles
+    run_steps(5_000, Stopwatch())  # numba compiles
     tenth, whole = Stopwatch(), Stopwatch()
     run_steps(arguments.synapses // 10, tenth)
     run_steps(arguments.synapses, whole)

@@ -1,0 +1,197 @@
+"""The analysis pipelines, run on small data in memory."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from synapseclr.analysis.config import (
+    ConsensusConfig,
+    ImputationConfig,
+    ReportingConfig,
+    SimilarityConfig,
+)
+from synapseclr.analysis.consensus import schemas as consensus_schemas
+from synapseclr.analysis.features import FeaturesConfig
+from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.handcrafted import schemas as chunk_schemas
+from synapseclr.analysis.imputation import schemas as imputation_schemas
+from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
+from synapseclr.analysis.outliers import OutliersConfig
+from synapseclr.analysis.outliers import schemas as outlier_schemas
+from synapseclr.analysis.search import schemas as search_schemas
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.augmentation import AugmentationConfig
+from synapseclr.pipelines import consensus, features, imputation, manifold, outliers, reporting, similarity
+from synapseclr.training import PretrainingConfig
+from synapseclr.volumes.query_chunks import QueryChunks
+
+N_SYNAPSES = 90
+CONFIGS = {
+    "manifold": ManifoldConfig,
+    "similarity": SimilarityConfig,
+    "outliers": OutliersConfig,
+    "imputation": ImputationConfig,
+    "consensus": ConsensusConfig,
+    "features": FeaturesConfig,
+    "reporting": ReportingConfig,
+}
+PIPELINES = {
+    "manifold": manifold,
+    "similarity": similarity,
+    "outliers": outliers,
+    "imputation": imputation,
+    "consensus": consensus,
+    "features": features,
+    "reporting": reporting,
+}
+PARAMETERS = {
+    "manifold": ManifoldConfig(n_components=8, n_neighbours=10, n_epochs=20, leakage=LeakageConfig(n_permutations=20)),
+    "similarity": SimilarityConfig(n_neighbours=3, n_queries=2),
+    "outliers": OutliersConfig(n_candidates=8, n_drawn=4, n_draws=3, accept=(2**60 + 1,)),
+    "imputation": ImputationConfig(
+        label_fractions=(0.01, 0.5), n_label_draws=1, gaussian_processes=GaussianProcessConfig(n_seeds=1)
+    ),
+    "consensus": ConsensusConfig(label_fractions=(0.3, 0.01), n_label_seeds=1),
+    "features": FeaturesConfig(n_components=3, n_drawn_components=2, n_examples=2, n_draws=50),
+    "reporting": ReportingConfig(n_examples=4, dpi=50),
+}
+PRETRAINING = PretrainingConfig(
+    augmentation=AugmentationConfig(axial_to_sagittal_spacing=2.5).resized(12, 12, cutout_size_max=5)
+)
+SCALES = pd.DataFrame(
+    {
+        "trait": ["cleft_size_log1p_zscore"],
+        "raw_column": ["cleft_size_vx"],
+        "transform": ["log1p_zscore"],
+        "location": [5.0],
+        "scale": [0.5],
+    }
+)
+SCHEMAS = {
+    "imputation": imputation_schemas,
+    "consensus": consensus_schemas,
+    "search": search_schemas,
+    "handcrafted": chunk_schemas,
+    "outliers": outlier_schemas,
+}
+TABLES = {
+    "imputation": (
+        "imputed_traits",
+        "held_out_predictions",
+        "imputation_scores",
+        "imputation_calibration",
+        "unimputed_traits",
+        "learning_curves",
+    ),
+    "consensus": (
+        "neurite_cell_types",
+        "held_out_neurites",
+        "consensus_evaluation",
+        "censored_consensus",
+        "censored_failures",
+    ),
+    "search": ("similarity_results", "distance_histograms", "index_recall"),
+    "handcrafted": ("mask_statistics",),
+    "outliers": (
+        "outlier_scores",
+        "outlier_candidates",
+        "excluded_synapses",
+        "outlier_detection",
+    ),
+}
+
+
+class MemoryStore:
+    """Stands in for the chunk store."""
+
+    voxel_size_nm = (16.0, 16.0, 40.0)
+
+    def __init__(self, synapse_id):
+        rng = np.random.default_rng(0)
+        self.synapse_id = synapse_id
+        self.chunk_ncxyz = rng.integers(0, 256, (len(synapse_id), 2, 12, 12, 4), dtype=np.uint8)
+        self.chunk_ncxyz[:, 1] %= 4
+
+    def __len__(self):
+        return len(self.synapse_id)
+
+    def read(self, indices):
+        return self.chunk_ncxyz[indices]
+
+
+class Kept(MemoryDataset):
+    """Outlives the run, so that tests can look at it."""
+
+    def __init__(self, *data):
+        super().__init__(*data, copy_mode="assign")
+
+    def _release(self):
+        pass
+
+
+def simulated_embeddings(signal, seed, annotated=True):
+    """Embeddings whose first feature tells the presynaptic cell type, as far as ``signal`` is large."""
+    rng = np.random.default_rng(0)
+    synapse_id = np.arange(N_SYNAPSES) + 2**60
+    neurite_n = rng.permutation(np.arange(N_SYNAPSES) % 30)
+    obs = pd.DataFrame(
+        {
+            "synapse_id": synapse_id,
+            "pre_root_id": neurite_n + 2**60,
+            "post_root_id": neurite_n[::-1] + 2**61,
+            "synaptic_cleft_volume": 100.0,
+            "n_cutout_sections": 0,
+            "is_padded": False,
+            "cleft_size_log1p_zscore": rng.normal(size=N_SYNAPSES) if annotated else np.nan,
+            "pre_cell_type": (neurite_n % 2).astype(float) if annotated else np.nan,
+        }
+    )
+    obs.index = obs["synapse_id"].astype(str).to_numpy()
+    noise = np.random.default_rng(seed)
+    features_nf = noise.normal(size=(N_SYNAPSES, 24)).astype(np.float32)
+    features_nf[:, 0] += signal * np.nan_to_num(obs["pre_cell_type"])
+    layers = {"projector.mlp.0": features_nf[:, :16].copy(), "projector.mlp.3": features_nf[:, :8].copy()}
+    return AnnData(X=features_nf, obs=obs, obsm=layers, uns={"provenance": {"weights_sha256": "abc"}})
+
+
+def _truth(embeddings):
+    """The features of the first six synapses are made to stand out, and these are called defective."""
+    embeddings.X[:6] *= 5.0
+    defect = np.where(np.arange(N_SYNAPSES) < 6, "blackout", None)
+    return pd.DataFrame({"synapse_id": embeddings.obs["synapse_id"].to_numpy(), "defect": defect})
+
+
+def _no_encoder():
+    raise AssertionError("weights are read although there is no external chunk")
+
+
+def run_analyses(annotated=True):
+    """A catalog with everything that the pipelines wrote."""
+    embeddings = simulated_embeddings(20.0, 1, annotated)
+    history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
+    inputs = {
+        "synapse_embeddings": embeddings,
+        "random.synapse_embeddings": simulated_embeddings(0.0, 2, annotated),
+        "other_representations": {"imported": simulated_embeddings(5.0, 3, annotated)[::-1]},
+        "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
+        "training_history": history,
+        "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
+        "pipeline_seconds": {"pretraining": 61.5},
+        "annotation_scales": SCALES,
+        "parameters": PARAMETERS,
+        **{f"params:{name}": config for name, config in PARAMETERS.items()},
+        "params:pretraining": PRETRAINING,
+        "params:neuroglancer": NeuroglancerConfig(),
+        "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
+        "accepted_defects": pd.DataFrame(),
+        "query_chunks": QueryChunks(),
+        "query_encoder": _no_encoder,
+    }
+    pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
+    catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
+    for name in pipeline.all_outputs():
+        catalog[name] = Kept()
+    SequentialRunner().run(pipeline, catalog)
+    return catalog

@@ -1,0 +1,107 @@
+"""What nodes of the analyses refuse, and the configuration of their pipelines."""
+
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from analyses_in_memory import CONFIGS, PIPELINES, MemoryStore, simulated_embeddings
+from pydantic import ValidationError
+
+from synapseclr.analysis.config import (
+    ImputationConfig,
+    SimilarityConfig,
+)
+from synapseclr.analysis.search import neighbours
+from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.errors import TableError
+from synapseclr.pipelines.imputation.nodes import score_traits
+from synapseclr.pipelines.reporting.provenance import flatten
+from synapseclr.pipelines.similarity.nodes import (
+    answer_queries,
+    compare_indices,
+    find_neighbours,
+    index_features,
+)
+from synapseclr.pipelines.similarity.slabs import read_slabs
+
+DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
+CONF = Path(__file__).parents[2] / "conf" / "base"
+
+
+def test_embeddings_of_other_synapses_are_refused():
+    trained, other = simulated_embeddings(1.0, 1), simulated_embeddings(1.0, 2)[:50]
+    statistics = pd.DataFrame({"synapse_id": trained.obs["synapse_id"]})
+    with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
+        score_traits(trained, other, {}, statistics, ImputationConfig())
+
+
+def test_unknown_queries_are_refused():
+    config = SimilarityConfig(n_neighbours=2, query=17)
+    embeddings = simulated_embeddings(1.0, 1)
+    index = index_features(embeddings, config)
+    for node in (find_neighbours, lambda *inputs: answer_queries(*inputs, NeuroglancerConfig())):
+        with pytest.raises(TableError, match=r"similarity.query names synapses without embedding: \[17\]"):
+            node(embeddings, index, {}, config)
+
+
+def test_the_index_of_all_synapses_is_built_once(monkeypatch):
+    """For neighbours, queries and recall together; recall builds the other kind once more to compare."""
+    built = []
+    original = neighbours.build_index
+    monkeypatch.setattr(neighbours, "build_index", lambda nf, kind: built.append(kind) or original(nf, kind))
+    config = SimilarityConfig(n_neighbours=2, n_queries=2, index="ivf")
+    embeddings = simulated_embeddings(1.0, 1)
+    index = index_features(embeddings, config)
+    find_neighbours(embeddings, index, {}, config)
+    answer_queries(embeddings, index, {}, config, NeuroglancerConfig())
+    recall, _ = compare_indices(index, config)
+    assert built == ["ivf", "hnsw"]
+    assert recall.loc[recall["is_used"], "index"].tolist() == ["ivf"]
+
+
+def test_a_synapse_without_chunk_is_refused():
+    with pytest.raises(TableError, match=r"1 synapses have no chunk in the store, such as \[3\]"):
+        read_slabs(MemoryStore(np.array([1, 2])), np.array([1, 3]))
+
+
+def test_parameters_are_flattened():
+    flat = flatten({"imputation": ImputationConfig(), "data_root": "data", "nested": {"deep": {"x": 1}}})
+    assert flat["imputation.n_folds"] == 3
+    assert (flat["data_root"], flat["nested.deep.x"]) == ("data", 1)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configured_parameters_are_valid(name):
+    unresolved = (CONF / name / "parameters.yml").read_text()
+    # As Kedro resolves it in a run without --params.
+    parameters = yaml.safe_load(re.sub(r"\$\{runtime_params:\w+,(\w+)\}", r"\1", unresolved))
+    assert list(parameters) == [name]
+    assert set(parameters[name]) == set(CONFIGS[name].model_fields)
+    CONFIGS[name].model_validate(parameters[name])
+    with pytest.raises(ValidationError, match="misspelt"):
+        CONFIGS[name].model_validate({**parameters[name], "misspelt": 1})
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_node_hints_resolve_so_that_kedro_validates_parameters(name):
+    for node in PIPELINES[name].create_pipeline().nodes:
+        hints = get_type_hints(node.func)
+        if f"params:{name}" in node.inputs:
+            assert CONFIGS[name] in hints.values()
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_output_is_in_the_catalog_below_the_data_root(name):
+    entries = yaml.safe_load((CONF / name / "catalog.yml").read_text())
+    assert entries.pop("_results") == "${runtime_params:results_root,${runtime_params:data_root,${globals:data_root}}}"
+    assert entries.pop("_data", DATA_ROOT) == DATA_ROOT
+    outputs = PIPELINES[name].create_pipeline().all_outputs()
+    assert outputs <= set(entries)
+    stored = [entries[output]["filepath"] for output in outputs if entries[output]["type"] != "MemoryDataset"]
+    assert all(re.match(r"\$\{_results\}/0\d_\w+/", filepath) for filepath in stored)
+    layers = {entry["metadata"]["kedro-viz"]["layer"] for entry in entries.values()}
+    assert layers <= {"primary", "feature", "models", "model_output", "reporting"}
