@@ -49,7 +49,7 @@ FAMILIES = {
     "decode and anti-alias": ("prepare", "decode_published", "_pool_voxels"),  # the last also applies tones and noise
     "section cut-outs": ("cut_sections",),
     "tone maps": ("map_tone",),
-    "pixel noise": ("noise_fields", "add_pixel_noise", "_noise"),
+    "pixel noise": ("noise_fields", "add_pixel_noise", "_noise", "_noise_published"),
     "resampling": ("corrected_grid", "published_grid", "resample", "_gather_voxels"),
     "blur and z-score": ("carried_intensity", "blur_gaussian", "finish_view"),
     "cut-outs": ("_keep", "spare_whole_cleft", "_cut"),

@@ -5,10 +5,11 @@ import multiprocessing
 import pytest
 import torch
 
-from synapseclr.augmentation import AugmentationConfig, Augmenter, ViewDraws, corrected, intensity
+from synapseclr.augmentation import AugmentationConfig, Augmenter, ViewDraws, corrected, geometry, intensity
 from synapseclr.augmentation.compiled import coupled
 from synapseclr.augmentation.corrected import finish, resample_corrected
 from synapseclr.augmentation.pooling import Chunks
+from synapseclr.augmentation.published import decode_and_resample
 
 SO3 = AugmentationConfig.so3(
     section_cutout_prob=1.0, cutout_poisson_rate=3.0, global_max_relative_displacement=0.8, enable_pixel_noise=False
@@ -54,6 +55,17 @@ def test_compiled_noise_agrees_with_torch(make_chunk, monkeypatch):
     config = SO3.replaced(enable_pixel_noise=True, global_additive_gaussian_noise_scale_min=0.05)
     (found, _), (expected, _) = both_ways(textured(make_chunk, 3, (24, 24, 10)), config, 0)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [3, 9])
+@pytest.mark.parametrize("config", [NOISY, SO3.for_extraction()])
+def test_compiled_published_views_agree_with_torch(make_chunk, batch, config):
+    chunk, config = textured(make_chunk, batch, (24, 24, 10)), config.replaced(fidelity="published")
+    draws = Augmenter(config).draw(chunk, torch.Generator().manual_seed(0))
+    theta = geometry.published_theta(draws.rotation_bij, draws.displacement_bi, (1.1, 1.1, 1.2))
+    ways = [decode_and_resample(chunk, theta, config, draws, compiled) for compiled in (True, False)]
+    torch.testing.assert_close(ways[0][0], ways[1][0], atol=1e-6, rtol=0)
+    assert torch.equal(ways[0][1], ways[1][1])
 
 
 def test_every_voxel_and_sample_has_its_own_noise(make_chunk):

@@ -59,13 +59,16 @@ def decode_published(
     return intensity, mask
 
 
+def _levels(norm_scale: float, device: torch.device) -> Tensor:
+    return torch.arange(LEVELS, device=device, dtype=torch.float32).div_(norm_scale).clamp_(0.0, 1.0)
+
+
 def _level_table(draws: ViewDraws, norm_scale: float, n_sections: int, device: torch.device) -> Tensor | None:
     """What every level becomes, (batch or 1, section, level); None where levels stay as they are."""
     tones = [tone for tone in (draws.sectional, draws.global_tone) if tone is not None]
     if draws.section_cut_bz is None and not tones:
         return None
-    level = torch.arange(LEVELS, device=device, dtype=torch.float32).div_(norm_scale).clamp_(0.0, 1.0)
-    table = level.reshape(1, 1, 1, -1, 1).expand(-1, -1, -1, -1, n_sections)
+    table = _levels(norm_scale, device).reshape(1, 1, 1, -1, 1).expand(-1, -1, -1, -1, n_sections)
     if draws.section_cut_bz is not None:
         table = cut_sections(table, draws.section_cut_bz)
     for tone in tones:
@@ -93,6 +96,31 @@ def resample_published(
     return intensity.clamp_(0.0, 1.0), mask
 
 
+def decode_and_resample(
+    chunk_bcxyz: Tensor, theta_bik: Tensor, config: AugmentationConfig, draws: ViewDraws, compiled: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Steps 1 to 5; compiled loops take those of a batch on a CPU that shares its positions, unless told not to.
+
+    Returns:
+        Intensities in [0, 1] and boolean masks, (batch, 1 or 3, size, size, size), contiguous.
+    """
+    shape, size = chunk_bcxyz.shape[2:], config.final_img_size
+    if compiled and chunk_bcxyz.device.type == "cpu" and len(theta_bik) == 1:
+        from synapseclr.augmentation.compiled.coupled import resample_chunk_published  # numba loads in a second
+
+        table = _level_table(draws, config.norm_scale, shape[-1], chunk_bcxyz.device)
+        if table is None:
+            table = _levels(config.norm_scale, chunk_bcxyz.device).expand(1, shape[-1], -1)
+        grid = published_grid(theta_bik, shape, size)
+        intensity, mask = resample_chunk_published(chunk_bcxyz, grid, table, draws.noise)
+        return intensity.clamp_(0.0, 1.0), mask
+    intensity, mask_float = decode_published(chunk_bcxyz, config.norm_scale, config.batch_mode == "coupled", draws)
+    if draws.noise is not None:
+        noise, fields = draws.noise, noise_fields(intensity, draws.noise.seed)
+        intensity = add_pixel_noise(intensity, noise.additive_scale_b, noise.multiplicative_scale_b, *fields, True)
+    return resample_published(intensity, mask_float, theta_bik, size)
+
+
 def apply_published(chunk_bcxyz: Tensor, config: AugmentationConfig, draws: ViewDraws) -> tuple[Tensor, Tensor]:
     """Apply the draws of one view as the published code does.
 
@@ -105,14 +133,9 @@ def apply_published(chunk_bcxyz: Tensor, config: AugmentationConfig, draws: View
     shape = tuple(chunk_bcxyz.shape[2:])
     if shape[0] != shape[1]:
         raise SynapseCLRError(f"published fidelity needs chunks that are square in x and y, found {shape}")
-    shared = config.batch_mode == "coupled"
-    intensity, mask_float = decode_published(chunk_bcxyz, config.norm_scale, shared, draws)
-    if draws.noise is not None:
-        noise, fields = draws.noise, noise_fields(intensity, draws.noise.seed)
-        intensity = add_pixel_noise(intensity, noise.additive_scale_b, noise.multiplicative_scale_b, *fields, True)
     scale_i = published_scale(shape, config.final_crop_size, config.axial_to_sagittal_spacing)
     theta_bik = published_theta(draws.rotation_bij, draws.displacement_bi, scale_i)
-    intensity, mask = resample_published(intensity, mask_float, theta_bik, config.final_img_size)
+    intensity, mask = decode_and_resample(chunk_bcxyz, theta_bik, config, draws)
     if draws.blur_sigma_b is not None:
         intensity = blur_gaussian(intensity, draws.blur_sigma_b)
     intensity, mask = _cut(intensity, mask, config, draws)

@@ -64,9 +64,35 @@ def resample_chunk(
     """
     pooled = tuple(-(-length // factor) for length, factor in zip(chunk_bcxyz.shape[2:], factors, strict=True))
     read = _read_voxels(grid, pooled)
-    tables = *_tables(factors, norm_scale, pooled[2], draws), *_noise(read.count, len(chunk_bcxyz), draws.noise)
-    signal_nvkl, code_nvl = _pool_voxels(chunk_bcxyz, read, factors, tables)
+    tables = _tables(factors, norm_scale, pooled[2], draws)
+    noise = torch.from_numpy(read.first_xy), *_noise(read.count, len(chunk_bcxyz), draws.noise)
+    signal_nvkl, code_nvl = _pool_voxels(chunk_bcxyz, read, factors, (*tables, *noise), 2)
     return _gather_voxels(signal_nvkl, code_nvl, read, grid, len(chunk_bcxyz))
+
+
+def resample_chunk_published(
+    chunk_bcxyz: Tensor, grid: Grid, tone_nzl: Tensor, noise: NoiseDraws | None
+) -> tuple[Tensor, Tensor]:
+    """Steps 1 to 5 of the published augmentation, for a batch on a CPU that shares its positions.
+
+    Noise is drawn for the whole chunk: its lognormal part is divided by the mean over that.
+
+    Args:
+        chunk_bcxyz: uint8 chunks, shape (batch, 2, x, y, z).
+        grid: Positions in voxels, shared by the batch.
+        tone_nzl: Intensity of every grey level, float32, shape (batch or 1, sections, levels).
+        noise: Of the view, None for none.
+
+    Returns:
+        Intensities, float32, (batch, 1, size, size, size), and boolean masks (batch, 3, size, size, size).
+    """
+    batch, _, *shape = chunk_bcxyz.shape
+    read = _read_voxels(grid, tuple(shape))
+    first_xy = torch.arange(shape[0] * shape[1]).view(shape[0], shape[1]) * shape[2]
+    tables = torch.zeros(2, dtype=torch.int64), tone_nzl.contiguous(), torch.ones(shape[2], 2)
+    fields = _noise_published(chunk_bcxyz[0, 0].numel(), batch, noise)
+    signal_nvkl, code_nvl = _pool_voxels(chunk_bcxyz, read, (1, 1, 1), (*tables, first_xy, *fields), 1)
+    return _gather_voxels(signal_nvkl, code_nvl, read, grid, batch)
 
 
 def _read_voxels(grid: Grid, pooled_xyz: tuple[int, ...]) -> ReadVoxels:
@@ -79,13 +105,13 @@ def _read_voxels(grid: Grid, pooled_xyz: tuple[int, ...]) -> ReadVoxels:
 
 
 def _pool_voxels(
-    chunk_bcxyz: Tensor, read: ReadVoxels, factors: tuple[int, int, int], tables: tuple[Tensor, ...]
+    chunk_bcxyz: Tensor, read: ReadVoxels, factors: tuple[int, int, int], tables: tuple[Tensor, ...], channels: int
 ) -> tuple[Tensor, Tensor]:
     """Steps 1 to 4 on the voxels read: weighted intensities and weights, and mask codes, blocks of samples together."""
     batch = len(chunk_bcxyz)
     rows = -(-batch // LANES), max(read.count, 1)
     empty = torch.empty if batch % LANES == 0 and read.count else torch.zeros
-    signal_nvkl, code_nvl = empty((*rows, 2, LANES)), empty((*rows, LANES), dtype=torch.uint8)
+    signal_nvkl, code_nvl = empty((*rows, channels, LANES)), empty((*rows, LANES), dtype=torch.uint8)
     arrays = [tensor.numpy() for tensor in (*tables, signal_nvkl, code_nvl)]
     chunk = chunk_bcxyz.contiguous().numpy()
     in_threads(pool_rows, read.shape_xyz[0], chunk, factors, read.ends_xy2, read.first_xy, *arrays)
@@ -96,7 +122,7 @@ def _gather_voxels(
     signal_nvkl: Tensor, code_nvl: Tensor, read: ReadVoxels, grid: Grid, batch: int
 ) -> tuple[Tensor, Tensor]:
     """Step 5."""
-    signal_bkp = torch.empty(batch, 2, grid.size**3)
+    signal_bkp = torch.empty(batch, signal_nvkl.shape[2], grid.size**3)
     mask_bkp = torch.empty(batch, N_CODES, grid.size**3, dtype=torch.uint8)
     arrays = [tensor.numpy() for tensor in (signal_nvkl, code_nvl, signal_bkp, mask_bkp)]
     n_tiles, position_pi = len(signal_nvkl) * -(-(grid.size**3) // TILE), grid.position_npi[0].numpy()
@@ -123,7 +149,7 @@ def _tables(
     weight = count.float().div_(n_box).reshape(1, 1, 1, -1, 1).expand(-1, -1, -1, -1, n_sections)
     if draws.section_cut_bz is not None:
         weight = cut_sections(weight, draws.section_cut_bz[:, :: factors[2]])
-    return level_of_count, tone[0, 0, 0].T.contiguous(), weight[0, 0, 0].T.contiguous()
+    return level_of_count, tone[:, 0, 0].mT.contiguous(), weight[0, 0, 0].T.contiguous()
 
 
 def _noise(n_voxels: int, batch: int, noise: NoiseDraws | None) -> tuple[Tensor, Tensor]:
@@ -133,3 +159,12 @@ def _noise(n_voxels: int, batch: int, noise: NoiseDraws | None) -> tuple[Tensor,
     additive, multiplicative = normal_fields(n_voxels * batch, noise.seed)
     factor = lognormal_factor(multiplicative, noise.multiplicative_scale_b)
     return additive.mul_(noise.additive_scale_b).view(-1, batch), factor.view(-1, batch)
+
+
+def _noise_published(n_voxels: int, batch: int, noise: NoiseDraws | None) -> tuple[Tensor, Tensor]:
+    """``_noise`` with the published normalisation: by the mean of a sample's factors."""
+    if noise is None:
+        return torch.empty(0, 0), torch.empty(0, 0)
+    additive, normal = (field.view(n_voxels, batch) for field in normal_fields(n_voxels * batch, noise.seed))
+    factor = normal.mul_(noise.multiplicative_scale_b).exp_()
+    return additive.mul_(noise.additive_scale_b), factor.div_(factor.mean(0))

@@ -74,8 +74,9 @@ def pool_rows(
     ends_xy2: Any,
     first_xy: Any,
     level_of_count: Any,
-    tone_zl: Any,
+    tone_nzl: Any,
     weight_zc: Any,
+    noise_first_xy: Any,
     additive_vb: Any,
     factor_vb: Any,
     signal_nvkl: Any,
@@ -91,11 +92,13 @@ def pool_rows(
         ends_xy2: From ``touched_sections``.
         first_xy: Number of the voxel in section 0 of every row, had it been read; voxels read are numbered from 0.
         level_of_count: Where the levels of boxes with so many voxels of signal begin, shape (voxels of a box + 1,).
-        tone_zl: Intensity of every level, float32, shape (sections, levels).
+        tone_nzl: Intensity of every level, float32, shape (batch or 1, sections, levels).
         weight_zc: Weight of boxes with so many voxels of signal, float32, shape (sections, voxels of a box + 1).
+        noise_first_xy: As ``first_xy``, for the voxels of the noise.
         additive_vb: What is added to a voxel, shape (voxels, batch), or (0, 0) for no noise.
         factor_vb: What it is multiplied by before.
-        signal_nvkl: Written to: weighted intensities and weights, float32, shape (blocks, voxels, 2, LANES).
+        signal_nvkl: Written to: weighted intensities, and weights where there are two channels, float32, shape
+            (blocks, voxels, 1 or 2, LANES).
         code_nvl: Written to: mask codes, uint8, shape (blocks, voxels, LANES).
     """
     batch, _, nx, ny, nz = chunk_bcxyz.shape
@@ -114,6 +117,7 @@ def pool_rows(
                         for z in range(begin, end):
                             tally_z[z] += _GREY[grey_z[z]] + _CODE[code_z[z]]
                 block, lane = sample // LANES, sample % LANES
+                tone_zl = tone_nzl[sample % tone_nzl.shape[0]]
                 for z in range(low, high):
                     tally = np.uint64(0)
                     for k in range(z * fz, min(z * fz + fz, nz)):
@@ -127,11 +131,13 @@ def pool_rows(
                     voxel = first_xy[x, y] + z
                     value = tone_zl[z, level_of_count[seen] + np.int64(tally & _TOTAL)]
                     if noisy:
-                        value = additive_vb[voxel, sample] + value * factor_vb[voxel, sample]
+                        noise = noise_first_xy[x, y] + z
+                        value = additive_vb[noise, sample] + value * factor_vb[noise, sample]
                         value = min(max(value, _NONE), _ONE)
                     weight = weight_zc[z, seen]
                     signal_nvkl[block, voxel, 0, lane] = value * weight
-                    signal_nvkl[block, voxel, 1, lane] = weight
+                    if signal_nvkl.shape[2] == 2:
+                        signal_nvkl[block, voxel, 1, lane] = weight
                     code_nvl[block, voxel, lane] = (
                         2 if n_cleft > 0 else 1 if n_pre >= half else 3 if n_post >= half else 0
                     )
