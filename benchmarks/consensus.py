@@ -1,7 +1,7 @@
 """Typing neurites with 5 to 1 % of the synapses labelled: ``python benchmarks/consensus.py``.
 
 The demo has 592 synapses, of which 1 % are six: too few to train on. So this is measured on simulated embeddings
-(``synapseclr.simulation.embeddings``): 20,000 synapses with 128 features, neurites of all sizes that share their type
+(``synapseclr.simulation.embeddings``): 40,000 synapses with 128 features, neurites of all sizes that share their type
 and a part of their looks, so that errors within a neurite are correlated. Accuracy is counted on neurites without any
 label, by synapses per neurite (published: 1 to 20, 21 to 50, more; here 1 to 20 in two), with 90 % intervals over
 neurites. Rows: ``ours`` is the accuracy of neurites, ``baseline`` that of their single synapses; then log loss and
@@ -92,8 +92,8 @@ def _in(sizes: pd.Series, stratum: str) -> pd.Series:
 def main() -> None:
     """Run the benchmark and write its result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--synapses", type=int, default=20_000)
-    parser.add_argument("--seeds", type=int, default=5, help="0: from the draws of earlier runs")
+    parser.add_argument("--synapses", type=int, default=40_000)
+    parser.add_argument("--seeds", type=int, default=3, help="0: from the draws of earlier runs")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/synapseclr_consensus"))
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()

@@ -84,32 +84,34 @@ def _test_trait(
         return table.assign(reason=f"{len(rows_a)} annotated synapses, at least {config.min_annotated} needed")
     if np.ptp(values_n[rows_a]) == 0:
         return table.assign(reason="all annotated values are equal")
+    codes_a = np.unique(neurite_a, return_inverse=True)[1]
+    n_neurites = int(codes_a.max()) + 1
+    # How often each neurite is drawn is multinomial: one product gives the moments of all samples.
+    counts_sg = np.random.default_rng(config.seed).multinomial(
+        n_neurites, np.full(n_neurites, 1 / n_neurites), size=config.n_draws
+    )
     for component in range(n_components):
         coordinate_a = components_np[rows_a, component]
         if np.ptp(coordinate_a) == 0:
             table.loc[component, "reason"] = "the component is constant"
             continue
         found = spearmanr(coordinate_a, values_n[rows_a])
-        interval = _rank_correlation_interval(coordinate_a, values_n[rows_a], neurite_a, config)
+        interval = _rank_correlation_interval(coordinate_a, values_n[rows_a], codes_a, counts_sg)
         table.loc[component, ["rho", "lower_90", "upper_90", "p_value"]] = [found[0], *interval, found[1]]
     return table
 
 
 def _rank_correlation_interval(
-    first_a: np.ndarray, second_a: np.ndarray, neurite_a: np.ndarray, config: FeaturesConfig
+    first_a: np.ndarray, second_a: np.ndarray, codes_a: np.ndarray, counts_sg: np.ndarray
 ) -> tuple[float, float]:
-    """90 % interval by the bootstrap over neurites, with the ranks of the whole sample."""
+    """90 % interval by the bootstrap over neurites (how often each is in each sample), with ranks of all."""
     from scipy.stats import rankdata
 
     x_a, y_a = rankdata(first_a), rankdata(second_a)
     x_a, y_a = (x_a - x_a.mean()) / x_a.std(), (y_a - y_a.mean()) / y_a.std()
     moments = np.stack([np.ones_like(x_a), x_a, y_a, x_a * x_a, y_a * y_a, x_a * y_a], axis=1)
-    codes_a = np.unique(neurite_a, return_inverse=True)[1]
-    sums_g6 = np.zeros((codes_a.max() + 1, 6))
+    sums_g6 = np.zeros((counts_sg.shape[1], 6))
     np.add.at(sums_g6, codes_a, moments)
-    # How often each neurite is drawn is multinomial: one product gives the moments of all samples.
-    rng = np.random.default_rng(config.seed)
-    counts_sg = rng.multinomial(len(sums_g6), np.full(len(sums_g6), 1 / len(sums_g6)), size=config.n_draws)
     n, x, y, xx, yy, xy = (counts_sg @ sums_g6).T
     variance = (xx / n - (x / n) ** 2) * (yy / n - (y / n) ** 2)
     rho_s = (xy / n - x * y / n**2) / np.sqrt(np.maximum(variance, 1e-300))

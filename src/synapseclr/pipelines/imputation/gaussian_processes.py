@@ -54,7 +54,8 @@ def draw_reliability(
     notes = {}
     for label, row in _calibration_by_label(imputation_calibration).items():
         error, chance = row["expected_calibration_error"], row["calibration_error_by_chance"]
-        notes[label] = f"calibration error {error:.3f}\n({chance:.3f} by chance alone)"
+        debiased = row["debiased_calibration_error"]
+        notes[label] = f"calibration error {error:.3f}\n({chance:.3f} by chance alone)\ndebiased {debiased:.3f}"
     return reliability_diagram(given_out, stated, notes)
 
 
