@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ import gpytorch
 import numpy as np
 import torch
 from baselines import published_svgp
-from baselines.published_svgp import N_STEPS, Problem, Training, class_weights, standardised
+from baselines.published_svgp import N_STEPS, Training, standardised
+from baselines.svgp_problems import StockRBFKernel, check_lean_kernel, step_seconds, training_problem
 from threadpoolctl import threadpool_limits
 
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
@@ -44,28 +44,9 @@ N_ANNOTATED, N_ALL, N_FOLDS, N_DRAWS = 5_623, 95_000, 10, 1000
 TIMED_TRAITS = ("cleft_size_log1p_zscore", "pre_cell_type")
 
 
-class StockRBFKernel(gpytorch.kernels.RBFKernel):
-    """gpytorch's kernel as it is, made the way the lean one is."""
-
-    def __init__(self, data_af: torch.Tensor) -> None:
-        super().__init__()
-
-
 def first_fold(simulated: SimulatedEmbeddings) -> dict[str, TraitSplit]:
     """Splits by neurite into ten folds, as published nine tenths to train; the first is used."""
     return {trait.name: split_trait(simulated.annotations, trait, N_FOLDS, 30, seed=0) for trait in TRAITS}
-
-
-def training_problem(inputs_nf: torch.Tensor, split: TraitSplit) -> Problem:
-    """Training synapses of the first fold."""
-    train = split.folds[0][0]
-    target_a = split.target_a[train]
-    is_class = split.trait.kind == "class"
-    weight_a = class_weights(target_a) if is_class else np.ones(len(train))
-    if not is_class:
-        target_a = (target_a - target_a.mean()) / target_a.std()
-    target, weight = (torch.as_tensor(values, dtype=torch.float32) for values in (target_a, weight_a))
-    return Problem(inputs_nf[split.rows_a[train]], target, weight, is_class)
 
 
 def train_baseline(folder: Path, n_inducing: int, save_every: int = 250) -> None:
@@ -147,36 +128,6 @@ def compare_scores(folder: Path) -> list[dict[str, Any]]:
         )
         print(f"{rows[-1]['case']}: {ours:.4f}, {baseline:.4f} [{lower:+.4f}, {upper:+.4f}]", flush=True)
     return rows
-
-
-def step_seconds(inputs_nf: torch.Tensor, split: TraitSplit, n_inducing: int, kernel: type, n_steps: int) -> float:
-    """Median seconds, of the processor, of a step of the baseline."""
-    lean, published_svgp.LeanRBFKernel = published_svgp.LeanRBFKernel, kernel  # type: ignore[misc]
-    try:
-        training = Training(training_problem(inputs_nf, split), n_inducing)
-    finally:
-        published_svgp.LeanRBFKernel = lean  # type: ignore[misc]
-    training.run(3)
-    taken = []
-    for _ in range(n_steps):
-        start = time.process_time()
-        training.run(1)
-        taken.append(time.process_time() - start)
-    return statistics.median(taken)
-
-
-def check_lean_kernel() -> None:
-    """The lean kernel has the values and gradients of gpytorch's."""
-    data_af, points_mf = torch.randn(60, 12), torch.randn(7, 12, requires_grad=True)
-    results = []
-    for kernel in (published_svgp.LeanRBFKernel(data_af), StockRBFKernel(data_af)):
-        kernel.lengthscale = 3.0
-        points_mf.grad = None
-        values_mn = kernel(points_mf, data_af).to_dense()
-        values_mn.square().sum().backward()
-        results.append((values_mn.detach(), points_mf.grad.clone(), kernel.raw_lengthscale.grad))
-    for lean, stock in zip(*results, strict=True):
-        torch.testing.assert_close(lean, stock, rtol=1e-4, atol=1e-5)
 
 
 def compare_times(n_steps: int) -> list[dict[str, Any]]:
