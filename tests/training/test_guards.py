@@ -41,9 +41,9 @@ def all_finite(checkpoint):
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_place(chunks, tiny_config, tmp_path):
     """One step with this learning rate makes weights that are finite and too large for the next one."""
     with pytest.raises(TrainingDivergedError) as raised:
-        fit(chunks, diverging(tiny_config, 1e37), str(tmp_path))
+        fit(chunks, diverging(tiny_config, 1e36), str(tmp_path))
     message = str(raised.value)
-    assert "the loss is nan in epoch 1, batch 2, at learning rate 1e+37" in message
+    assert "the loss is nan in epoch 1, batch 2, at learning rate 1e+36" in message
     assert f"{LAST}, written in epoch 1 after batch 1" in message
     assert "Try a lower optimiser.learning_rate" in message
     left = checkpoints(tmp_path)
