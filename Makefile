@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Of one's own, for what a target starts: make explore OPTIONS="--env=mine --port=8051".
+# Handed on to what a target starts: make explore OPTIONS="--env=mine --port=8051".
 OPTIONS ?=
 # Debian packages: OpenGL without a display for renders, a browser for the explorer's tests.
 OPENGL := libegl1 libegl-mesa0 libgl1-mesa-dri libgl1
