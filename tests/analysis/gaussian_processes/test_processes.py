@@ -58,7 +58,7 @@ def test_far_from_every_training_synapse_uncertainty_returns_to_the_prior():
 def test_class_probability_agrees_with_sampling():
     rng = np.random.default_rng(2)
     mean_on, variance_on = np.array([[0.5, -1.0], [1.5, -3.0]]), np.array([[1.0, 0.2], [2.0, 0.5]])
-    mean_n, variance_n = class_probability(Posterior(mean_on, variance_on, variance_on, 0.0))
+    mean_n, variance_n = class_probability(Posterior(mean_on, variance_on, variance_on, 0.0, "softmax"))
     draws = mean_on[:, None] + np.sqrt(variance_on)[:, None] * rng.normal(size=(2, 200_000, 2))
     sampled_sn = np.exp(draws[1]) / np.exp(draws).sum(axis=0)
     np.testing.assert_allclose(mean_n, sampled_sn.mean(axis=0), atol=3e-3)

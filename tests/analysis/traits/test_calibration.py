@@ -56,8 +56,8 @@ def test_frequencies_that_level_off_are_followed():
 
 def test_few_held_out_synapses_change_little():
     correction = fit_beta_calibration(np.array([0.6, 0.4]), np.array([1.0, 0.0]))
-    assert correction.a == pytest.approx(1.0, abs=0.3)
-    assert correction.b == pytest.approx(1.0, abs=0.3)
+    assert correction.a == pytest.approx(1.0, abs=0.6)
+    assert correction.b == pytest.approx(1.0, abs=0.6)
 
 
 def test_a_neurite_counts_once_if_its_synapses_share_their_label():

@@ -1,4 +1,4 @@
-"""Exact conditioning by one Cholesky factor, after hyper-parameters were fitted on some of the synapses."""
+"""Exact conditioning by Cholesky factors, after hyper-parameters were fitted on some of the synapses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.gaussian_processes.laplace import posterior_mode
 from synapseclr.analysis.gaussian_processes.marginal_likelihood import fit_process, linear_algebra
-from synapseclr.analysis.gaussian_processes.observations import Observations, noise_variance
+from synapseclr.analysis.gaussian_processes.observations import Observations
+from synapseclr.analysis.gaussian_processes.prior import LatentPrior, noisy_factor
 
 if TYPE_CHECKING:
     import torch
@@ -21,12 +23,15 @@ def fit_exact(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Fit kernel, mean and noise on at most ``fit_on`` synapses, then condition on all of them.
 
+    Classes: the kernel is that of the regression on Dirichlet targets, the latent function the difference of its two
+    outputs; given these, the posterior is Laplace's approximation under the logistic likelihood.
+
     Means are exact. Variances are exact up to ``exact_up_to`` training synapses. Above, they are those given
     ``n_inducing`` of the training synapses, drawn at random, alone: what is known from a part is never surer than what
     is known from all, and costs a hundredth where there are many queries.
 
     Returns:
-        Mean, variance and prior variance, each float64 (o, n), and the fitted likelihood.
+        Mean, variance and prior variance of one latent function, each float64 (1, n), and the fitted likelihood.
     """
     import torch
 
@@ -36,16 +41,10 @@ def fit_exact(
     train = torch.as_tensor(train_ar, dtype=torch.float64)
     with linear_algebra(is_exact=True):
         process, likelihood = fit_process(train[rows], observations.subset(rows), config)
-        full = observations.likelihood()
-        _copy_noise(likelihood, full)
-        noise_oa = noise_variance(full, n_train)
         with torch.no_grad():
-            solver = _Conditioned(process, train, observations.target_oa, noise_oa, config, rng)
-            parts = [
-                solver.predict(torch.as_tensor(query_nr[start : start + _CHUNK], dtype=torch.float64))
-                for start in range(0, len(query_nr), _CHUNK)
-            ]
-    mean_on, variance_on, prior_on = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+            solver = _Conditioned(process, likelihood, train, observations, config, rng)
+            parts = [solver.predict(query_nr[start : start + _CHUNK]) for start in range(0, len(query_nr), _CHUNK)]
+    mean_on, variance_on, prior_on = (np.concatenate(part)[None] for part in zip(*parts, strict=True))
     return mean_on, variance_on, prior_on, likelihood
 
 
@@ -61,68 +60,52 @@ def _drawn(observations: Observations, n_drawn: int, rng: np.random.Generator) -
     return np.concatenate([kept, rest])
 
 
-def _copy_noise(fitted: Any, full: Any) -> None:
-    if hasattr(full, "second_noise_covar"):
-        full.second_noise_covar.load_state_dict(fitted.second_noise_covar.state_dict())
-    else:
-        full.load_state_dict(fitted.state_dict())
-
-
 class _Conditioned:
-    """A process given training synapses."""
+    """A latent function given training synapses."""
 
     def __init__(
         self,
         process: Any,
+        likelihood: Any,
         train: torch.Tensor,
-        target_oa: torch.Tensor,
-        noise_oa: torch.Tensor,
+        observations: Observations,
         config: GaussianProcessConfig,
         rng: np.random.Generator,
     ) -> None:
         import torch
 
-        self.process = process
         self.is_exact = len(train) <= config.exact_up_to
-        kernel = process.prior_kernel
-        factor = _factor(kernel, train, noise_oa)
-        residual = (target_oa - process.mean_module(train))[..., None]
+        # Queries by training synapses, and for classes the way to the mode, are the bulk of the work: beyond a few
+        # thousand synapses in single precision. The noise of classes is about 4 and more, so that this is enough.
         self.dtype = torch.float64 if self.is_exact else torch.float32
-        self.weights = torch.cholesky_solve(residual, factor).to(self.dtype)
-        self.constant = process.mean_module.constant.detach()[..., None]
-        self.train = train.to(self.dtype)
-        self.part, self.part_factor = self.train, factor
-        if not self.is_exact:
+        label = observations.label_a
+        prior = LatentPrior(process, self.dtype if label is not None else torch.float64)
+        self.train = self.part = train.to(self.dtype)
+        train = self.train if label is not None else train
+        covariance = prior.covariance(train, train)
+        if label is not None:
+            weights, noise = posterior_mode(covariance, prior.mean, label, observations.weight_a)
+        else:
+            noise = likelihood.noise.expand(len(train))
+            factor = noisy_factor(covariance, noise)
+            weights = torch.cholesky_solve((observations.target_oa - prior.mean)[:, None], factor)[:, 0]
+        self.weights = weights.to(self.dtype)
+        if self.is_exact:
+            self.part_factor = noisy_factor(covariance, noise) if label is not None else factor
+        else:
             rows = rng.permutation(len(train))[: config.n_inducing]
             self.part = self.train[rows]
-            self.part_factor = _factor(kernel, train[rows], noise_oa[..., rows]).to(self.dtype)
+            self.part_factor = noisy_factor(covariance[rows][:, rows], noise[rows]).to(self.dtype)
+        self.prior = LatentPrior(process, self.dtype)
 
-    def predict(self, query: torch.Tensor) -> tuple[np.ndarray, ...]:
-        """Mean, variance, prior variance, each (o, n)."""
+    def predict(self, query_nr: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Mean, variance, prior variance, each float64 (n,)."""
         import torch
 
-        # Queries by training synapses are the bulk of the work: beyond a few thousand of these in single precision.
-        kernel = self.process.prior_kernel.to(self.dtype)
-        query = query.to(self.dtype)
-        prior = kernel(query, diag=True)
-        cross = kernel(query, self.part).to_dense()
-        explained = torch.linalg.solve_triangular(self.part_factor, cross.mT, upper=False).square().sum(dim=-2)
-        if self.is_exact:
-            sums = cross @ self.weights
-        elif hasattr(kernel.base_kernel, "weighted_sums"):
-            scale = kernel.outputscale[..., None, None]
-            sums = scale * kernel.base_kernel.weighted_sums(query, self.train, self.weights)
-        else:
-            sums = kernel(query, self.train).to_dense() @ self.weights
-        mean = self.constant + sums[..., 0].double()
+        query = torch.as_tensor(query_nr, dtype=self.dtype)
+        prior = self.prior.variance(query)
+        cross = self.prior.covariance(query, self.part)
+        explained = torch.linalg.solve_triangular(self.part_factor, cross.mT, upper=False).square().sum(dim=0)
+        sums = cross @ self.weights if self.is_exact else self.prior.weighted_sums(query, self.train, self.weights)
         variance = (prior - explained).double().clamp(min=1e-12)
-        return tuple(np.atleast_2d(part.numpy()) for part in (mean, variance, prior.double()))
-
-
-def _factor(kernel: Any, train: torch.Tensor, noise_oa: torch.Tensor) -> torch.Tensor:
-    """Cholesky factor of the covariance of noisy observations."""
-    import torch
-
-    covariance = kernel(train).to_dense().clone()
-    covariance.diagonal(dim1=-2, dim2=-1).add_(noise_oa)
-    return torch.linalg.cholesky(covariance)
+        return (self.prior.mean + sums.double()).numpy(), variance.numpy(), prior.double().numpy()

@@ -11,11 +11,12 @@ from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.exact import fit_exact
 from synapseclr.analysis.gaussian_processes.inducing import fit_inducing
 from synapseclr.analysis.gaussian_processes.observations import class_observations, continuous_observations
-from synapseclr.analysis.gaussian_processes.posterior import Posterior
+from synapseclr.analysis.gaussian_processes.posterior import Link, Posterior
 from synapseclr.analysis.gaussian_processes.variational import fit_variational
 
 Fit = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray, Any]]
 _FITS: dict[str, Fit] = {"exact": fit_exact, "inducing": fit_inducing, "variational": fit_variational}
+_LINKS: dict[str, Link] = {"exact": "logistic", "inducing": "softmax", "variational": "probit"}
 
 
 def chosen_method(config: GaussianProcessConfig, n_train: int) -> str:
@@ -54,11 +55,13 @@ def fit_regression(
 def fit_classes(
     train_ar: np.ndarray, target_a: np.ndarray, query_nr: np.ndarray, config: GaussianProcessConfig, seed: int = 0
 ) -> Posterior:
-    """Classify: exactly by regression of log-normal approximations to Dirichlet targets, or variationally (probit).
+    """Classify, by the method that fits the number of training synapses.
 
-    The exact process stays exact: a class label is a Gaussian target with a noise that depends on the label.
-    Source: Milios et al. 2018, https://arxiv.org/abs/1805.10915 (sections 4.1 to 4.3). With ``balance_classes`` that
-    noise is divided by the synapse's weight, n / (2 n of its class).
+    All of them take part in the logistic likelihood by Laplace's approximation, under a kernel fitted by regression of
+    log-normal approximations to Dirichlet targets; with inducing points that regression is all (Milios et al. 2018,
+    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3); the variational likelihood is a probit. With
+    ``balance_classes`` a synapse has the weight n / (2 n of its class): it multiplies the logarithm of its likelihood,
+    and divides the noise of its Dirichlet targets.
 
     Args:
         train_ar: Kernel inputs of the training synapses.
@@ -68,9 +71,9 @@ def fit_classes(
         seed: Seed of what is drawn.
 
     Returns:
-        The posterior of the two classes' log concentrations, or of the probit's one latent function.
+        The posterior of the latent function, or with inducing points of the two classes' log concentrations.
     """
     method = chosen_method(config, len(train_ar))
     observations = class_observations(target_a, config)
     mean_on, variance_on, prior_on, _ = _FITS[method](train_ar, observations, query_nr, config, seed)
-    return Posterior(mean_on, variance_on, prior_on, 0.0, "probit" if method == "variational" else "softmax")
+    return Posterior(mean_on, variance_on, prior_on, 0.0, _LINKS[method])

@@ -54,14 +54,6 @@ class Observations:
         return likelihood
 
 
-def noise_variance(likelihood: Any, n: int) -> torch.Tensor:
-    """Diagonal noise of a likelihood at its own n synapses, (n,) or (o, n)."""
-    if hasattr(likelihood, "second_noise_covar"):
-        noise: torch.Tensor = likelihood.noise_covar.noise + likelihood.second_noise_covar.noise
-        return noise.detach()
-    return likelihood.noise.detach().expand(n)
-
-
 def continuous_observations(target_a: np.ndarray) -> Observations:
     """A trait that is standardised already."""
     import torch

@@ -7,27 +7,27 @@ from typing import Literal
 
 import numpy as np
 
-Link = Literal["softmax", "probit"]
+Link = Literal["logistic", "softmax", "probit"]
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Latent posterior at n synapses, for one output or, with Dirichlet targets, two (one per class).
+    """Latent posterior at n synapses, for one output or, of classes with Dirichlet targets, two (one per class).
 
     Attributes:
         mean_on: float64 (o, n).
         variance_on: float64 (o, n): variance of the latent function, without observation noise.
         prior_variance_on: float64 (o, n): the same before any training synapse was seen.
-        noise: Variance of the observation noise; 0 for classes, whose noise belongs to the targets' construction.
-        link: How latent values become the probability of class 1: the softmax of two outputs, or the normal
-            distribution function of one.
+        noise: Variance of the observation noise; 0 for classes, which have none.
+        link: How latent values become the probability of class 1: the logistic function or the normal distribution
+            function of one output, or the softmax of two.
     """
 
     mean_on: np.ndarray
     variance_on: np.ndarray
     prior_variance_on: np.ndarray
     noise: float
-    link: Link = "softmax"
+    link: Link = "logistic"
 
     @property
     def out_of_distribution_n(self) -> np.ndarray:
@@ -45,11 +45,9 @@ def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
     """
     from scipy.special import expit, ndtr
 
-    if posterior.link == "probit":
-        latent_n, spread_n, link = posterior.mean_on[0], np.sqrt(posterior.variance_on[0]), ndtr
-    else:
-        latent_n = posterior.mean_on[1] - posterior.mean_on[0]
-        spread_n, link = np.sqrt(posterior.variance_on.sum(axis=0)), expit
+    link = ndtr if posterior.link == "probit" else expit
+    latent_n = posterior.mean_on[1] - posterior.mean_on[0] if posterior.link == "softmax" else posterior.mean_on[0]
+    spread_n = np.sqrt(posterior.variance_on.sum(axis=0))
     nodes_q, weights_q = np.polynomial.hermite_e.hermegauss(16)
     mean_n, second_n = np.zeros_like(latent_n), np.zeros_like(latent_n)
     for node, weight in zip(nodes_q, weights_q / weights_q.sum(), strict=True):
