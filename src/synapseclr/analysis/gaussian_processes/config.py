@@ -68,7 +68,8 @@ class GaussianProcessConfig(BaseModel):
     dirichlet_alpha: float = Field(
         default=0.1,
         gt=0,
-        description="Prior concentration of the Dirichlet targets (Milios et al. 2018: 0.01, better scores here: 0.1).",
+        description="Prior concentration of the Dirichlet targets that the kernel of classes is fitted on "
+        "(Milios et al. 2018: 0.01, better scores here: 0.1).",
     )
     recalibrate: bool = Field(
         default=True,
