@@ -62,11 +62,28 @@ def test_separable_classes_and_a_rare_one_stay_finite():
     rng = np.random.default_rng(2)
     inputs_ar = np.r_[rng.normal(size=(200, 4)), rng.normal(size=(3, 4)) + 6.0]
     target_a = np.r_[np.zeros(200), np.ones(3)]
-    found = fit_classes(inputs_ar, target_a, inputs_ar, GaussianProcessConfig(exact_up_to=100, n_inducing=50))
+    config = GaussianProcessConfig(dirichlet_up_to=0, exact_up_to=100, n_inducing=50)
+    found = fit_classes(inputs_ar, target_a, inputs_ar, config)
     probability_n, variance_n = class_probability(found)
     assert np.isfinite(found.mean_on).all()
     assert (variance_n >= 0).all()
     assert probability_n[200:].min() > 0.5 > probability_n[:200].max()
+
+
+def test_it_takes_over_from_the_dirichlet_regression_where_synapses_are_many():
+    """Probabilities of the two go together, and Laplace's are better where there are enough labels."""
+    rng = np.random.default_rng(4)
+    inputs_nr = rng.normal(size=(2400, 3)) / np.sqrt(3.0)
+    log_odds_n = 5.0 * inputs_nr[:, 0]
+    target_n = (rng.random(2400) < 1 / (1 + np.exp(-log_odds_n))).astype(float)
+    train, test = slice(0, 900), slice(900, None)
+    losses = []
+    for dirichlet_up_to in (900, 899):
+        config = GaussianProcessConfig(dirichlet_up_to=dirichlet_up_to, balance_classes=False)
+        probability_b = class_probability(fit_classes(inputs_nr[train], target_n[train], inputs_nr[test], config))[0]
+        losses.append(-np.log(np.where(target_n[test] == 1, probability_b, 1 - probability_b)).mean())
+        assert np.corrcoef(probability_b, log_odds_n[test])[0, 1] > 0.9
+    assert losses[1] < losses[0]
 
 
 def test_the_logistic_link_agrees_with_sampling():

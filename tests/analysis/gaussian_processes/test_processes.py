@@ -65,13 +65,20 @@ def test_class_probability_agrees_with_sampling():
     np.testing.assert_allclose(variance_n, sampled_sn.var(axis=0), atol=3e-3)
 
 
-@pytest.mark.parametrize("trait", ["cleft_size_log1p_zscore", "pre_cell_type"])
-def test_bounded_variances_are_wider_than_exact_ones_and_means_the_same(trait):
+@pytest.mark.parametrize(
+    ("trait", "dirichlet_up_to"), [("cleft_size_log1p_zscore", 0), ("pre_cell_type", 500), ("pre_cell_type", 0)]
+)
+def test_bounded_variances_are_wider_than_exact_ones_and_means_the_same(trait, dirichlet_up_to):
     features_nf, table = curved_traits(300, 300)
     inputs_nr, target_n = kernel_inputs(features_nf, 6), table[trait].to_numpy()
     fit = fit_classes if trait == "pre_cell_type" else fit_regression
     exact, bounded = (
-        fit(inputs_nr[:200], target_n[:200], inputs_nr, GaussianProcessConfig(exact_up_to=size, n_inducing=40))
+        fit(
+            inputs_nr[:200],
+            target_n[:200],
+            inputs_nr,
+            GaussianProcessConfig(exact_up_to=size, n_inducing=40, dirichlet_up_to=dirichlet_up_to),
+        )
         for size in (200, 199)
     )
     np.testing.assert_allclose(bounded.mean_on, exact.mean_on, atol=1e-3)

@@ -45,6 +45,12 @@ class GaussianProcessConfig(BaseModel):
     exact_mean_up_to: int = Field(
         default=10_000, ge=1, description="Largest training set for exact means; their time grows with the cube."
     )
+    dirichlet_up_to: int = Field(
+        default=500,
+        ge=0,
+        description="Largest training set of classes whose posterior is that of the regression on Dirichlet targets; "
+        "above, exact processes have the logistic likelihood (Laplace's approximation).",
+    )
     inducing_up_to: int = Field(
         default=100_000, ge=1, description="Largest training set whose synapses all take part in every iteration."
     )

@@ -9,20 +9,26 @@ if TYPE_CHECKING:
 
 
 class LatentPrior:
-    """Mean and covariance of one latent function; of a process with two outputs, of the second less the first.
-
-    Outputs are independent, so that the covariance of their difference is the sum of theirs.
+    """Mean and covariance of a weighted sum of a process's outputs, which are independent.
 
     Args:
         process: From :func:`~synapseclr.analysis.gaussian_processes.marginal_likelihood.fit_process`.
+        factors: One per output: (1,) for the output of a regression, (-1, 1) for the second class less the first.
         dtype: What covariances are computed in.
     """
 
-    def __init__(self, process: Any, dtype: torch.dtype) -> None:
-        constant = process.mean_module.constant.detach()
-        self.mean = float(constant[1] - constant[0]) if constant.ndim else float(constant)
+    def __init__(self, process: Any, factors: tuple[float, ...], dtype: torch.dtype) -> None:
+        import torch
+
+        constant_o = process.mean_module.constant.detach().reshape(-1)
+        self.mean = float(sum(factor * value for factor, value in zip(factors, constant_o.tolist(), strict=True)))
         self._kernel = process.prior_kernel.to(dtype)
-        self._n_outputs = len(constant) if constant.ndim else 1
+        self._squares_o = torch.tensor(factors, dtype=dtype).square()
+
+    def to(self, dtype: torch.dtype) -> LatentPrior:
+        """The same, computed in another type from now on, as is all else that has its kernel."""
+        self._kernel, self._squares_o = self._kernel.to(dtype), self._squares_o.to(dtype)
+        return self
 
     def covariance(self, first_ar: torch.Tensor, second_br: torch.Tensor) -> torch.Tensor:
         """Shape (a, b)."""
@@ -37,12 +43,17 @@ class LatentPrior:
         base = self._kernel.base_kernel
         if not hasattr(base, "weighted_sums"):
             return self.covariance(query_nr, train_ar) @ weight_a
-        weight_oa1 = weight_a.expand(self._n_outputs, -1)[..., None]
-        sums_on = self._kernel.outputscale.reshape(-1, 1) * base.weighted_sums(query_nr, train_ar, weight_oa1)[..., 0]
-        return sums_on.sum(dim=0)
+        weight_oa1 = weight_a.expand(len(self._squares_o), -1)[..., None]
+        sums_on = base.weighted_sums(query_nr, train_ar, weight_oa1)[..., 0]
+        return (self._squares_o * self._kernel.outputscale.reshape(-1)) @ sums_on
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
-        return values.sum(dim=0) if self._n_outputs > 1 else values
+        import torch
+
+        if len(self._squares_o) == 1:
+            return values
+        first, second = self._squares_o.tolist()
+        return torch.add(first * values[0], values[1], alpha=second)
 
 
 def noisy_factor(covariance_aa: torch.Tensor, noise_a: torch.Tensor) -> torch.Tensor:
