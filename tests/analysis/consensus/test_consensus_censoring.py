@@ -23,7 +23,7 @@ def found(simulated):
 
 
 def test_neurites_are_typed_better_than_their_single_synapses(found):
-    rows = found.evaluation.set_index(["stratum", "method"]).loc[("all", "corrected")]
+    rows = found.evaluation.set_index(["stratum", "method"]).loc[("6 and more", "corrected")]
     assert rows["accuracy"] > rows["synapse_accuracy"] + 0.02
     assert rows["lower_90"] < rows["accuracy"] <= rows["upper_90"] <= 1
     assert (rows["fraction"], rows["n_labels"], rows["n_seeds"]) == (0.15, 90, 2)
