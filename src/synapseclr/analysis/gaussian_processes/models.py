@@ -57,11 +57,11 @@ def fit_classes(
 ) -> Posterior:
     """Classify, by the method that fits the number of training synapses.
 
-    All of them take part in the logistic likelihood by Laplace's approximation, under a kernel fitted by regression of
-    log-normal approximations to Dirichlet targets; with inducing points that regression is all (Milios et al. 2018,
-    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3); the variational likelihood is a probit. With
-    ``balance_classes`` a synapse has the weight n / (2 n of its class): it multiplies the logarithm of its likelihood,
-    and divides the noise of its Dirichlet targets.
+    The kernel is fitted by regression on log-normal approximations to Dirichlet targets (Milios et al. 2018,
+    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3). Up to ``dirichlet_up_to`` training synapses, and with
+    inducing points, that regression is the posterior; an exact process of more has the logistic likelihood (Laplace's
+    approximation), a variational one a probit. With ``balance_classes`` a synapse has the weight n / (2 n of its
+    class): it multiplies the logarithm of its likelihood, and divides the noise of its Dirichlet targets.
 
     Args:
         train_ar: Kernel inputs of the training synapses.
