@@ -14,7 +14,7 @@ export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
 export NO_GCE_CHECK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system explore demo test lint format bench viz viz-static mlflow jupyter docs docs-serve lock clean
+.PHONY: help setup system explore demo test fuzz lint format bench viz viz-static mlflow jupyter docs docs-serve lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -37,6 +37,9 @@ system: ## Install the Debian packages that renders and the browser tests need (
 
 test: $(READY) system ## Run the tests
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+fuzz: $(READY) ## Look for examples that break the property tests, at random
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m hypothesis tests/augmentation tests/analysis
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 os.environ.setdefault("NO_GCE_CHECK", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have a core each; torch's threads would spin on each other's
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# A fresh clone never fails by a new random example; `make fuzz` looks for new ones.
+settings.register_profile("tests", max_examples=30, derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 PROJECT = Path(__file__).resolve().parents[1]
 _SHARED = PROJECT.parent / "shared"

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, View, draw_view, geometry
@@ -21,7 +21,6 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     st.integers(0, 10_000),
     st.sampled_from(["corrected", "published"]),
@@ -192,7 +191,6 @@ def test_a_view_never_loses_its_whole_cleft_to_cutouts():
     assert torch.equal(spared[2], keep[0])
 
 
-@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000))
 def test_views_with_every_cutout_keep_some_cleft(make_chunk, seed):
     chunk = make_chunk(3, (24, 24, 12))
@@ -220,7 +218,6 @@ def test_active_zone_keeps_only_pieces_that_meet_the_cleft(make_chunk):
     assert torch.allclose(view.intensity_bcxyz[0, 0, 22:], torch.tensor(BLACK))
 
 
-@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 1000), st.lists(st.booleans(), min_size=3, max_size=3), st.booleans())
 def test_flips_and_swaps_are_involutions(seed, flip, swap):
     volume = torch.rand(2, 1, 5, 5, 5, generator=generator(seed))

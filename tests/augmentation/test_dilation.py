@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synapseclr.augmentation.active_zone import label_components, propagate_components, touching_components
@@ -16,7 +16,6 @@ def random_mask(shape, density, seed):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < density
 
 
-@settings(deadline=None, max_examples=40)
 @given(shapes, st.floats(0, 0.5), st.integers(0, 99), st.integers(1, 14))
 def test_dilation_matches_edt(shape, density, seed, radius):
     mask = random_mask(shape, density, seed)
@@ -38,7 +37,6 @@ def test_dilation_matches_dense_convolution(radius):
     assert torch.equal(dilate_ball(mask, radius), dense)
 
 
-@settings(deadline=None, max_examples=25)
 @given(shapes, st.integers(0, 99), st.integers(0, 12))
 def test_dilation_is_monotone_in_the_radius(shape, seed, radius):
     mask = random_mask(shape, 0.05, seed)
@@ -71,8 +69,8 @@ def test_dilation_refuses_a_radius_out_of_range():
         dilate_ball(torch.ones(1, 2, 2, 2) > 0, 128)
 
 
-@settings(deadline=None, max_examples=40)
 @given(shapes, st.floats(0.2, 0.8), st.integers(0, 99), st.sampled_from([6, 18, 26]))
+@example((3, 1, 1, 1), 0.5, 3, 26)  # cc3d underestimated its number of labels
 def test_propagation_and_labelling_give_the_same_voxels(shape, density, seed, connectivity):
     domain, start = random_mask(shape, density, seed), random_mask(shape, 0.1, seed + 1)
     found = propagate_components(domain, start, connectivity)

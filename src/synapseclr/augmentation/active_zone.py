@@ -44,13 +44,15 @@ def label_components(domain_bxyz: Tensor, seed_bxyz: Tensor, connectivity: int) 
     """
     batch, x, y, z = domain_bxyz.shape
     domain = domain_bxyz.numpy()
-    stacked = np.zeros((batch, x + 1, y, z), dtype=domain.dtype)
-    stacked[:, :x] = domain
+    # cc3d underestimates the number of labels of a binary volume that is one voxel wide in y and z: two are enough.
+    wide_y = max(y, 2)
+    stacked = np.zeros((batch, x + 1, wide_y, z), dtype=domain.dtype)
+    stacked[:, :x, :y] = domain
     # cc3d wants few large axes; the empty plane between samples keeps them apart at any connectivity.
     labels, n_labels = cc3d.connected_components(  # type: ignore[call-overload]
-        stacked.reshape(batch * (x + 1), y, z), connectivity=connectivity, out_dtype=np.uint32, return_N=True
+        stacked.reshape(batch * (x + 1), wide_y, z), connectivity=connectivity, out_dtype=np.uint32, return_N=True
     )
-    labels = labels.reshape(batch, x + 1, y, z)
+    labels = np.ascontiguousarray(labels.reshape(batch, x + 1, wide_y, z)[:, :, :y])
     kept = torch.zeros(int(n_labels) + 1, dtype=torch.bool)
     kept[torch.from_numpy(labels[:, :x][seed_bxyz.numpy()].astype(np.int64))] = True
     kept[0] = False

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synapseclr.analysis.search.neighbours import FeatureIndex
@@ -23,7 +23,6 @@ def assert_same_as_brute_force(index, query_qf, k):
     np.testing.assert_array_equal(found.indices_qk, rows_qk)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 400),
