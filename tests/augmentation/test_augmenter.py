@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synapseclr.augmentation import AugmentationConfig, Augmenter, View, draw_view, geometry
-from synapseclr.augmentation import cutouts as cut
-from synapseclr.augmentation.pooling import pooling_factors, prepare
+from synapseclr.augmentation import AugmentationConfig, Augmenter, View
+from synapseclr.augmentation.operations.flips import flip_axes, swap_xy
+from synapseclr.augmentation.operations.operation import spare_whole_cleft
 from synapseclr.errors import SynapseCLRError
 
 BLACK = (0.0 - 0.44) / 0.28
@@ -91,9 +91,9 @@ def test_corrected_rotation_turns_about_the_right_axis(make_chunk, quarter):
     rotation = torch.eye(3, dtype=torch.float64)
     first, second = (axis for axis in range(3) if axis != quarter)
     rotation[first, first], rotation[first, second], rotation[second, first], rotation[second, second] = c, -s, s, c
-    draws = draw_view(PLAIN, 1, 24)
-    turned = type(draws)(rotation_bij=rotation[None])
-    plain, view = Augmenter(PLAIN).replay(volume, [draws, turned])
+    augmenter = Augmenter(PLAIN)
+    prepared = augmenter.prepare(volume)
+    plain, view = augmenter(prepared), augmenter.posed_view(prepared, rotation[None])
     # Output voxel u shows input voxel R u: a quarter turn from the second axis to the first.
     expected = torch.rot90(plain.intensity_bcxyz, -1, (first + 2, second + 2))
     torch.testing.assert_close(view.intensity_bcxyz, expected, atol=1e-4, rtol=0)
@@ -119,7 +119,7 @@ def test_corrected_downsampling_averages_what_lies_between_the_samples(make_chun
     chunk[:, 0, ::2] = 1
     chunk[:, 0, 1::2] = 201
     config = PLAIN.replaced(final_crop_size=16, final_img_size=8, axial_to_sagittal_spacing=5.0)
-    assert pooling_factors(config) == (2, 2, 1)
+    assert Augmenter(config).preparation.boxes == (2, 2, 1)
     raw = Augmenter(config)(chunk).intensity_bcxyz * 0.28 + 0.44
     torch.testing.assert_close(raw, torch.full_like(raw, 101 / 255), atol=1e-4, rtol=0)
 
@@ -127,8 +127,8 @@ def test_corrected_downsampling_averages_what_lies_between_the_samples(make_chun
 def test_thin_cleft_survives_pooling(make_chunk):
     chunk = make_chunk(1, (32, 32, 4), cleft=False)
     chunk[:, 1, 16] = 2
-    prepared = prepare(chunk, PLAIN.replaced(final_crop_size=16, final_img_size=8, axial_to_sagittal_spacing=5.0))
-    assert prepared.mask_bcxyz[0, 1].any(0).all()
+    config = PLAIN.replaced(final_crop_size=16, final_img_size=8, axial_to_sagittal_spacing=5.0)
+    assert Augmenter(config)(chunk).mask_bcxyz[0, 1].any(0).all()
 
 
 @pytest.mark.parametrize(("background", "expected"), [("black", BLACK), ("mean", 0.0)])
@@ -185,7 +185,7 @@ def test_a_view_never_loses_its_whole_cleft_to_cutouts():
     keep[:, : size // 2] = False
     cleft = torch.zeros(3, size, size, size, dtype=torch.bool)
     cleft[0, 0, 0, 0] = cleft[1, 0, 0, 0] = cleft[1, -1, 0, 0] = True
-    spared = cut.spare_whole_cleft(keep, cleft)
+    spared = spare_whole_cleft(keep, cleft)
     assert spared[0].all()
     assert torch.equal(spared[1], keep[0])
     assert torch.equal(spared[2], keep[0])
@@ -223,8 +223,8 @@ def test_flips_and_swaps_are_involutions(seed, flip, swap):
     volume = torch.rand(2, 1, 5, 5, 5, generator=generator(seed))
     for rows in (1, 2):
         flips, swaps = torch.tensor([flip, [not flag for flag in flip]])[:rows], torch.tensor([swap, not swap])[:rows]
-        assert torch.equal(geometry.flip_axes(geometry.flip_axes(volume, flips), flips), volume)
-        assert torch.equal(geometry.swap_xy(geometry.swap_xy(volume, swaps), swaps), volume)
+        assert torch.equal(flip_axes(flip_axes(volume, flips), flips), volume)
+        assert torch.equal(swap_xy(swap_xy(volume, swaps), swaps), volume)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from synapseclr.augmentation.active_zone import label_components, propagate_components, touching_components
 from synapseclr.augmentation.dilation import dilate_ball
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
@@ -67,35 +66,3 @@ def test_dilation_refuses_what_is_no_batch_of_masks(mask, radius):
 def test_dilation_refuses_a_radius_out_of_range():
     with pytest.raises(ValueError, match="127"):
         dilate_ball(torch.ones(1, 2, 2, 2) > 0, 128)
-
-
-@given(shapes, st.floats(0.2, 0.8), st.integers(0, 99), st.sampled_from([6, 18, 26]))
-@example((3, 1, 1, 1), 0.5, 3, 26)  # cc3d underestimated its number of labels
-def test_propagation_and_labelling_give_the_same_voxels(shape, density, seed, connectivity):
-    domain, start = random_mask(shape, density, seed), random_mask(shape, 0.1, seed + 1)
-    found = propagate_components(domain, start, connectivity)
-    assert torch.equal(found, label_components(domain, start, connectivity))
-
-
-def test_propagation_follows_a_winding_path_and_packs_more_than_a_word():
-    domain = torch.zeros(70, 9, 9, 3, dtype=torch.bool)
-    domain[:, ::2, :, 1] = True
-    domain[:, 1::4, 0, 1] = True
-    domain[:, 3::4, -1, 1] = True
-    start = torch.zeros_like(domain)
-    start[::2, 0, -1, 1] = True
-    found = propagate_components(domain, start, 6)
-    assert torch.equal(found[::2], domain[::2])
-    assert not found[1::2].any()
-
-
-def test_samples_of_a_batch_do_not_touch_each_other():
-    domain = torch.ones(2, 4, 4, 4, dtype=torch.bool)
-    start = torch.zeros_like(domain)
-    start[0, -1] = True
-    assert touching_components(domain, start, 26).flatten(1).any(1).tolist() == [True, False]
-
-
-def test_unknown_connectivity_is_refused():
-    with pytest.raises(ValueError, match="6, 18 or 26"):
-        touching_components(torch.ones(1, 2, 2, 2) > 0, torch.ones(1, 2, 2, 2) > 0, 4)

@@ -1,4 +1,4 @@
-"""Random views of chunk batches: torch operations on the batch's own device.
+"""Random views of chunk batches, made by a list of operations on the batch's own device.
 
 ``Augmenter(AugmentationConfig(...))(chunk_bcxyz)`` gives one ``View``. The configuration is importable without torch;
 the rest is loaded on first use.
@@ -11,11 +11,12 @@ from synapseclr.augmentation.config import AugmentationConfig
 
 if TYPE_CHECKING:
     from synapseclr.augmentation.augmenter import Augmenter, View
-    from synapseclr.augmentation.draws import ViewDraws, draw_view
+    from synapseclr.augmentation.operations import Operation
+    from synapseclr.augmentation.preparation import PreparedChunks
 
-__all__ = ["AugmentationConfig", "Augmenter", "View", "ViewDraws", "draw_view"]
+__all__ = ["AugmentationConfig", "Augmenter", "Operation", "PreparedChunks", "View"]
 
-_LAZY = {"Augmenter": "augmenter", "View": "augmenter", "ViewDraws": "draws", "draw_view": "draws"}
+_LAZY = {"Augmenter": "augmenter", "Operation": "operations", "PreparedChunks": "preparation", "View": "augmenter"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,21 @@
-"""The augmenter: one random view of a batch of chunks, in the published order of operations."""
+"""The augmenter: random views of a batch of chunks, by a list of operations."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from synapseclr.augmentation.config import AugmentationConfig
-from synapseclr.augmentation.corrected import apply_corrected
-from synapseclr.augmentation.draws import ViewDraws, draw_view
-from synapseclr.augmentation.pooling import Chunks
-from synapseclr.augmentation.published import apply_published
+from synapseclr.augmentation.operations import Source, ViewState, build_operations
+from synapseclr.augmentation.operations.operation import Operation
+from synapseclr.augmentation.preparation import Preparation, PreparedChunks
+from synapseclr.augmentation.sampling import Pose
 from synapseclr.errors import SynapseCLRError
+
+N_CODES = 3
 
 
 class View(NamedTuple):
@@ -23,6 +28,11 @@ class View(NamedTuple):
 
     intensity_bcxyz: Tensor
     mask_bcxyz: Tensor
+
+
+ViewDraws = dict[str, Any]
+"""All random numbers of one view, by operation. They live on the CPU and are small: decisions taken from them cost no
+device synchronisation. Voxel-wise fields (noise, hole centres) are represented by a seed."""
 
 
 class Augmenter:
@@ -38,39 +48,108 @@ class Augmenter:
 
     def __init__(self, config: AugmentationConfig) -> None:
         self.config = config
+        self.operations: list[Operation] = build_operations(config)
+        self.preparation = Preparation.of(config)
+        self._names = _unique_names(self.operations)
 
-    def __call__(self, chunk_bcxyz: Tensor, generator: torch.Generator | None = None) -> View:
+    def __call__(self, chunks: Tensor | PreparedChunks, generator: torch.Generator | None = None) -> View:
         """Draw and apply one view.
 
         Args:
-            chunk_bcxyz: uint8 chunks, shape (batch, 2, x, y, z): intensity, and mask codes 0 background,
-                1 presynaptic, 2 cleft, 3 postsynaptic.
+            chunks: uint8 chunks, shape (batch, 2, x, y, z): intensity, and mask codes 0 background, 1 presynaptic,
+                2 cleft, 3 postsynaptic; or what ``prepare`` made of them.
             generator: A CPU generator; ``None`` takes torch's default one. In distributed training give every process
                 its own seed.
 
         Raises:
             SynapseCLRError: If the chunks have another type or shape.
         """
-        return self.views(chunk_bcxyz, 1, generator)[0]
+        return self.views(chunks, 1, generator)[0]
 
-    def views(self, chunk_bcxyz: Tensor, n_views: int = 2, generator: torch.Generator | None = None) -> list[View]:
-        """Several views of one batch; decoding and anti-aliasing are shared between them."""
+    def prepare(self, chunk_bcxyz: Tensor) -> Tensor | PreparedChunks:
+        """Make of chunks what all of their views share; what views are made of as they are stays as it is.
+
+        Raises:
+            SynapseCLRError: If the chunks have another type or shape.
+        """
         _check(chunk_bcxyz)
-        draws = [self.draw(chunk_bcxyz, generator) for _ in range(n_views)]
-        return self.replay(chunk_bcxyz, draws)
+        return chunk_bcxyz if self.config.fidelity == "published" else self.preparation(chunk_bcxyz)
 
-    def draw(self, chunk_bcxyz: Tensor, generator: torch.Generator | None = None) -> ViewDraws:
-        """The random numbers of one view of these chunks, without applying them."""
-        return draw_view(self.config, chunk_bcxyz.shape[0], chunk_bcxyz.shape[-1], generator)
+    def views(
+        self, chunks: Tensor | PreparedChunks, n_views: int = 2, generator: torch.Generator | None = None
+    ) -> list[View]:
+        """Several views of one batch, which is prepared once."""
+        prepared = self.prepare(chunks) if isinstance(chunks, Tensor) else chunks
+        return self.replay(prepared, [self.draw(prepared, generator) for _ in range(n_views)])
+
+    def draw(self, chunks: Tensor | PreparedChunks, generator: torch.Generator | None = None) -> ViewDraws:
+        """The random numbers of one view of these chunks, without applying them.
+
+        Raises:
+            ValueError: If the generator is not on the CPU (its numbers would have to be read back from the device).
+        """
+        if isinstance(chunks, PreparedChunks):
+            return self.draw_for(len(chunks.volume_bxyzc), chunks.shape_xyz[2], generator)
+        return self.draw_for(len(chunks), chunks.shape[-1], generator)
+
+    def draw_for(self, batch: int, n_sections: int, generator: torch.Generator | None = None) -> ViewDraws:
+        """``draw`` for a number of chunks with a number of sections.
+
+        Under ``coupled`` every draw is shared over the batch (n = 1). The published code shares only the geometric and
+        cut-out draws (and the inflation radius in either mode): ``fidelity="published"`` follows it.
+        """
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(
+                f"the generator is on {generator.device}; pass a CPU torch.Generator: draws steer the host without a "
+                "device synchronisation, and noise fields are generated on the batch's device from a drawn seed"
+            )
+        n = 1 if self.config.batch_mode == "coupled" else batch
+        source = Source(generator, batch, n, batch if self.config.fidelity == "published" else n, n_sections)
+        drawn = zip(self._names, (each.draw(source, self.config) for each in self.operations), strict=True)
+        return {name: draws for name, draws in drawn if draws is not None}
 
     @torch.no_grad()
-    def replay(self, chunk_bcxyz: Tensor, draws: list[ViewDraws]) -> list[View]:
+    def replay(self, chunks: Tensor | PreparedChunks, draws: Sequence[ViewDraws]) -> list[View]:
         """Apply drawn views: the same draws on the same chunks and device give the same views."""
-        _check(chunk_bcxyz)
-        if self.config.fidelity == "published":
-            return [View(*apply_published(chunk_bcxyz, self.config, each)) for each in draws]
-        chunks = Chunks(chunk_bcxyz, self.config)
-        return [View(*apply_corrected(chunks, self.config, each)) for each in draws]
+        prepared = self.prepare(chunks) if isinstance(chunks, Tensor) else chunks
+        return [self._apply(prepared, each) for each in draws]
+
+    @torch.no_grad()
+    def posed_view(self, chunks: PreparedChunks, matrix_bij: Tensor) -> View:
+        """The view of an extraction configuration with the output cube turned.
+
+        Args:
+            chunks: What ``prepare`` made.
+            matrix_bij: Rotations, (batch or 1, 3, 3), float64, on the CPU.
+        """
+        draws = self.draw_for(len(chunks.volume_bxyzc), chunks.shape_xyz[2])
+        return self._apply(chunks, draws, Pose(matrix_bij, Pose.identity().displacement_bi))
+
+    def _apply(self, chunks: Tensor | PreparedChunks, draws: ViewDraws, pose: Pose | None = None) -> View:
+        view = self._begin(chunks)
+        if pose is not None:
+            view.pose = pose
+        for name, operation in zip(self._names, self.operations, strict=True):
+            operation.apply(view, draws.get(name))
+        return View(view.intensity_bcxyz, view.mask_bcxyz)
+
+    def _begin(self, chunks: Tensor | PreparedChunks) -> ViewState:
+        if isinstance(chunks, PreparedChunks):
+            nothing = torch.empty(0)
+            return ViewState(self.config, self.preparation, chunks, nothing, nothing)
+        # The published code decodes the chunk and works on all of it at full resolution.
+        intensity = chunks[:, :1].float().div_(self.config.norm_scale).clamp_(0.0, 1.0)
+        mask = torch.stack([chunks[:, 1] == code for code in range(1, N_CODES + 1)], dim=1)
+        return ViewState(self.config, self.preparation, None, intensity, mask)
+
+
+def _unique_names(operations: Sequence[Operation]) -> list[str]:
+    """Names by which draws are kept; an operation that is listed again has a number."""
+    names: list[str] = []
+    for each in operations:
+        n_before = sum(name.split("#")[0] == each.name for name in names)
+        names.append(f"{each.name}#{n_before + 1}" if n_before else each.name)
+    return names
 
 
 def _check(chunk_bcxyz: Tensor) -> None:

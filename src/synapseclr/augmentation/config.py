@@ -1,5 +1,6 @@
-"""What an augmenter does: the published parameters under their published names, validated."""
+"""What an augmenter does: a list of operations, and the published parameters under their published names, validated."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,6 +13,54 @@ Count = Annotated[int, Field(ge=0, le=16)]
 Voxels = Annotated[int, Field(ge=1)]
 
 MAX_RADIUS = 127
+
+OPERATIONS = (
+    "rotation",
+    "displacement",
+    "flips",
+    "resampling",
+    "section_cutout",
+    "sectional_intensity",
+    "global_intensity",
+    "pixel_noise",
+    "gaussian_blur",
+    "swiss_cheese",
+    "corner_cutout",
+    "random_cutout",
+    "periphery_cutout",
+    "active_zone",
+    "z_score",
+)
+"""The operations of a view, in their order."""
+
+PUBLISHED_OPERATIONS = (
+    "section_cutout",
+    "sectional_intensity",
+    "global_intensity",
+    "pixel_noise",
+    "rotation",
+    "displacement",
+    "published_resampling",
+    "gaussian_blur",
+    "swiss_cheese",
+    "corner_cutout",
+    "random_cutout",
+    "periphery_cutout",
+    "flips",
+    "published_active_zone",
+    "z_score",
+)
+"""The order of the published code, in which the chunk is changed at full resolution before it is resampled."""
+
+_SWITCHES = {
+    "flips": ("enable_x_flip", "enable_y_flip", "enable_z_flip", "enable_xy_swap"),
+    "periphery_cutout": ("enable_random_periphery_cutout",),
+    "resampling": (),
+    "z_score": (),
+    "published_resampling": (),
+    "published_active_zone": (),  # separates the channels also where the zone is off
+}
+_BEFORE_RESAMPLING = ("rotation", "displacement")
 
 _RANDOM_SWITCHES = (
     "enable_section_cutout",
@@ -47,6 +96,10 @@ _RANGES = (
 class AugmentationConfig(BaseModel):
     """Parameters of the random views; the defaults are the published SO(3) pretraining values.
 
+    ``operations`` lists what is done, in order. An entry is the name of an operation, whose parameters are then the
+    fields of this class, or ``{name: {parameter: value}}``; an operation of your own is named by its place,
+    ``my_package.my_module.MyOperation``. A switch ``enable_<operation>: false`` leaves out what is listed.
+
     Lengths are in output voxels (the pitch of ``final_img_size``) except ``final_crop_size``, which is in input voxels
     along x. ``batch_mode="coupled"`` draws once per view and shares over the batch, ``"decoupled"`` draws per sample.
     ``fidelity="published"`` reproduces the published code with its errors (for parity with its weights);
@@ -58,6 +111,7 @@ class AugmentationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    operations: tuple[str | dict[str, dict[str, Any] | None], ...] = OPERATIONS
     fidelity: Literal["corrected", "published"] = "corrected"
     batch_mode: Literal["coupled", "decoupled"] = "coupled"
     channel_organization: Literal["merged", "separate"] = "merged"
@@ -141,6 +195,32 @@ class AugmentationConfig(BaseModel):
             raise ValueError("must list at least one value; switch the operation off with its enable_* field instead")
         return value
 
+    @field_validator("operations")
+    @classmethod
+    def _known_and_in_order(
+        cls, entries: tuple[str | dict[str, dict[str, Any] | None], ...]
+    ) -> tuple[str | dict[str, dict[str, Any] | None], ...]:
+        names = [_name_and_parameters(entry)[0] for entry in entries]
+        for name in names:
+            if name not in OPERATIONS:
+                from synapseclr.augmentation.operations import find_operation  # loads torch
+
+                try:
+                    find_operation(name)
+                except ValueError as error:
+                    raise ValueError(f"{error}. The operations are: {', '.join(OPERATIONS)}") from error
+        if names.count("resampling") != 1 or names[-1:] != ["z_score"]:
+            raise ValueError(f"must hold 'resampling' once and end with 'z_score', found {names}")
+        resampled = names.index("resampling")
+        late = [name for name in _BEFORE_RESAMPLING if name in names[resampled:]]
+        early = [name for name in names[:resampled] if name in OPERATIONS[4:]]
+        if late or early:
+            raise ValueError(
+                f"{', '.join(late + early)} stands on the wrong side of 'resampling': rotation and displacement place "
+                "the image in the chunk, before; everything that changes voxels comes after it"
+            )
+        return entries
+
     @model_validator(mode="after")
     def _check_across_fields(self) -> Self:
         for name in _RANGES:
@@ -168,6 +248,29 @@ class AugmentationConfig(BaseModel):
                     "(periphery_cutout_center_*), or set enable_random_periphery_cutout: false"
                 )
         return self
+
+    def listed_operations(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Names and own parameters of the operations that are on, in their order.
+
+        Raises:
+            ValueError: If the published code is to be reproduced and the list holds what it has not.
+        """
+        listed = dict(map(_name_and_parameters, self.operations))
+        if self.fidelity == "corrected":
+            chosen = [_name_and_parameters(entry) for entry in self.operations]
+        else:
+            others = [name for name in listed if name not in OPERATIONS]
+            if others:
+                raise ValueError(
+                    f"fidelity 'published' reproduces the published operations, which {', '.join(others)} are not: "
+                    "take them off the list, or set fidelity: corrected"
+                )
+            published = [(name, name.removeprefix("published_")) for name in PUBLISHED_OPERATIONS]
+            chosen = [(name, listed[plain]) for name, plain in published if plain in listed]
+        for name, given in chosen:
+            switches = _SWITCHES.get(name, (f"enable_{name}",) if f"enable_{name}" in type(self).model_fields else ())
+            if not switches or any(getattr(self, switch) for switch in switches):
+                yield name, given
 
     @classmethod
     def so3(cls, **overrides: Any) -> Self:
@@ -204,7 +307,10 @@ class AugmentationConfig(BaseModel):
         """
         if radius is None:
             radius = max(1, round(3 * self.final_img_size / 96))
-        return self.replaced(**dict.fromkeys(_RANDOM_SWITCHES, False), active_zone_inflation_radii=(radius,))
+        entries = tuple(entry for entry in self.operations if not _is_random_addition(entry))
+        return self.replaced(
+            **dict.fromkeys(_RANDOM_SWITCHES, False), operations=entries, active_zone_inflation_radii=(radius,)
+        )
 
     def resized(self, final_crop_size: int, final_img_size: int, **changes: Any) -> Self:
         """A copy for another image size, with every length in output voxels scaled in proportion."""
@@ -222,3 +328,23 @@ class AugmentationConfig(BaseModel):
             "active_zone_inflation_radii": scaled(self.active_zone_inflation_radii),
         }
         return self.replaced(**(settings | changes))
+
+
+def _name_and_parameters(entry: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Name and parameters of an entry of a list of operations."""
+    if isinstance(entry, str):
+        return entry, {}
+    if len(entry) != 1:
+        raise ValueError(f"an operation with parameters is {{name: {{parameter: value}}}}, found {dict(entry)}")
+    ((name, given),) = entry.items()
+    return name, given or {}
+
+
+def _is_random_addition(entry: str | Mapping[str, Any]) -> bool:
+    """Whether an entry is an operation beside the published ones that draws random numbers."""
+    name, _ = _name_and_parameters(entry)
+    if name in OPERATIONS:
+        return False
+    from synapseclr.augmentation.operations import find_operation
+
+    return find_operation(name).random

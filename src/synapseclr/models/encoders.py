@@ -25,6 +25,11 @@ ENCODER_NAMES: tuple[str, ...] = (
     *(f"resnet{depth}{variant}" for variant in _VARIANTS for depth in _STAGES),
     _MEDICALNET,
 )
+"""The published encoders."""
+
+REGION_RESNET = "region_resnet"
+OUR_ENCODER_NAMES: tuple[str, ...] = (REGION_RESNET,)
+"""Encoders made here, whose weights are drawn like those of the published ones."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     """Build an encoder whose forward maps ``(b, c, x, y, z)`` to backbone features ``(b, f)``.
 
     Args:
-        name: One of MONAI's networks in :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of
-            :data:`ENCODER_NAMES`: ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
+        name: ``region_resnet`` (:mod:`synapseclr.models.region_resnet`), one of MONAI's networks in
+            :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of :data:`ENCODER_NAMES`:
+            ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
             ``_no_max_pool`` leaves the pooling out; ``_no_max_pool_cifar_stem`` also has a 3^3 stride-1 stem;
             ``resnet18_medicalnet`` is the dilated network that MedicalNet weights fit.
         in_channels: 1 for merged chunks, 2 for separate pre- and postsynaptic channels.
@@ -55,10 +61,9 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     from monai.networks.nets.resnet import ResNet
     from torch import nn
 
-    if name not in ENCODER_NAMES + BACKBONE_NAMES:
-        raise ConfigurationError(
-            f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODER_NAMES + BACKBONE_NAMES)}."
-        )
+    known = OUR_ENCODER_NAMES + ENCODER_NAMES + BACKBONE_NAMES
+    if name not in known:
+        raise ConfigurationError(f"Unknown encoder '{name}'. Choose one of: {', '.join(known)}.")
     if in_channels < 1:
         raise ConfigurationError(f"in_channels is {in_channels}; an encoder needs at least 1 input channel.")
     if name in BACKBONE_NAMES:
@@ -66,6 +71,10 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     if int(_BASE_CHANNELS[0] * width_factor) < 1:
         raise ConfigurationError(f"width_factor {width_factor} leaves no channel in the first stage (64 at 1.0).")
 
+    if name == REGION_RESNET:
+        from synapseclr.models.region_resnet import RegionResNet
+
+        return RegionResNet(in_channels, width_factor)
     depth = int(re.match(r"resnet(\d+)", name).group(1))  # type: ignore[union-attr]
     block, layers = _STAGES[depth]
     stem = _stem_of(name)

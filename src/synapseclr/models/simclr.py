@@ -38,25 +38,43 @@ class SimCLR(nn.Module):
 
     Args:
         encoder: Maps ``(b, c, x, y, z)`` to ``(b, n_features)``, as :func:`synapseclr.models.build_encoder` makes it.
+            One whose ``takes_masks`` is true gets the masks of the view too; one with ``n_projected`` features for
+            the projector keeps the others from it.
         projection_dims: Hidden and output dimension of the projector. Default as published.
     """
 
     def __init__(self, encoder: nn.Module, projection_dims: tuple[int, int] = (512, 128)) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projector = Projector(int(encoder.n_features), projection_dims)  # type: ignore[arg-type]
+        self.n_projected = int(getattr(encoder, "n_projected", encoder.n_features))  # type: ignore[arg-type]
+        self.projector = Projector(self.n_projected, projection_dims)
 
-    def forward(self, intensity_bcxyz: Tensor) -> dict[str, Tensor]:
+    @property
+    def takes_masks(self) -> bool:
+        """Whether ``forward`` needs the masks of the view."""
+        return bool(getattr(self.encoder, "takes_masks", False))
+
+    def forward(self, intensity_bcxyz: Tensor, mask_bcxyz: Tensor | None = None) -> dict[str, Tensor]:
         """Embed a batch.
 
         Args:
             intensity_bcxyz: Masked, normalised intensities, shape (batch, channel, x, y, z).
+            mask_bcxyz: Masks (presynaptic, cleft, postsynaptic), shape (batch, 3, x, y, z), as views have them; only
+                an encoder that takes masks looks at them.
 
         Returns:
             ``encoder.fc`` (b, n_features), ``projector.mlp.0`` (b, hidden), ``projector.mlp.3`` (b, out).
+
+        Raises:
+            ValueError: If the encoder takes masks and there are none.
         """
-        features_bf: Tensor = self.encoder(intensity_bcxyz)
-        return {"encoder.fc": features_bf, **self.projector(features_bf)}
+        if self.takes_masks:
+            if mask_bcxyz is None:
+                raise ValueError("this encoder pools over regions: give it the masks of the view too, (b, 3, x, y, z)")
+            features_bf: Tensor = self.encoder(intensity_bcxyz, mask_bcxyz)
+        else:
+            features_bf = self.encoder(intensity_bcxyz)
+        return {"encoder.fc": features_bf, **self.projector(features_bf[:, : self.n_projected])}
 
 
 def initialise(model: nn.Module, seed: int) -> None:

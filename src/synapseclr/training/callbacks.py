@@ -12,11 +12,11 @@ import lightning
 
 from synapseclr.training.extraction import embed_batches
 from synapseclr.training.module import BACKBONE, PretrainingModule
+from synapseclr.training.prepared import PreparedStore
 from synapseclr.training.probe_targets import ProbeTargets
 from synapseclr.training.quality import knn_roc_auc
 from synapseclr.training.scale.processes import join_shares, own_share
 from synapseclr.training.throughput import ThroughputMonitor
-from synapseclr.volumes import ChunkStore
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ class KNNProbe(lightning.Callback):
         scores: ROC AUC as ``knn_<trait>`` of the epoch that has just ended; empty where it was not probed.
     """
 
-    def __init__(self, store: ChunkStore, targets: ProbeTargets) -> None:
+    def __init__(self, synapses: PreparedStore, targets: ProbeTargets) -> None:
         self.scores: dict[str, float] = {}
-        self._store = store
+        self._synapses = synapses
         self._targets = targets
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -46,7 +46,7 @@ class KNNProbe(lightning.Callback):
         batch_size = pl_module.config.batch_size
         all_starts = range(0, len(self._targets.indices), batch_size)
         starts = (all_starts[batch] for batch in own_share(len(all_starts)))
-        batches = (self._store.read(self._targets.indices[start : start + batch_size]) for start in starts)
+        batches = (self._synapses.read(self._targets.indices[start : start + batch_size]) for start in starts)
         own = embed_batches(pl_module.model, batches, pl_module.config.augmentation, pl_module.device)
         layers = join_shares(own)
         for trait, labels in self._targets.labels.items():

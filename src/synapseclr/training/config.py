@@ -74,7 +74,9 @@ class PretrainingConfig(ScaleConfig):
     )
     num_workers: int = Field(0, ge=0, description="Processes that read chunks; 0 reads in the training process.")
     prefetch_factor: int = Field(2, ge=1, description="Batches that each of these processes reads ahead.")
-    chunk_cache_mb: int = Field(1024, ge=0, description="All chunks are held in memory if they fit into this.")
+    chunk_cache_mb: int = Field(
+        1024, ge=0, description="All synapses, prepared for their views, are held in memory if they fit into this."
+    )
 
     @model_validator(mode="after")
     def _stages_fit(self) -> PretrainingConfig:
@@ -89,3 +91,9 @@ class EmbeddingConfig(ScaleConfig):
 
     batch_size: int = Field(64, ge=1, description="Chunks embedded at a time.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    n_rotations: int = Field(
+        1, ge=1, description="Poses over which features are averaged; their spread becomes an uncertainty per synapse."
+    )
+    chunk_cache_mb: int = Field(
+        1024, ge=0, description="All synapses, prepared for their views, are held in memory if they fit into this."
+    )

@@ -8,46 +8,43 @@ from typing import Any
 
 import lightning
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from synapseclr.augmentation import PreparedChunks
 from synapseclr.errors import ConfigurationError
 from synapseclr.training.checkpoints.stopping import ignore_stop_signals
 from synapseclr.training.config import PretrainingConfig
 from synapseclr.training.positives import NeuriteTable, make_partners
+from synapseclr.training.prepared import PreparedStore, prepared_store
 from synapseclr.training.sampling import EpochBatchSampler
 from synapseclr.volumes import ChunkStore
 
 
-class ChunkDataset(Dataset[Tensor]):
-    """Chunks of chosen synapses, read in whole batches: uint8 (b, 2, x, y, z).
+class SynapseDataset(Dataset[Tensor | PreparedChunks]):
+    """Chosen synapses, read in whole batches, as their views need them.
 
     Args:
-        store: Where the chunks are.
-        indices: Positions in the store of the chosen synapses.
-        cached: Whether to read the chosen chunks once and hold them in memory.
+        synapses: All synapses.
+        indices: Positions of the chosen ones.
     """
 
-    def __init__(self, store: ChunkStore, indices: NDArray[np.int64], cached: bool) -> None:
-        self.store = store
+    def __init__(self, synapses: PreparedStore, indices: NDArray[np.int64]) -> None:
+        self.synapses = synapses
         self.indices = indices
-        self._chunk_ncxyz = torch.from_numpy(store.read(indices)) if cached else None
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> Tensor:
-        return self.__getitems__([position])[0]
+    def __getitem__(self, position: int) -> Tensor | PreparedChunks:
+        return self.__getitems__([position])
 
-    def __getitems__(self, positions: list[int]) -> Tensor:
-        if self._chunk_ncxyz is not None:
-            return self._chunk_ncxyz[positions]
-        return torch.from_numpy(self.store.read(self.indices[positions]))
+    def __getitems__(self, positions: list[int]) -> Tensor | PreparedChunks:
+        return self.synapses.read(self.indices[positions])
 
 
-class EpochLoader(DataLoader[Tensor]):
+class EpochLoader(DataLoader[Any]):
     """A loader whose position within an epoch is part of Lightning's checkpoints.
 
     The position counts the batches that were handed out; what workers have read ahead is read again.
@@ -56,7 +53,7 @@ class EpochLoader(DataLoader[Tensor]):
     batch_sampler: EpochBatchSampler
     _n_handed_out = 0
 
-    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._n_handed_out = self.batch_sampler.first_batch
         for batch in super().__iter__():
             self._n_handed_out += 1
@@ -93,6 +90,7 @@ class ChunkDataModule(lightning.LightningDataModule):
         neurites: Needed for positives of the same neurite.
 
     Attributes:
+        synapses: The synapses as their views need them.
         partners: Draws the partners of training synapses among each other; None under ``augment``.
     """
 
@@ -106,6 +104,7 @@ class ChunkDataModule(lightning.LightningDataModule):
         super().__init__()
         self.store = store
         self.config = config
+        self.synapses = prepared_store(store, config.augmentation, config.chunk_cache_mb)
         usable = np.setdiff1d(np.arange(len(store)), excluded)
         order = np.random.default_rng(config.seed).permutation(usable)
         n_validation = round(config.validation_fraction * len(order))
@@ -121,11 +120,11 @@ class ChunkDataModule(lightning.LightningDataModule):
             )
         self.partners = make_partners(config.positives, neurites, self.training_indices, config.batch_size)
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of one size; the incomplete last one is left out, as contrast depends on the batch size."""
         return self._loader(self.training_indices, shuffle=True, batch_size=self.config.batch_size)
 
-    def val_dataloader(self) -> DataLoader[Tensor] | list[Tensor]:
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The held-out synapses in batches of nearly one size, always in the same order."""
         n = len(self.validation_indices)
         if n == 0:
@@ -135,10 +134,10 @@ class ChunkDataModule(lightning.LightningDataModule):
         batch_size = math.ceil(math.ceil(n / world_size) / n_batches)
         return self._loader(self.validation_indices, shuffle=False, batch_size=batch_size)
 
-    def _loader(self, indices: NDArray[np.int64], shuffle: bool, batch_size: int) -> DataLoader[Tensor]:
-        total_mb = len(self.store) * 2 * np.prod(self.store.chunk_size_vx, dtype=np.int64) / 2**20
-        dataset = ChunkDataset(self.store, indices, cached=bool(total_mb <= self.config.chunk_cache_mb))
+    def _loader(self, indices: NDArray[np.int64], shuffle: bool, batch_size: int) -> DataLoader[Any]:
         trainer = self.trainer
+        dataset = SynapseDataset(self.synapses, indices)
+        self.synapses.fill(indices, show_progress=trainer is None or trainer.is_global_zero)
         world_size = trainer.world_size if trainer else 1
         sampler = EpochBatchSampler(
             len(dataset),
@@ -169,7 +168,7 @@ class ChunkDataModule(lightning.LightningDataModule):
         )
 
 
-def _as_is(batch: Any) -> Tensor:
+def _as_is(batch: Any) -> Tensor | PreparedChunks:
     """The data set reads whole batches; nothing is left to collate."""
-    assert isinstance(batch, Tensor)
+    assert isinstance(batch, Tensor | PreparedChunks)
     return batch

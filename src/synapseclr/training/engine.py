@@ -116,7 +116,7 @@ def train_in_process(
     module = PretrainingModule(config)
     folder = CheckpointFolder(f"{checkpoint_folder.rstrip('/')}/{fingerprint(store, config, neurites)}")
     resumption = find_unfinished(folder, module, config)
-    knn = KNNProbe(store, probe) if probe is not None and len(probe.indices) and probe.labels else None
+    knn = KNNProbe(data.synapses, probe) if probe is not None and len(probe.indices) and probe.labels else None
     throughput = ThroughputMonitor()
     recorder = EpochRecorder(report, knn, throughput)
     guard = TrainingGuard(config.monitoring, resumption.path)

@@ -6,21 +6,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
+from synapseclr.training.prepared import prepared_store
 from synapseclr.training.scale.processes import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from synapseclr.augmentation import AugmentationConfig
+    from synapseclr.augmentation import AugmentationConfig, PreparedChunks
     from synapseclr.models.simclr import SimCLR
     from synapseclr.training.config import EmbeddingConfig
     from synapseclr.volumes import ChunkStore
+
+BACKBONE = "encoder.fc"
+ROTATION_VARIANCE = "rotation_variance"
 
 
 def pick_device(name: str) -> torch.device:
@@ -31,30 +35,85 @@ def pick_device(name: str) -> torch.device:
 
 
 def embed_batches(
-    model: SimCLR, batches: Iterable[NDArray[np.uint8]], augmentation: AugmentationConfig, device: torch.device
+    model: SimCLR,
+    batches: Iterable[NDArray[np.uint8] | Tensor | PreparedChunks],
+    augmentation: AugmentationConfig,
+    device: torch.device,
+    n_rotations: int = 1,
 ) -> dict[str, Tensor]:
-    """Embed batches of chunks without random augmentation.
+    """Embed batches of synapses without random augmentation.
 
     Args:
         model: Moved to the device and put into evaluation mode; its former mode is restored.
-        batches: uint8 arrays (b, 2, x, y, z).
+        batches: uint8 chunks (b, 2, x, y, z), or what the augmenter's preparation made of them.
         augmentation: Pretraining's configuration; its extraction form is applied.
         device: Where to compute.
+        n_rotations: Poses over which the layers are averaged; the same for all synapses, spread evenly over SO(3), the
+            first upright.
 
     Returns:
-        The recorded layers by name, float32 (n, f), on the CPU.
+        The recorded layers by name, float32 (n, f), on the CPU; with several rotations also ``ROTATION_VARIANCE``, the
+        variance of the backbone feature over them.
+
+    Raises:
+        ConfigurationError: If published fidelity is to be averaged over rotations.
     """
+    from synapseclr.augmentation.operations.rotation import spread_rotations
+
+    if n_rotations > 1 and augmentation.fidelity == "published":
+        raise ConfigurationError(
+            f"embedding.n_rotations is {n_rotations}, but fidelity 'published' embeds each synapse in one pose, as the "
+            "published code does. Set embedding.n_rotations: 1, or fidelity: corrected."
+        )
     augmenter = Augmenter(augmentation.for_extraction())
+    rotations = spread_rotations(n_rotations)
     was_training = model.training
     model.to(device).eval()
     collected: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
-        for chunk_bcxyz in batches:
-            view = augmenter(torch.from_numpy(chunk_bcxyz).to(device))
-            for name, layer_bf in model(view.intensity_bcxyz).items():
-                collected.setdefault(name, []).append(layer_bf.float().cpu())
+        for batch in batches:
+            chunks = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
+            prepared = augmenter.prepare(chunks) if isinstance(chunks, Tensor) else chunks
+            for name, layer_bf in _averaged(model, augmenter, prepared.to(device), rotations).items():
+                collected.setdefault(name, []).append(layer_bf.cpu())
     model.train(was_training)
     return {name: torch.cat(parts) for name, parts in collected.items()}
+
+
+def _averaged(
+    model: SimCLR, augmenter: Augmenter, chunks: Tensor | PreparedChunks, rotations: Tensor
+) -> dict[str, Tensor]:
+    """Means of the layers over rotations, and the variance of the backbone feature where there are several."""
+    totals: dict[str, Tensor] = {}
+    squares = torch.zeros(())
+    for matrix_ij in rotations:
+        view = augmenter(chunks) if isinstance(chunks, Tensor) else augmenter.posed_view(chunks, matrix_ij[None])
+        for name, layer_bf in model(view.intensity_bcxyz, view.mask_bcxyz).items():
+            totals[name] = totals.get(name, 0) + layer_bf.float()
+            if name == BACKBONE:
+                squares = squares.to(layer_bf.device) + layer_bf.float() ** 2
+    means = {name: total / len(rotations) for name, total in totals.items()}
+    if len(rotations) > 1:
+        means[ROTATION_VARIANCE] = (squares / len(rotations) - means[BACKBONE] ** 2).clamp(min=0)
+    return means
+
+
+def rotation_spread(features_nf: NDArray[np.float32], variance_nf: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much the features of a synapse depend on its pose: an uncertainty of what one pose would give.
+
+    Args:
+        features_nf: Features, averaged over poses.
+        variance_nf: Their variance over poses.
+
+    Returns:
+        Root mean square over the features of their standard deviation over poses, in standard deviations between
+        synapses, (n,): 0 where the pose does not matter, 1 where it matters as much as which synapse it is.
+    """
+    between_f = features_nf.var(axis=0, dtype=np.float64)
+    varies_f = between_f > 1e-12
+    if not varies_f.any():
+        return np.zeros(len(features_nf), np.float32)
+    return np.sqrt((variance_nf[:, varies_f] / between_f[varies_f]).mean(axis=1)).astype(np.float32)
 
 
 def embed_store(
@@ -66,7 +125,8 @@ def embed_store(
     form, so that the features do not depend on how many there are.
 
     Returns:
-        The recorded layers by name, float32 (n, f); on every machine all of them.
+        The recorded layers by name, float32 (n, f); on every machine all of them. With several rotations also
+        ``rotation_spread`` (n,), see the function of that name.
 
     Raises:
         ConfigurationError: If several devices are asked for and one is named; if the processes cannot work together.
@@ -83,7 +143,10 @@ def embed_store(
                 f"{config.nodes} machines. Set embedding.device to auto, cuda or cpu."
             )
         layers = launch(_embed_in_worker, (model, store, augmentation, config), config, on_gpu)
-    return {name: np.asarray(features_nf) for name, features_nf in layers.items()}
+    found = {name: np.asarray(features_nf) for name, features_nf in layers.items()}
+    if ROTATION_VARIANCE in found:
+        found["rotation_spread"] = rotation_spread(found[BACKBONE], found.pop(ROTATION_VARIANCE))
+    return found
 
 
 def _embed_share(
@@ -94,9 +157,10 @@ def _embed_share(
 
     size = config.batch_size
     share = own_share(-(-len(store) // size))
-    batches = (store.read(slice(batch * size, min((batch + 1) * size, len(store)))) for batch in share)
+    synapses = prepared_store(store, augmentation.for_extraction(), config.chunk_cache_mb)
+    batches = (synapses.read(range(batch * size, min((batch + 1) * size, len(store)))) for batch in share)
     tracked = track(batches, description="Embedding synapses", total=len(share), disable=rank() > 0)
-    return embed_batches(model, tracked, augmentation, pick_device(config.device))
+    return embed_batches(model, tracked, augmentation, pick_device(config.device), config.n_rotations)
 
 
 def _embed_in_worker(

@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation import Augmenter
+from synapseclr.augmentation import Augmenter, PreparedChunks
 from synapseclr.objectives import gather_views
 from synapseclr.objectives.gather import gather
 from synapseclr.training.config import PretrainingConfig
@@ -45,7 +45,7 @@ class PretrainingModule(lightning.LightningModule):
         self.augmenter = Augmenter(config.augmentation)
         self._objective = config.objective.build()
         self._validation: list[dict[str, Tensor]] = []
-        self._compiled: Callable[[Tensor], dict[str, Tensor]] | None = None
+        self._compiled: Callable[[Tensor, Tensor | None], dict[str, Tensor]] | None = None
 
     def configure_model(self) -> None:
         """Fit the model to the processes that train it; the keys of its state dict stay."""
@@ -57,19 +57,19 @@ class PretrainingModule(lightning.LightningModule):
             # the method, not the module: a compiled module has keys with a prefix
             self._compiled = torch.compile(self.model.forward, dynamic=False)
 
-    def training_step(self, chunk_bcxyz: Tensor, batch_index: int) -> Tensor:
-        """Loss of one batch of uint8 chunks (b, 2, x, y, z); b anchors and their b partners under same_neurite."""
+    def training_step(self, chunks: Tensor | PreparedChunks, batch_index: int) -> Tensor:
+        """Loss of one batch of synapses; b anchors and their b partners under same_neurite."""
         generator = self._generator(_TRAINING, self.current_epoch, batch_index)
-        has_partners = self.config.positives.kind == "same_neurite"
-        layers = self._embed_two_views(*chunk_bcxyz.chunk(2 if has_partners else 1), generator=generator)
+        parts = _halves(chunks) if self.config.positives.kind == "same_neurite" else (chunks,)
+        layers = self._embed_two_views(*parts, generator=generator)
         z_i, z_j = layers[PROJECTION].chunk(2)
         loss = self._loss(z_i, z_j)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(z_i))
         return loss
 
-    def validation_step(self, chunk_bcxyz: Tensor, batch_index: int) -> None:
-        """Embed held-out chunks; their views are the same at every epoch."""
-        layers = self._embed_two_views(chunk_bcxyz, generator=self._generator(_VALIDATION, 0, batch_index))
+    def validation_step(self, chunks: Tensor | PreparedChunks, batch_index: int) -> None:
+        """Embed held-out synapses; their views are the same at every epoch."""
+        layers = self._embed_two_views(chunks, generator=self._generator(_VALIDATION, 0, batch_index))
         self._validation.append({name: layers[name].detach().float() for name in (PROJECTION, BACKBONE)})
 
     def on_validation_epoch_end(self) -> None:
@@ -96,19 +96,22 @@ class PretrainingModule(lightning.LightningModule):
         schedule = CosineWithRestarts(optimiser, config.optimiser, config.epochs, synapses_per_step)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
-    def _embed_two_views(self, *chunk_bcxyz: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _embed_two_views(self, *parts: Tensor | PreparedChunks, generator: torch.Generator) -> dict[str, Tensor]:
         """Both views pass the model as one batch, so that they share batch-norm statistics. First views first.
 
-        Given chunks and their partners, each gets one view; the draws are those of two views of the chunks. One draw
-        over both would, where a batch shares its draws, give a synapse that is its own partner the same view twice.
+        Given synapses and their partners, each gets one view; the draws are those of two views of the synapses. One
+        draw over both would, where a batch shares its draws, give a synapse that is its own partner the same view
+        twice.
         """
-        n_views = 2 // len(chunk_bcxyz)
+        n_views = 2 // len(parts)
         # 16 bits would misplace the voxels
         with profiled(self, AUGMENT), torch.autocast(self.device.type, enabled=False):
-            views = [view for each in chunk_bcxyz for view in self.augmenter.views(each, n_views, generator)]
+            views = [view for each in parts for view in self.augmenter.views(each, n_views, generator)]
             intensity_bcxyz = torch.cat([view.intensity_bcxyz for view in views])
+            mask_bcxyz = torch.cat([view.mask_bcxyz for view in views]) if self.model.takes_masks else None
         network = self._compiled if self._compiled is not None and self.training else self.model
-        layers: dict[str, Tensor] = network(intensity_bcxyz.contiguous(memory_format=self._memory_format))
+        intensity_bcxyz = intensity_bcxyz.contiguous(memory_format=self._memory_format)
+        layers: dict[str, Tensor] = network(intensity_bcxyz, mask_bcxyz)
         return layers
 
     @property
@@ -132,3 +135,11 @@ class PretrainingModule(lightning.LightningModule):
         for part in (self.config.seed, stage, epoch, batch_index, self.global_rank):
             seed = (seed * 6364136223846793005 + part + 1442695040888963407) % 2**63  # Knuth's MMIX congruence
         return torch.Generator().manual_seed(seed)
+
+
+def _halves(chunks: Tensor | PreparedChunks) -> tuple[Tensor | PreparedChunks, Tensor | PreparedChunks]:
+    """Anchors and partners of a batch."""
+    if isinstance(chunks, PreparedChunks):
+        return chunks.halves()
+    first, second = chunks.chunk(2)
+    return first, second

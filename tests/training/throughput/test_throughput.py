@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import ModelConfig
 from synapseclr.training import PretrainingConfig, fit
-from synapseclr.training.data import ChunkDataModule, ChunkDataset
+from synapseclr.training.data import ChunkDataModule, SynapseDataset
 from synapseclr.training.module import PretrainingModule
+from synapseclr.training.prepared import PreparedStore
 from synapseclr.training.throughput import (
     WALL_CLOCK_METRICS,
     StepProfiler,
@@ -202,15 +203,14 @@ def test_every_epoch_has_its_throughput_in_history_and_report(rows, tiny_config)
 def test_the_loader_that_is_slow_shows_in_data_wait(chunks, tiny_config):
     """A loader that sleeps for long is most of the time; the callback says so."""
 
-    class Slow(ChunkDataset):
+    class Slow(SynapseDataset):
         def __getitems__(self, positions):
             time.sleep(0.5)
             return super().__getitems__(positions)
 
     monitor = ThroughputMonitor()
-    loader = torch.utils.data.DataLoader(
-        Slow(chunks, np.arange(8), cached=True), batch_size=4, collate_fn=lambda batch: batch
-    )
+    synapses = PreparedStore(chunks, tiny_config.augmentation, cache_mb=64)
+    loader = torch.utils.data.DataLoader(Slow(synapses, np.arange(8)), batch_size=4, collate_fn=lambda batch: batch)
     trainer = lightning.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, callbacks=[monitor], profiler=monitor.profiler,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
@@ -230,5 +230,6 @@ def test_workers_read_what_the_training_process_reads(chunks, tiny_config):
         batches.append(list(loader))
     assert len(batches[0]) == len(batches[1]) == 4
     for here, there in zip(*batches, strict=True):
-        assert here.dtype == there.dtype == torch.uint8
-        assert torch.equal(here, there)
+        assert here.volume_bxyzc.dtype == there.volume_bxyzc.dtype == torch.uint8
+        assert torch.equal(here.volume_bxyzc, there.volume_bxyzc)
+        assert here.shape_xyz == there.shape_xyz

@@ -35,6 +35,8 @@ def embed_synapses(
 ) -> AnnData:
     """Embed every synapse: backbone in ``X``, projector layers in ``obsm``, metadata and annotations in ``obs``.
 
+    ``obs["rotation_spread"]`` says how much a synapse's features depend on its pose, where several poses are averaged.
+
     Raises:
         ConfigurationError: If the weights take other channels than pretraining's augmentation makes.
     """
@@ -46,12 +48,15 @@ def embed_synapses(
     check_channels(encoder_weights.model, pretraining.augmentation)
     layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)
     obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
+    if "rotation_spread" in layers:
+        obs["rotation_spread"] = layers.pop("rotation_spread")
     obs.index = obs["synapse_id"].astype(str).to_numpy()
     provenance = {
         "weights_sha256": encoder_weights.sha256,
         "chunks_sha256": synapse_chunks.sha256,
         "model": encoder_weights.model.model_dump_json(),
         "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
+        "n_rotations": str(embedding.n_rotations),
         "synapseclr_version": __version__,
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
         **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),

@@ -86,7 +86,8 @@ def embed_query(
         )
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
-    layers = embed_batches(weights.build(), [query_chunks.chunk_qcxyz], augmentation, pick_device("auto"))
+    n_rotations = int(provenance.get("n_rotations", 1))
+    layers = embed_batches(weights.build(), [query_chunks.chunk_qcxyz], augmentation, pick_device("auto"), n_rotations)
     return dict(zip(query_chunks.names, layers[config.layer].numpy(), strict=True))
 
 

@@ -1,0 +1,41 @@
+"""Tone map of a whole sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
+from synapseclr.augmentation.operations.tone_map import (
+    NonNegative,
+    Positive,
+    ToneDraws,
+    check_ranges,
+    draw_tone,
+    map_tone,
+)
+
+if TYPE_CHECKING:
+    from synapseclr.augmentation.config import AugmentationConfig
+
+
+class GlobalIntensity(Operation):
+    """Map intensities to ``clamp(intercept + slope x^gamma)``, one draw for all sections."""
+
+    name: ClassVar[str] = "global_intensity"
+
+    global_intensity_intercept_min: float = -0.05
+    global_intensity_intercept_max: float = 0.05
+    global_intensity_slope_min: NonNegative = 0.9
+    global_intensity_slope_max: NonNegative = 1.1
+    global_intensity_gamma_min: Positive = 0.9
+    global_intensity_gamma_max: Positive = 1.1
+
+    _ordered = check_ranges
+
+    def draw(self, source: Source, config: AugmentationConfig) -> ToneDraws:
+        """Parameters (n, 1)."""
+        return draw_tone(self, self.name, source, 1)
+
+    def apply(self, view: ViewState, draws: ToneDraws) -> None:
+        """Map the tones."""
+        view.intensity_bcxyz = map_tone(view.intensity_bcxyz, *(view.per_sample(each[:, 0]) for each in draws))

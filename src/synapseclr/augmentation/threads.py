@@ -1,0 +1,42 @@
+"""Threads for compiled loops on a CPU: as many as torch uses, kept between calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+PIECES_PER_THREAD = 4  # rows differ in work
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads of this process: those of a parent do not live in a forked child, whose number is another."""
+    return ThreadPoolExecutor(threads)
+
+
+def in_threads(kernel: Callable[..., Any], n_rows: int, *arguments: Any) -> None:
+    """Call ``kernel(start, stop, *arguments)`` for ranges that make up ``n_rows``; the kernel releases the GIL."""
+    threads = torch.get_num_threads()
+    if threads == 1 or n_rows < 2:
+        kernel(0, n_rows, *arguments)
+        return
+    bounds = np.linspace(0, n_rows, min(n_rows, threads * PIECES_PER_THREAD) + 1).astype(int).tolist()
+    together([partial(kernel, *ends, *arguments) for ends in pairwise(bounds)])
+
+
+def together(calls: Sequence[Callable[[], Any]]) -> None:
+    """Call functions side by side; on one thread, one after the other."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for call in calls:
+            call()
+        return
+    for future in [_pool(os.getpid(), threads).submit(call) for call in calls]:
+        future.result()

@@ -1,0 +1,92 @@
+"""Synapses as their views need them, prepared once and kept in memory where they fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synapseclr.augmentation import AugmentationConfig, Augmenter, PreparedChunks
+from synapseclr.augmentation.preparation import N_CHANNELS
+from synapseclr.volumes import ChunkStore
+
+BATCH_SIZE = 32
+MIB = 2**20
+
+
+class PreparedStore:
+    """What the views of stored synapses are made of.
+
+    Under corrected fidelity that is a decoded volume with distance maps, which takes longer to make than a view: it is
+    made when a synapse is first asked for, and kept if all of the store's fit into ``cache_mb``. Published views are
+    made of the chunks as they are stored.
+
+    Args:
+        store: The chunks.
+        augmentation: Of the views.
+        cache_mb: All synapses are held in memory if they fit into this many MiB.
+    """
+
+    def __init__(self, store: ChunkStore, augmentation: AugmentationConfig, cache_mb: float) -> None:
+        self.store = store
+        self.augmenter = Augmenter(augmentation)
+        self._is_published = augmentation.fidelity == "published"
+        x, y, z = store.chunk_size_vx
+        self._shape_xyz = (int(x), int(y), int(z))
+        row: tuple[int, ...] = (*self.augmenter.preparation.prepared_shape(self._shape_xyz), N_CHANNELS)
+        if self._is_published:
+            row = (2, *self._shape_xyz)
+        self.is_cached = len(store) * float(np.prod(row)) <= cache_mb * MIB
+        # Tensors, since workers of a loader share the memory of tensors.
+        self._row_n = torch.empty((len(store), *row) if self.is_cached else (0,), dtype=torch.uint8)
+        self._is_here_n = torch.zeros(len(store), dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def read(self, indices: range | list[int] | NDArray[np.int64]) -> Tensor | PreparedChunks:
+        """Synapses at positions of the store: prepared, or chunks (b, 2, x, y, z) where views are made of these."""
+        if not self.is_cached:
+            return self.augmenter.prepare(torch.from_numpy(self.store.read(np.asarray(indices, dtype=np.int64))))
+        index_b = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+        missing = index_b[~self._is_here_n[index_b]].unique()
+        for part in missing.split(BATCH_SIZE) if len(missing) else ():
+            prepared = self.augmenter.prepare(torch.from_numpy(self.store.read(part.numpy())))
+            self._row_n[part] = prepared if isinstance(prepared, Tensor) else prepared.volume_bxyzc
+            self._is_here_n[part] = True
+        rows = self._row_n[index_b]
+        return rows if self._is_published else PreparedChunks(rows, self._shape_xyz)
+
+    def fill(self, indices: NDArray[np.int64], show_progress: bool) -> None:
+        """Prepare synapses in advance, with a progress bar, where they are kept."""
+        if not self.is_cached or bool(self._is_here_n[torch.from_numpy(indices)].all()):
+            return
+        from rich.progress import track
+
+        starts = range(0, len(indices), BATCH_SIZE)
+        for start in track(starts, description="Preparing synapses", disable=not show_progress):
+            self.read(indices[start : start + BATCH_SIZE])
+
+
+_last: PreparedStore | None = None
+
+
+def prepared_store(store: ChunkStore, augmentation: AugmentationConfig, cache_mb: float) -> PreparedStore:
+    """The synapses of a store for views of a configuration; a run's training and embeddings share the last one made.
+
+    What is kept is of this very handle to the store: a store that is opened again is prepared again.
+    """
+    global _last
+    shared = _last
+    augmenter = Augmenter(augmentation)
+    if (
+        shared is not None
+        and shared.store is store
+        and shared.is_cached
+        and shared.augmenter.preparation == augmenter.preparation
+        and shared.augmenter.config.fidelity == augmentation.fidelity
+    ):
+        return shared
+    _last = PreparedStore(store, augmentation, cache_mb)
+    return _last
