@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -16,9 +17,9 @@ PIECES_PER_THREAD = 4  # rows differ in work
 
 
 @cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+def _helpers(process: int, n_helpers: int) -> ThreadPoolExecutor:
     """Threads of this process: those of a parent do not live in a forked child, whose number is another."""
-    return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(n_helpers)
 
 
 def in_threads(kernel: Callable[..., Any], n_rows: int, *arguments: Any) -> None:
@@ -32,11 +33,19 @@ def in_threads(kernel: Callable[..., Any], n_rows: int, *arguments: Any) -> None
 
 
 def together(calls: Sequence[Callable[[], Any]]) -> None:
-    """Call functions side by side; on one thread, one after the other."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        for call in calls:
+    """Call functions on as many threads as torch uses; the calling thread is one of them."""
+    waiting = deque(calls)
+
+    def work() -> None:
+        while waiting:
+            try:
+                call = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
             call()
-        return
-    for future in [_pool(os.getpid(), threads).submit(call) for call in calls]:
+
+    n_helpers = min(torch.get_num_threads(), len(calls)) - 1
+    helping = [_helpers(os.getpid(), n_helpers).submit(work) for _ in range(n_helpers)] if n_helpers > 0 else []
+    work()
+    for future in helping:
         future.result()

@@ -57,7 +57,12 @@ import torch
 from synapseclr.models import load_encoder
 model = load_encoder("{{ file_name }}")
 intensity_bcxyz = torch.zeros(1, {{ model.in_channels }}, 32, 32, 32)  # your masked, z-scored chunks
+{% if takes_masks %}
+mask_bcxyz = torch.zeros(1, 3, 32, 32, 32, dtype=torch.bool)  # presynaptic, cleft, postsynaptic
+features_bf = model(intensity_bcxyz, mask_bcxyz)["encoder.fc"]  # (1, {{ n_features }})
+{% else %}
 features_bf = model(intensity_bcxyz)["encoder.fc"]  # (1, {{ n_features }})
+{% endif %}
 ```
 
 The model is in evaluation mode, on the CPU. It also returns the projector's layers, `projector.mlp.0` and
@@ -162,7 +167,7 @@ def _render(
     licence = " ".join(licence.split())
     if not licence:
         raise ConfigurationError("The model card needs the licence of the weights, such as 'BSD-3-Clause'. Give one.")
-    model = weights.model
+    model, built = weights.model, weights.build()
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
@@ -170,7 +175,8 @@ def _render(
     return environment.from_string(template).render(
         model=model,
         origin=_origin(weights.provenance),
-        n_features=weights.state_dict["projector.mlp.0.weight"].shape[1],
+        n_features=built.encoder.n_features,
+        takes_masks=built.takes_masks,
         file_name=FILE_NAME,
         licence=licence,
         hub_licence=licence.lower() if licence.lower() in _HUB_LICENCES else "other",

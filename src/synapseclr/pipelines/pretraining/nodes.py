@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.models import EncoderWeights
-from synapseclr.training import PretrainingConfig, ProbeTargets
+from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
 from synapseclr.volumes import ChunkStore
@@ -83,7 +83,11 @@ def plot_training_curve(training_history: pd.DataFrame) -> PlotlyFigure:
 
 
 def log_encoder_model(
-    encoder_weights: EncoderWeights, synapse_chunks: ChunkStore, pretraining: PretrainingConfig, serving: ServingConfig
+    encoder_weights: EncoderWeights,
+    synapse_chunks: ChunkStore,
+    pretraining: PretrainingConfig,
+    embedding: EmbeddingConfig,
+    serving: ServingConfig,
 ) -> None:
     """Log the encoder to the active MLflow run as a model that takes chunks, and register it."""
     import mlflow
@@ -94,7 +98,9 @@ def log_encoder_model(
     if run is None:
         logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
         return
-    logged = log_encoder(encoder_weights, pretraining.augmentation, synapse_chunks, serving.registered_model)
+    logged = log_encoder(
+        encoder_weights, pretraining.augmentation, synapse_chunks, serving.registered_model, embedding.n_rotations
+    )
     tags = {"encoder_model_uri": logged.uri}
     if serving.registered_model is not None:
         tags |= {

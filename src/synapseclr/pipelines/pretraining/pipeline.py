@@ -35,7 +35,13 @@ def create_pipeline() -> Pipeline:
             Node(plot_training_curve, inputs="training_history", outputs="training_curve", name="plot_training_curve"),
             Node(
                 log_encoder_model,
-                inputs=["encoder_weights", "synapse_chunks", "params:pretraining", "params:serving"],
+                inputs=[
+                    "encoder_weights",
+                    "synapse_chunks",
+                    "params:pretraining",
+                    "params:embedding",
+                    "params:serving",
+                ],
                 outputs=None,
                 name="log_encoder_model",
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,13 @@ LARGEST_CODE = 3
 class EncoderModel(PythonModel):
     """Backbone features of chunks; the GPU is used where there is one.
 
-    The artifacts are ``weights``, a safetensors file of ours, and ``extraction``, the augmentation that the embedding
-    pipeline applies, as JSON.
+    The artifacts are ``weights``, a safetensors file of ours; ``extraction``, the augmentation that the embedding
+    pipeline applies, as JSON; and ``rotations``, the number of poses over which it averages (absent: 1).
     """
 
     _model: SimCLR
     _augmentation: AugmentationConfig
+    _n_rotations: int
 
     def load_context(self, context: PythonModelContext) -> None:
         """Build the network and read how its input is prepared.
@@ -39,6 +41,8 @@ class EncoderModel(PythonModel):
             CheckpointError: If an artifact cannot be read by this version of synapseclr.
         """
         weights, extraction = (Path(context.artifacts[name]) for name in ("weights", "extraction"))
+        rotations = context.artifacts.get("rotations")
+        self._n_rotations = json.loads(Path(rotations).read_bytes())["n_rotations"] if rotations else 1
         self._model = EncoderWeights.from_bytes(weights.read_bytes(), str(weights)).build()
         try:
             self._augmentation = AugmentationConfig.model_validate_json(extraction.read_bytes())
@@ -88,4 +92,5 @@ class EncoderModel(PythonModel):
         if not len(chunk_ncxyz):
             return np.empty((0, int(self._model.encoder.n_features)), np.float32)  # type: ignore[arg-type]
         batches = (chunk_ncxyz[start : start + BATCH_SIZE] for start in range(0, len(chunk_ncxyz), BATCH_SIZE))
-        return np.asarray(embed_batches(self._model, batches, self._augmentation, pick_device("auto"))[LAYER])
+        device = pick_device("auto")
+        return np.asarray(embed_batches(self._model, batches, self._augmentation, device, self._n_rotations)[LAYER])

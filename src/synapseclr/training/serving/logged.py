@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,11 @@ class LoggedEncoder:
 
 
 def log_encoder(
-    weights: EncoderWeights, augmentation: AugmentationConfig, chunks: ChunkStore, registered_model: str | None
+    weights: EncoderWeights,
+    augmentation: AugmentationConfig,
+    chunks: ChunkStore,
+    registered_model: str | None,
+    n_rotations: int = 1,
 ) -> LoggedEncoder:
     """Log an encoder with what prepares its input to the active MLflow run: uint8 chunks in, features out.
 
@@ -59,6 +63,7 @@ def log_encoder(
         augmentation: Pretraining's; the model applies its extraction form, as the embedding pipeline does.
         chunks: What the encoder was trained on: says the voxel size, and gives the input example.
         registered_model: Name in the registry that gets a new version; None: not registered.
+        n_rotations: Poses over which the model averages, as the embedding pipeline does.
 
     Raises:
         CheckpointError: If the weights do not fit their architecture.
@@ -72,7 +77,9 @@ def log_encoder(
     n_features = int(weights.build().encoder.n_features)  # type: ignore[arg-type]
     extraction = augmentation.for_extraction()
     with tempfile.TemporaryDirectory() as folder:
-        files = {"weights": Path(folder, FILE_NAME), "extraction": Path(folder, "extraction.json")}
+        names = {"weights": FILE_NAME, "extraction": "extraction.json", "rotations": "rotations.json"}
+        files = {name: Path(folder, file_name) for name, file_name in names.items()}
+        files["rotations"].write_text(json.dumps({"n_rotations": n_rotations}))
         files["weights"].write_bytes(weights.to_bytes())
         files["extraction"].write_text(extraction.model_dump_json(indent=1))
         info = mlflow.pyfunc.log_model(
@@ -115,13 +122,8 @@ def _example(chunks: ChunkStore, extraction: AugmentationConfig) -> NDArray[np.u
 
 
 def _seen(shape_xyz: tuple[int, ...], extraction: AugmentationConfig) -> list[slice]:
-    """What influences the features: the crop, in whole boxes of the anti-aliasing, with one more on each side."""
-    from synapseclr.augmentation.corrected import pooling_factors
-
-    sagittal = extraction.final_crop_size
-    crop_xyz = (sagittal, sagittal, ceil(sagittal / extraction.axial_to_sagittal_spacing))
-    margin_xyz = [
-        max(0, (length - crop) // 2 // factor - 1) * factor
-        for length, crop, factor in zip(shape_xyz, crop_xyz, pooling_factors(extraction), strict=True)
-    ]
+    """The middle of a chunk: the cube that its corners sweep in all poses, with a voxel to spare on each side."""
+    reach_xyz = [extraction.final_crop_size * 3**0.5] * 2
+    reach_xyz.append(reach_xyz[0] / extraction.axial_to_sagittal_spacing)
+    margin_xyz = [max(0, int((length - reach) // 2) - 1) for length, reach in zip(shape_xyz, reach_xyz, strict=True)]
     return [slice(margin, length - margin) for margin, length in zip(margin_xyz, shape_xyz, strict=True)]

@@ -28,10 +28,11 @@ def training_flops_per_synapse(config: PretrainingConfig) -> float | None:
     """
     size = config.augmentation.final_img_size
     view_bcxyz = torch.empty(1, config.model.in_channels, size, size, size, device="meta")
+    mask_bcxyz = torch.empty(1, 3, size, size, size, dtype=torch.bool, device="meta")
     model = config.model.build(config.seed).eval().to("meta")
     try:
         with torch.no_grad():
-            forward = measure_flops(model, lambda: model(view_bcxyz))
+            forward = measure_flops(model, lambda: model(view_bcxyz, mask_bcxyz))
     except (RuntimeError, NotImplementedError) as error:
         logger.warning(
             "The operations of encoder %s were not counted, so TFLOP/s are not recorded: %s",
