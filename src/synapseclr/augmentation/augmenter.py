@@ -126,14 +126,15 @@ class Augmenter:
         return self._apply(chunks, draws, Pose(matrix_bij, Pose.identity().displacement_bi))
 
     def _apply(self, chunks: Tensor | PreparedChunks, draws: ViewDraws, pose: Pose | None = None) -> View:
-        view = self._begin(chunks)
+        view = self.begin(chunks)
         if pose is not None:
             view.pose = pose
         for name, operation in zip(self._names, self.operations, strict=True):
             operation.apply(view, draws.get(name))
         return View(view.intensity_bcxyz, view.mask_bcxyz)
 
-    def _begin(self, chunks: Tensor | PreparedChunks) -> ViewState:
+    def begin(self, chunks: Tensor | PreparedChunks) -> ViewState:
+        """The view in the making before the first operation."""
         if isinstance(chunks, PreparedChunks):
             nothing = torch.empty(0)
             return ViewState(self.config, self.preparation, chunks, nothing, nothing)

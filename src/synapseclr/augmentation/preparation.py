@@ -208,7 +208,8 @@ def signed_distance(mask_bcxyz: Tensor, step_i: tuple[float, float, float], outs
 
     The distance to a set of boxes separates into one-dimensional passes like that to a set of points: along an axis,
     a box at k steps is ``max(k - 1/2, 0)`` steps away. Interpolated between a voxel inside and its neighbour outside,
-    the distance is 0 on the face between them, also where voxels are longer along one axis.
+    the distance is 0 on the face between them, also where voxels are longer along one axis. The corners of boxes reach
+    out of an oblique surface: outside of it, distances are up to half a voxel too short.
 
     Args:
         mask_bcxyz: Boolean masks, (batch, channels, x, y, z).

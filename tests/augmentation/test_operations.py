@@ -1,0 +1,97 @@
+"""Lists of operations: their order, their parameters, and operations that others add."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from synapseclr.augmentation import AugmentationConfig, Augmenter, Operation
+from synapseclr.augmentation.config import OPERATIONS, PUBLISHED_OPERATIONS
+from synapseclr.augmentation.operations import find_operation
+
+SMALL = AugmentationConfig(axial_to_sagittal_spacing=2.5).resized(20, 12)
+
+
+class Inversion(Operation):
+    """Invert the grey levels of some samples: what docs/augmentation.md adds as an example."""
+
+    name: ClassVar[str] = "inversion"
+    inversion_prob: float = 0.5
+
+    def draw(self, source, config):
+        return source.chance(self.inversion_prob, source.n)
+
+    def apply(self, view, draws):
+        intensity = view.intensity_bcxyz
+        view.intensity_bcxyz = torch.where(view.per_sample(draws), 1 - intensity, intensity)
+
+
+@pytest.fixture
+def with_inversion(monkeypatch):
+    import synapseclr.augmentation.operations as operations
+
+    find = operations.find_operation
+    monkeypatch.setattr(
+        operations, "find_operation", lambda name: Inversion if name == "mine.Inversion" else find(name)
+    )
+    return (*OPERATIONS[:-1], {"mine.Inversion": {"inversion_prob": 1.0}}, "z_score")
+
+
+def test_an_operation_of_ones_own_is_a_class_and_a_line(with_inversion, make_chunk):
+    plain = AugmentationConfig.extract(axial_to_sagittal_spacing=2.5).resized(20, 12)
+    chunk = make_chunk(2, (24, 24, 8))
+    before = Augmenter(plain)(chunk).intensity_bcxyz * 0.28 + 0.44
+    after = Augmenter(plain.replaced(operations=with_inversion))(chunk).intensity_bcxyz * 0.28 + 0.44
+    shown = before > 1e-3
+    torch.testing.assert_close(after[shown], 1 - before[shown], atol=1e-5, rtol=0)
+    assert float(after[~shown].abs().max()) < 1e-3
+
+
+def test_extraction_leaves_out_what_is_random_also_of_others(with_inversion):
+    config = SMALL.replaced(operations=with_inversion).for_extraction()
+    assert [name for name, _ in config.listed_operations()] == ["resampling", "active_zone", "z_score"]
+
+
+def test_every_operation_is_found_by_its_name_and_has_the_published_fields():
+    fields = set(AugmentationConfig.model_fields)
+    for name in {*OPERATIONS, *PUBLISHED_OPERATIONS}:
+        kind = find_operation(name)
+        assert kind.name == name
+        assert set(kind.model_fields) <= fields
+        defaults = {field: getattr(AugmentationConfig(), field) for field in kind.model_fields}
+        assert kind().model_dump() == kind(**defaults).model_dump()
+
+
+def test_a_parameter_in_the_list_wins_over_the_field_of_its_name():
+    operations = tuple(
+        {"gaussian_blur": {"gaussian_blur_prob": 1.0}} if n == "gaussian_blur" else n for n in OPERATIONS
+    )
+    blur = [
+        each for each in Augmenter(SMALL.replaced(operations=operations)).operations if each.name == "gaussian_blur"
+    ]
+    assert blur[0].gaussian_blur_prob == 1.0
+    assert blur[0].gaussian_blur_sigmas == SMALL.gaussian_blur_sigmas
+
+
+@pytest.mark.parametrize(
+    ("operations", "message"),
+    [
+        (("rotation", "z_score"), "must hold 'resampling' once"),
+        (("resampling", "z_score", "pixel_noise"), "end with 'z_score'"),
+        (("resampling", "rotation", "z_score"), "rotation stands on the wrong side"),
+        (("pixel_noise", "resampling", "z_score"), "pixel_noise stands on the wrong side"),
+        (("resampling", "sharpen", "z_score"), "no operation 'sharpen'.*The operations are: rotation"),
+        (("resampling", "json.JSONDecoder", "z_score"), "no subclass of Operation named 'JSONDecoder'"),
+        (("resampling", {"pixel_noise": {}, "flips": {}}, "z_score"), "an operation with parameters is"),
+    ],
+)
+def test_lists_that_make_no_view_are_refused(operations, message):
+    with pytest.raises(ValidationError, match=message):
+        AugmentationConfig(operations=operations)
+
+
+def test_an_unknown_parameter_of_a_listed_operation_is_refused():
+    operations = ("resampling", {"gaussian_blur": {"strength": 2}}, "z_score")
+    with pytest.raises(ValidationError, match="strength"):
+        Augmenter(SMALL.replaced(operations=operations))
