@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, View
-from synapseclr.augmentation.cutouts import corner_boxes
+from synapseclr.augmentation.operations.corner_cutout import corner_boxes
 from synapseclr.errors import SynapseCLRError
 from synapseclr.plotting.sections import draw_section, mask_legend
 from synapseclr.plotting.theme import figure_png, new_figure, panel_grid, style_image
@@ -158,7 +158,7 @@ def corner(kind: int) -> Callable[[Any], bool]:
     low_ji, high_ji = corner_boxes(SIZE)
 
     def wanted(draws: Any) -> bool:
-        low_i, high_i = (ends[int(draws.corner_index_b[0])] for ends in (low_ji, high_ji))
+        low_i, high_i = (ends[int(draws["corner_cutout"][0])] for ends in (low_ji, high_ji))
         middle_i = low_i == SIZE // 4
         return bool(low_i[2] <= SIZE // 2 < high_i[2]) and not bool(middle_i[:2].all()) and int(middle_i.sum()) == kind
 
@@ -168,7 +168,7 @@ def corner(kind: int) -> Callable[[Any], bool]:
 def flip(axis: str, plane: str = "xy") -> Panel:
     """A panel of one flip."""
     return Panel(
-        f"{axis} flip, {plane}", {f"enable_{axis}_flip": True}, plane, wanted=lambda draws: draws.flip_bi.any()
+        f"{axis} flip, {plane}", {f"enable_{axis}_flip": True}, plane, wanted=lambda draws: draws["flips"].flip_ni.any()
     )
 
 
@@ -180,7 +180,7 @@ def fixed(title: str, switch: str, **values: float) -> Panel:
 
 def far(draws: Any) -> bool:
     """Whether the displacement is large in the plane."""
-    return bool((draws.displacement_bi[0, :2].abs() > 0.12).all())
+    return bool((draws["displacement"][0, :2].abs() > 0.12).all())
 
 
 def near(value: float, measure: Callable[[Any], torch.Tensor]) -> Callable[[Any], bool]:
@@ -190,7 +190,7 @@ def near(value: float, measure: Callable[[Any], torch.Tensor]) -> Callable[[Any]
 
 def uncut(draws: Any) -> bool:
     """Whether no section and no periphery is cut."""
-    return not bool(draws.section_cut_bz.any() | draws.periphery.apply_b.any())
+    return not bool(draws["section_cutout"].any() | draws["periphery_cutout"].apply_n.any())
 
 
 BEFORE, BEFORE_XZ, MASKED = Panel("before, xy"), Panel("before, xz", plane="xz"), Panel("before, xy", opacity=MASKS)
@@ -200,8 +200,11 @@ TONES, HOLES = {"enable_sectional_intensity": True}, {"enable_swiss_cheese": Tru
 SHIFT, TURN, ZONE = {"enable_displacement": True}, {"enable_rotation": True}, {"enable_active_zone": True}
 SEPARATE = ZONE | {"channel_organization": "separate"}
 BOTH = Panel("rotation, displacement", SHIFT | TURN, seed=20, wanted=far)
-HOLE, KEPT = lambda draws: draws.hole_fraction_b, lambda draws: draws.periphery.high_bi - draws.periphery.low_bi
-SWAP = Panel("xy swap", {"enable_xy_swap": True}, wanted=lambda draws: draws.swap_b.any())
+HOLE, KEPT = (
+    (lambda draws: draws["swiss_cheese"].fraction_n),
+    (lambda draws: draws["periphery_cutout"].high_ni - draws["periphery_cutout"].low_ni),
+)
+SWAP = Panel("xy swap", {"enable_xy_swap": True}, wanted=lambda draws: draws["flips"].swap_n.any())
 MERGED = [Panel(f"merged, radius {n}", ZONE | {"active_zone_inflation_radii": (n,)}) for n in (0, 6)]
 SIDES = [Panel("separate: pre side", SEPARATE), Panel("separate: post side", SEPARATE, channel=1)]
 DARK = fixed("darkest", "global_intensity", intensity_intercept=-0.05, intensity_slope=0.9, intensity_gamma=1.1)

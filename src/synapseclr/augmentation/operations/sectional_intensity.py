@@ -12,6 +12,7 @@ from synapseclr.augmentation.operations.tone_map import (
     check_ranges,
     draw_tone,
     map_tone,
+    powers,
 )
 
 if TYPE_CHECKING:
@@ -38,4 +39,6 @@ class SectionalIntensity(Operation):
 
     def apply(self, view: ViewState, draws: ToneDraws) -> None:
         """Map the tones of each voxel's section."""
-        view.intensity_bcxyz = map_tone(view.intensity_bcxyz, *(view.per_section(each) for each in draws))
+        gamma = powers(draws)
+        given = [draws.intercept, draws.slope, *([] if gamma is None else [gamma])]
+        view.intensity_bcxyz = map_tone(view.intensity_bcxyz, *(view.per_section(each) for each in given))

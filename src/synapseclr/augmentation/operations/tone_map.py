@@ -44,10 +44,22 @@ def draw_tone(parameters: BaseModel, family: str, source: Source, n_sections: in
     return ToneDraws(drawn("intercept"), drawn("slope"), drawn("gamma"))
 
 
-def map_tone(intensity_bcxyz: Tensor, intercept: Tensor, slope: Tensor, gamma: Tensor) -> Tensor:
+def powers(draws: ToneDraws) -> Tensor | None:
+    """The exponents of a draw, or None where all are 1: powers are what a tone map costs."""
+    return None if bool((draws.gamma == 1).all()) else draws.gamma
+
+
+def map_tone(intensity_bcxyz: Tensor, intercept: Tensor, slope: Tensor, gamma: Tensor | None = None) -> Tensor:
     """``clamp(intercept + slope * x ** gamma, 0, 1)``; the parameters broadcast against the intensities.
+
+    Args:
+        intensity_bcxyz: Intensities in [0, 1], shape (batch, channels, x, y, z).
+        intercept: a.
+        slope: b.
+        gamma: g; None is 1, and no power is taken.
 
     Returns:
         A new tensor of the same shape, in [0, 1].
     """
-    return intensity_bcxyz.pow(gamma).mul_(slope).add_(intercept).clamp_(0.0, 1.0)
+    mapped = intensity_bcxyz * slope if gamma is None else intensity_bcxyz.pow(gamma).mul_(slope)
+    return mapped.add_(intercept).clamp_(0.0, 1.0)
