@@ -1,6 +1,10 @@
 import numpy as np
+import pytest
 import torch
 
+from synapseclr.augmentation import Augmenter
+from synapseclr.augmentation.operations.rotation import spread_rotations
+from synapseclr.errors import ConfigurationError
 from synapseclr.training import EmbeddingConfig, embed_store
 from synapseclr.training.extraction import embed_batches
 
@@ -32,3 +36,41 @@ def test_a_model_in_training_stays_in_training(chunks, tiny_config):
     embed_batches(model, [chunks.read([0, 1])], tiny_config.augmentation, torch.device("cpu"))
     assert model.training
     torch.testing.assert_close(model.encoder.bn1.running_mean, before)
+
+
+def test_layers_are_averaged_over_poses_and_the_spread_is_kept(chunks, tiny_config):
+    model = tiny_config.model.build(0)
+    one, eight = (
+        embed_store(model, chunks, tiny_config.augmentation, EmbeddingConfig(device="cpu", n_rotations=n))
+        for n in (1, 8)
+    )
+    assert "rotation_spread" not in one
+    assert eight["rotation_spread"].shape == (len(chunks),)
+    assert (eight["rotation_spread"] > 0).all()
+    augmenter = Augmenter(tiny_config.augmentation.for_extraction())
+    prepared = augmenter.prepare(torch.from_numpy(chunks.read([3])))
+    with torch.inference_mode():
+        poses = [
+            model.eval()(augmenter.posed_view(prepared, matrix[None]).intensity_bcxyz)["encoder.fc"]
+            for matrix in spread_rotations(8)
+        ]
+    np.testing.assert_allclose(eight["encoder.fc"][3], torch.cat(poses).mean(0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(one["encoder.fc"][3], poses[0][0].numpy(), atol=1e-5)
+
+
+def test_published_fidelity_is_not_averaged_over_poses(chunks, tiny_config):
+    augmentation = tiny_config.augmentation.replaced(fidelity="published")
+    with pytest.raises(ConfigurationError, match=r"embedding.n_rotations is 2, but fidelity 'published'"):
+        embed_store(tiny_config.model.build(0), chunks, augmentation, EmbeddingConfig(device="cpu", n_rotations=2))
+
+
+def test_synapses_are_prepared_once_for_all_embeddings_of_a_store(chunks, tiny_config, monkeypatch):
+    prepared, whole = [], Augmenter.prepare
+    monkeypatch.setattr(Augmenter, "prepare", lambda self, chunk: prepared.append(len(chunk)) or whole(self, chunk))
+    config = EmbeddingConfig(device="cpu", batch_size=8)
+    augmentation = tiny_config.augmentation.replaced(axial_to_sagittal_spacing=2.4)  # nobody has prepared it before
+    for seed in range(2):
+        embed_store(tiny_config.model.build(seed), chunks, augmentation, config)
+    assert sum(prepared) == len(chunks)
+    embed_store(tiny_config.model.build(0), chunks, augmentation, config.model_copy(update={"chunk_cache_mb": 0}))
+    assert sum(prepared) == len(chunks)  # what is there is used

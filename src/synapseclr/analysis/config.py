@@ -53,6 +53,9 @@ class ImputationConfig(_Config):
     """Probes that read annotated traits off a representation."""
 
     n_folds: int = Field(default=3, ge=2, description="Folds, grouped by neurite (published: 3).")
+    n_fold_draws: int = Field(
+        default=3, ge=1, le=50, description="Draws of the folds: scores and their intervals are over all of them."
+    )
     n_neighbours: int = Field(default=10, ge=1, description="Neighbours of the k-NN probe.")
     min_annotated: int = Field(
         default=30, ge=4, description="Traits with fewer annotated synapses are listed, not scored."
@@ -63,7 +66,7 @@ class ImputationConfig(_Config):
         description="L2 penalties tried by inner cross-validation, relative to a feature vector of unit length.",
     )
     statistics_batch_size: int = Field(
-        default=32, ge=1, description="Chunks in memory at a time for the trivial statistics."
+        default=32, ge=1, description="Chunks in memory at a time for statistics of images and masks."
     )
     label_fractions: tuple[float, ...] = Field(
         default=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9),

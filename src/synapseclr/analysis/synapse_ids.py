@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 from pydantic import BeforeValidator
 
 from synapseclr.errors import TableError
@@ -77,3 +78,24 @@ def rows_of_ids(wanted: tuple[int, ...], synapse_id: np.ndarray, parameter: str)
             "preprocessing, whose report says why, or is left out as defective (outliers.exclude)."
         )
     return np.array([row_of[identifier] for identifier in distinct], dtype=np.int64)
+
+
+def aligned_rows(wanted_id: np.ndarray, present_id: np.ndarray, name: str) -> np.ndarray:
+    """Rows of a table in the order of the synapses wanted.
+
+    Args:
+        wanted_id: Ids of the embedded synapses, (n,).
+        present_id: Ids of the table's rows; may hold more.
+        name: Name of the table, for the message.
+
+    Raises:
+        TableError: If the table lacks a synapse, with the ids and what to do.
+    """
+    rows_n = pd.Index(present_id).get_indexer(pd.Index(wanted_id))
+    if (rows_n < 0).any():
+        missing = np.asarray(wanted_id)[rows_n < 0].tolist()
+        raise TableError(
+            f"'{name}' lacks {len(missing)} synapses that 'synapse_embeddings' holds, such as {missing[:3]}: run "
+            "`kedro run --pipeline=embedding` again."
+        )
+    return rows_n

@@ -27,8 +27,8 @@ ENCODER_NAMES: tuple[str, ...] = (
 )
 """The published encoders."""
 
-REGION_RESNET = "region_resnet"
-OUR_ENCODER_NAMES: tuple[str, ...] = (REGION_RESNET,)
+REGION_RESNET, SINGLE_CONVOLUTION = "region_resnet", "single_convolution"
+OUR_ENCODER_NAMES: tuple[str, ...] = (REGION_RESNET, SINGLE_CONVOLUTION)
 """Encoders made here, whose weights are drawn like those of the published ones."""
 
 
@@ -43,7 +43,8 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     """Build an encoder whose forward maps ``(b, c, x, y, z)`` to backbone features ``(b, f)``.
 
     Args:
-        name: ``region_resnet`` (:mod:`synapseclr.models.region_resnet`), one of MONAI's networks in
+        name: ``region_resnet`` (:mod:`synapseclr.models.region_resnet`), ``single_convolution``
+            (:mod:`synapseclr.models.single_convolution`), one of MONAI's networks in
             :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of :data:`ENCODER_NAMES`:
             ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
             ``_no_max_pool`` leaves the pooling out; ``_no_max_pool_cifar_stem`` also has a 3^3 stride-1 stem;
@@ -75,6 +76,10 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
         from synapseclr.models.region_resnet import RegionResNet
 
         return RegionResNet(in_channels, width_factor)
+    if name == SINGLE_CONVOLUTION:
+        from synapseclr.models.single_convolution import SingleConvolution
+
+        return SingleConvolution(in_channels, width_factor)
     depth = int(re.match(r"resnet(\d+)", name).group(1))  # type: ignore[union-attr]
     block, layers = _STAGES[depth]
     stem = _stem_of(name)

@@ -28,12 +28,21 @@ MASK_COLOURS: dict[int, tuple[int, int, int]] = {1: (138, 43, 226), 2: (255, 128
 
 MASK_NAMES = {1: "presynaptic", 2: "cleft", 3: "postsynaptic"}
 
-_REPRESENTATION_COLOURS = {"synapseclr": "#0072b2", "random": "#8f8f8f", "trivial_statistics": "#e69f00"}
+_REPRESENTATION_COLOURS = {
+    "synapseclr": "#0072b2",
+    "random": "#8f8f8f",
+    "random_convolution": "#c4c4c4",
+    "trivial_statistics": "#e69f00",
+    "mask_statistics": "#b07000",
+    "synapseclr+statistics": "#009e73",
+}
 _REPRESENTATION_LABELS = {
     "synapseclr": "SynapseCLR",
-    "random": "random encoder",
-    "trivial_statistics": "trivial statistics",
+    "random": "untrained encoder",
+    "random_convolution": "one untrained convolution",
+    "trivial_statistics": "image statistics",
     "mask_statistics": "mask statistics",
+    "synapseclr+statistics": "SynapseCLR and mask statistics",
     "synapseclr_and_masks": "SynapseCLR and masks",
     "synapseclr_and_statistics": "SynapseCLR and statistics",
 }

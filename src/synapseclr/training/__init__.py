@@ -13,6 +13,7 @@ __all__ = [
     "embed_store",
     "fit",
     "sample_augmented_pairs",
+    "untrained_weights",
 ]
 
 _LAZY = {
@@ -20,6 +21,7 @@ _LAZY = {
     "fit": "engine",
     "TrainingResult": "engine",
     "sample_augmented_pairs": "preview",
+    "untrained_weights": "untrained",
 }
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus.evaluation import EVALUATION_COLUMNS, evaluate_consensus
 from synapseclr.analysis.consensus.posterior import CELL_TYPE_TRAITS, neurite_posteriors, trait_evidence
+from synapseclr.analysis.feature_blocks import Features
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
@@ -42,7 +43,7 @@ class CensoredConsensus:
 
 
 def evaluate_censored(
-    features_nf: np.ndarray,
+    features_nf: Features,
     annotations: pd.DataFrame,
     consensus: ConsensusConfig | None = None,
     imputation: ImputationConfig | None = None,
@@ -55,7 +56,7 @@ def evaluate_censored(
     correction of shared errors; all others, those that are tested, by the mean of the models.
 
     Args:
-        features_nf: Shape (n, f), finite.
+        features_nf: Shape (n, f), finite; or blocks.
         annotations: One row per synapse: ``synapse_id``, root ids, cell types.
         consensus: Label fractions (of the ``n`` synapses), seeds, strata.
         imputation: Folds and the Gaussian processes.

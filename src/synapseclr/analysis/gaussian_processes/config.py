@@ -17,6 +17,9 @@ class GaussianProcessConfig(BaseModel):
     layer: Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"] = Field(
         default="encoder.fc", description="Recorded layer whose features are the inputs."
     )
+    with_masks: bool = Field(
+        default=True, description="Join the statistics of the masks to the features, with the same weight."
+    )
     kernel: Kernel = Field(default="rbf+linear", description="Covariance of the latent function (published: rbf).")
     n_components: int = Field(
         default=32,

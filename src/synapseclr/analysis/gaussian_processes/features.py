@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.feature_blocks import Features, blocks_of, with_statistics
+from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.layers import layer_features
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 _MAX_FITTED = 20_000
 
 
-def kernel_inputs(features_nf: np.ndarray, n_components: int, seed: int = 0) -> np.ndarray:
+def process_features(embeddings: AnnData, mask_statistics: pd.DataFrame, config: GaussianProcessConfig) -> Features:
+    """What the processes are fitted on: the layer that the parameters name, and the statistics of the masks."""
+    if config.with_masks:
+        return with_statistics(embeddings, config.layer, mask_statistics)
+    return layer_features(embeddings, config.layer)
+
+
+def kernel_inputs(features_nf: Features, n_components: int, seed: int = 0) -> np.ndarray:
     """Standardise features, keep the leading principal components, and scale them to a mean squared norm of one.
 
     No annotation is used, so all synapses may take part, those of test folds included: imputation always knows the
     features of the synapses that it imputes. Axes are those of 20,000 synapses drawn at random if there are more.
 
     Args:
-        features_nf: Shape (n, f), finite.
+        features_nf: Shape (n, f), finite; blocks of features have the same weight.
         n_components: Components wanted; at most the rank is kept. Constant features are left out.
         seed: Seed of the draw.
 
     Returns:
         float64 (n, r). All zero, with r = 1, if every feature is constant.
     """
-    features_nf = np.asarray(features_nf, dtype=np.float64)
-    mean_f, std_f = features_nf.mean(axis=0), features_nf.std(axis=0)
-    varies_f = std_f > 1e-7 * np.maximum(np.abs(mean_f), 1e-30)
-    if not varies_f.any():
+    standard_nf = np.hstack([_standardised(part_nf) for part_nf in blocks_of(features_nf)])
+    if not standard_nf.shape[1]:
         return np.zeros((len(features_nf), 1))
-    standard_nf = (features_nf[:, varies_f] - mean_f[varies_f]) / std_f[varies_f]
     fitted_nf = standard_nf
     if len(standard_nf) > _MAX_FITTED:
         fitted_nf = standard_nf[np.random.default_rng(seed).choice(len(standard_nf), _MAX_FITTED, replace=False)]
@@ -37,3 +51,12 @@ def kernel_inputs(features_nf: np.ndarray, n_components: int, seed: int = 0) -> 
     inputs_nr = standard_nf @ axes_ff[:, kept]
     scaled_nr: np.ndarray = inputs_nr / np.sqrt(np.square(inputs_nr).sum(axis=1).mean())
     return scaled_nr
+
+
+def _standardised(features_nf: np.ndarray) -> np.ndarray:
+    """Features that vary, standardised and divided by the root of their number."""
+    features_nf = np.asarray(features_nf, dtype=np.float64)
+    mean_f, std_f = features_nf.mean(axis=0), features_nf.std(axis=0)
+    varies_f = std_f > 1e-7 * np.maximum(np.abs(mean_f), 1e-30)
+    standard_nf: np.ndarray = (features_nf[:, varies_f] - mean_f[varies_f]) / std_f[varies_f]
+    return standard_nf / np.sqrt(max(1, standard_nf.shape[1]))

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.feature_blocks import Features, check_blocks
 from synapseclr.analysis.gaussian_processes.ensemble import Member, Prediction, fit_member, mixture, recalibrated
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.units import original_units
-from synapseclr.analysis.layers import check_finite
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.calibration import calibration_of_classes, calibration_of_intervals
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, Fold, TraitSplit, UnscorableTraitError, split_trait
@@ -59,7 +59,7 @@ class Imputation:
 
 
 def impute_traits(
-    features_nf: np.ndarray,
+    features_nf: Features,
     annotations: pd.DataFrame,
     scales: pd.DataFrame,
     config: ImputationConfig | None = None,
@@ -68,7 +68,7 @@ def impute_traits(
     """Impute traits at every synapse.
 
     Args:
-        features_nf: Shape (n, f), finite.
+        features_nf: Shape (n, f), finite; or blocks.
         annotations: One row per synapse: ``synapse_id``, traits (NaN where not annotated), root ids.
         scales: ``annotation_scales``, to return to the measured units.
         config: Folds, and the Gaussian processes.
@@ -92,7 +92,7 @@ def impute_traits(
             f"There are {len(features_nf)} rows of features and {len(annotations)} of annotations: run the embedding "
             "again on these synapses."
         )
-    check_finite(features_nf, config.gaussian_processes.layer)
+    check_blocks(features_nf, config.gaussian_processes.layer)
     from threadpoolctl import threadpool_limits
 
     table = {"synapse_id": annotations["synapse_id"].to_numpy()}

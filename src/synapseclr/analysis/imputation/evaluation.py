@@ -9,6 +9,8 @@ import pandas as pd
 
 from synapseclr.analysis.gaussian_processes.summary import imputation_metrics
 
+_TAIL = 0.05
+
 
 def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over folds.
@@ -18,11 +20,18 @@ def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per representation, layer, trait and probe, in order of first appearance: ``metric``, ``mean``, ``std``
-        (sample standard deviation over folds; 0 for a single fold), ``folds``.
+        (sample standard deviation over folds; 0 for a single fold), ``folds``, and ``low``, ``high``: the 5th and 95th
+        percentile over folds. Folds are those of all draws.
     """
     keys = ["representation", "layer", "trait", "probe", "metric"]
     grouped = scores.groupby(keys, sort=False)["score"]
-    summary = grouped.agg(mean="mean", std="std", folds="count").reset_index()
+    summary = grouped.agg(
+        mean="mean",
+        std="std",
+        folds="count",
+        low=lambda scores: scores.quantile(_TAIL),
+        high=lambda scores: scores.quantile(1 - _TAIL),
+    ).reset_index()
     return summary.assign(std=summary["std"].fillna(0.0))
 
 
@@ -63,6 +72,8 @@ def _by_representation(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, di
             "mean": float(row["mean"]),
             "std": float(row["std"]),
             "folds": int(row["folds"]),
+            "low": float(row["low"]),
+            "high": float(row["high"]),
         }
     return representations
 
@@ -119,3 +130,30 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
                 metrics[name] = score["mean"]
                 metrics[f"{name}_std"] = score["std"]
     return metrics | imputation_metrics(evaluation.get("gaussian_processes", {}))
+
+
+RIVALS: dict[str, tuple[str, str]] = {
+    "random": ("encoder.fc", "untrained encoder"),
+    "random_convolution": ("encoder.fc", "one untrained convolution"),
+    "trivial_statistics": ("statistics", "image statistics"),
+    "mask_statistics": ("statistics", "mask statistics"),
+}
+"""What costs no training: representation to its layer and its name for people."""
+
+
+def strongest_rival(representations: Mapping[str, Any], trait: str) -> tuple[str, Mapping[str, Any]] | None:
+    """The rival without training that scores best on a trait.
+
+    Args:
+        representations: Of an evaluation document.
+        trait: Name of the trait.
+
+    Returns:
+        Its name for people and its score; None if no rival was scored.
+    """
+    found = {
+        label: representations[name][layer][trait]
+        for name, (layer, label) in RIVALS.items()
+        if trait in representations.get(name, {}).get(layer, {})
+    }
+    return max(found.items(), key=lambda each: each[1]["mean"]) if found else None

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.feature_blocks import Features
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
@@ -20,7 +21,7 @@ _FEWEST = 4
 
 
 def learning_curves(
-    features_nf: np.ndarray,
+    features_nf: Features,
     annotations: pd.DataFrame,
     config: ImputationConfig | None = None,
     traits: Sequence[Trait] = TRAITS,
@@ -31,7 +32,7 @@ def learning_curves(
     fraction holds the synapses of the smaller ones.
 
     Args:
-        features_nf: Shape (n, f), finite.
+        features_nf: Shape (n, f), finite; or blocks.
         annotations: One row per synapse: traits and root ids.
         config: ``label_fractions`` (of the annotated synapses, published: 0.002 to 0.9), ``n_label_draws``, and the
             Gaussian processes.

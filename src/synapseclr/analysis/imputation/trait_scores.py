@@ -9,20 +9,25 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.feature_blocks import FeatureBlocks, Features, check_blocks
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.posterior import class_probability
-from synapseclr.analysis.layers import check_finite
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, TraitSplit, UnscorableTraitError, split_trait
-from synapseclr.analysis.traits.probes import fold_coordinates, fold_score, knn_probe, linear_probe
+from synapseclr.analysis.traits.probes import best_linear_probe, fold_coordinates, fold_score, knn_probe
 from synapseclr.errors import TableError
 
 logger = logging.getLogger(__name__)
 
 SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
 
-Representations = Mapping[str, Mapping[str, np.ndarray]]
+Representations = Mapping[str, Mapping[str, Features]]
+
+_SEEDS_APART = 1000  # a draw that leaves a fold without a class is repeated with the next seeds
+
+BLOCK_WEIGHTS = (1.0, 0.25, 4.0)
+"""Weights of the second block of features against the first that the linear probe chooses from."""
 
 
 def score_representations(
@@ -41,7 +46,7 @@ def score_representations(
 
     Returns:
         The scores, one row per representation, layer, trait, probe (linear, knn, and gaussian_process unless that is
-        switched off) and fold; and the traits that could not be scored, with the number of annotated synapses and the
+        switched off) and fold, which are counted on over the draws; and the traits that could not be scored, with the number of annotated synapses and the
         reason. Every trait is in just one of the tables.
 
     Raises:
@@ -58,8 +63,8 @@ def score_representations(
     with threadpool_limits(1):
         for representation, layers in representations.items():
             for layer, features_nf in layers.items():
-                for split in splits:
-                    for row in _score_split(features_nf, split, config):
+                for draw, split in splits:
+                    for row in _score_split(features_nf, split, config, draw):
                         rows.append({"representation": representation, "layer": layer, **row})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)), pd.DataFrame(unscored, columns=list(UNSCORED_COLUMNS))
 
@@ -72,16 +77,19 @@ def _check_rows(representations: Representations, annotations: pd.DataFrame) -> 
                     f"Representation '{representation}', layer '{layer}', has {len(features_nf)} rows, the annotations "
                     f"have {len(annotations)}: run the embedding again on these synapses."
                 )
-            check_finite(features_nf, f"{representation}/{layer}")
+            check_blocks(features_nf, f"{representation}/{layer}")
 
 
 def _split_all(
     annotations: pd.DataFrame, traits: Sequence[Trait], config: ImputationConfig
-) -> tuple[list[TraitSplit], list[dict[str, object]]]:
+) -> tuple[list[tuple[int, TraitSplit]], list[dict[str, object]]]:
+    """Every trait's split for every draw of the folds, with the draw's number; and the traits without a split."""
     splits, unscored = [], []
     for trait in traits:
         try:
-            splits.append(split_trait(annotations, trait, config.n_folds, config.min_annotated, config.seed))
+            for draw in range(config.n_fold_draws):
+                seed = config.seed + _SEEDS_APART * draw
+                splits.append((draw, split_trait(annotations, trait, config.n_folds, config.min_annotated, seed)))
         except UnscorableTraitError as reason:
             n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
             unscored.append(
@@ -90,22 +98,26 @@ def _split_all(
     return splits, unscored
 
 
-def _score_split(features_nf: np.ndarray, split: TraitSplit, config: ImputationConfig) -> list[dict[str, object]]:
-    """Scores of both probes on every fold of one trait."""
+def _score_split(
+    features_nf: Features, split: TraitSplit, config: ImputationConfig, draw: int
+) -> list[dict[str, object]]:
+    """Scores of the probes on every fold of one trait; Gaussian processes on the folds of the first draw only."""
     is_class = split.trait.kind == "class"
     features_af = features_nf[split.rows_a]
     inputs_ar = kernel_inputs(features_af, config.gaussian_processes.n_inputs, config.seed)
     rows: list[dict[str, object]] = []
     for fold, (train, test) in enumerate(split.folds):
-        train_ar, test_br = fold_coordinates(features_af[train], features_af[test])
-        target_a = split.target_a[train]
+        has_blocks = isinstance(features_af, FeatureBlocks)
+        coordinates = [
+            fold_coordinates(features_af[train], features_af[test], (1.0, weight) if has_blocks else None)
+            for weight in (BLOCK_WEIGHTS if has_blocks else (1.0,))
+        ]
+        target_a, groups_a = split.target_a[train], split.groups_a[train]
         predictions = {
-            "linear": linear_probe(
-                train_ar, target_a, test_br, is_class, split.groups_a[train], config.penalties, config.seed
-            ),
-            "knn": knn_probe(train_ar, target_a, test_br, config.n_neighbours),
+            "linear": best_linear_probe(coordinates, target_a, is_class, groups_a, config.penalties, config.seed),
+            "knn": knn_probe(coordinates[0][0], target_a, coordinates[0][1], config.n_neighbours),
         }
-        if config.compare_by_gaussian_process:
+        if config.compare_by_gaussian_process and draw == 0:
             predictions["gaussian_process"] = _gaussian_process(inputs_ar, target_a, train, test, is_class, config)
         for probe, predicted_b in predictions.items():
             rows.append(
@@ -113,7 +125,7 @@ def _score_split(features_nf: np.ndarray, split: TraitSplit, config: ImputationC
                     "trait": split.trait.name,
                     "probe": probe,
                     "metric": split.trait.metric,
-                    "fold": fold,
+                    "fold": draw * config.n_folds + fold,
                     "score": fold_score(split.trait.metric, split.target_a[test], predicted_b),
                     "n_train": len(train),
                     "n_test": len(test),

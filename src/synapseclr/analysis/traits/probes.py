@@ -6,33 +6,50 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from synapseclr.analysis.feature_blocks import Features, blocks_of
 from synapseclr.analysis.traits.definitions import Metric
 from synapseclr.analysis.traits.folds import grouped_folds
 
 _INNER_FOLDS = 3
 
 
-def fold_coordinates(train_af: np.ndarray, test_bf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fold_coordinates(
+    train_af: Features, test_bf: Features, weights: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Standardise by the training synapses and turn into their principal axes.
 
     The axes span every training synapse, so distances among them, and every model with an L2 penalty, stay what they
     are in the full space; what shrinks is the number of columns, from f to at most a. Constant features become zero.
-    Vectors are divided by sqrt(f), so that penalties mean the same for every width.
+    Vectors are divided by sqrt(f), so that penalties mean the same for every width; blocks are so each, and then
+    multiplied by their weights.
 
     Args:
-        train_af: Shape (a, f).
-        test_bf: Shape (b, f).
+        train_af: Shape (a, f), or blocks.
+        test_bf: Shape (b, f), or the same blocks.
+        weights: One for each block; None: the same for all.
 
     Returns:
         float64 (a, r) and (b, r), r at most min(a, f).
     """
+    parts = list(zip(blocks_of(train_af), blocks_of(test_bf), strict=True))
+    weights = [1.0] * len(parts) if weights is None else weights
+    scaled = [_scaled(*part, weight) for part, weight in zip(parts, weights, strict=True)]
+    return _principal_axes(*(np.hstack(side) for side in zip(*scaled, strict=True)))
+
+
+def _scaled(train_af: np.ndarray, test_bf: np.ndarray, weight: float) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise a block by the training synapses, divide by the root of its width, multiply by its weight."""
     train_af = train_af.astype(np.float64)
     mean_f, std_f = train_af.mean(axis=0), train_af.std(axis=0)
     # Rounding leaves a constant float32 feature with a tiny deviation, which dividing would blow up to noise.
     is_constant_f = std_f <= 1e-7 * np.maximum(np.abs(mean_f), 1e-30)
-    scale_f = np.where(is_constant_f, 0.0, 1.0 / np.where(is_constant_f, 1.0, std_f)) / np.sqrt(train_af.shape[1])
-    train_af = (train_af - mean_f) * scale_f
-    test_bf = (test_bf.astype(np.float64) - mean_f) * scale_f
+    scale_f = weight * np.where(is_constant_f, 0.0, 1.0 / np.where(is_constant_f, 1.0, std_f))
+    scale_f /= np.sqrt(train_af.shape[1])
+    return (train_af - mean_f) * scale_f, (test_bf.astype(np.float64) - mean_f) * scale_f
+
+
+def _principal_axes(train_af: np.ndarray, test_bf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn into the axes that the training synapses span, where they are fewer than the columns."""
     if train_af.shape[1] <= train_af.shape[0]:
         return train_af, test_bf
     eigenvalues_a, vectors_aa = np.linalg.eigh(train_af @ train_af.T)
@@ -65,18 +82,44 @@ def linear_probe(
     Returns:
         float64 (b,): predicted value, or log-odds of class 1.
     """
+    return best_linear_probe([(train_ar, test_br)], target_a, is_class, groups_a, penalties, seed)
+
+
+def best_linear_probe(
+    coordinates: Sequence[tuple[np.ndarray, np.ndarray]],
+    target_a: np.ndarray,
+    is_class: bool,
+    groups_a: np.ndarray,
+    penalties: Sequence[float],
+    seed: int = 0,
+) -> np.ndarray:
+    """A linear probe that chooses its coordinates too, such as the weights of blocks, inside the training synapses.
+
+    Args:
+        coordinates: Pairs (train, test) to choose from; where there are too few neurites to choose by, the first.
+        target_a: As for :func:`linear_probe`, like the others and what is returned.
+        is_class: See there.
+        groups_a: See there.
+        penalties: See there.
+        seed: See there.
+    """
     paths = _logistic_path if is_class else _ridge_path
     inner = None
-    if len(penalties) > 1 and len(np.unique(groups_a)) >= _INNER_FOLDS:
+    n_choices = len(penalties) * len(coordinates)
+    if n_choices > 1 and len(np.unique(groups_a)) >= _INNER_FOLDS:
         inner = grouped_folds(target_a, groups_a, is_class, _INNER_FOLDS, seed)
     if inner is None:
         # Too few neurites to choose by: the middle penalty.
+        train_ar, test_br = coordinates[0]
         return paths(train_ar, target_a, test_br, [sorted(penalties)[len(penalties) // 2]])[0]
-    losses_p = np.zeros(len(penalties))
-    for train, test in inner:
-        predicted_pb = paths(train_ar[train], target_a[train], train_ar[test], penalties)
-        losses_p += _loss(predicted_pb, target_a[test], is_class)
-    predicted_b = paths(train_ar, target_a, test_br, [penalties[int(np.argmin(losses_p))]])[0]
+    losses_cp = np.zeros((len(coordinates), len(penalties)))
+    for choice, (train_ar, _) in enumerate(coordinates):
+        for train, test in inner:
+            predicted_pb = paths(train_ar[train], target_a[train], train_ar[test], penalties)
+            losses_cp[choice] += _loss(predicted_pb, target_a[test], is_class)
+    chosen, penalty = divmod(int(np.argmin(losses_cp)), len(penalties))
+    train_ar, test_br = coordinates[chosen]
+    predicted_b = paths(train_ar, target_a, test_br, [penalties[penalty]])[0]
     # A test synapse far outside of the training ones (a black chunk) is not extrapolated to.
     return predicted_b if is_class else np.clip(predicted_b, target_a.min(), target_a.max())
 

@@ -12,7 +12,7 @@ from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus.censoring import evaluate_censored
 from synapseclr.analysis.consensus.evaluation import evaluate_consensus
 from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_evidence
-from synapseclr.analysis.layers import layer_features
+from synapseclr.analysis.gaussian_processes.features import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.traits.consensus import censored_figure, consensus_figure
 
@@ -55,14 +55,17 @@ def draw_consensus(
 
 
 def type_with_few_labels(
-    synapse_embeddings: AnnData, config: ConsensusConfig, imputation: ImputationConfig
+    synapse_embeddings: AnnData,
+    mask_statistics: pd.DataFrame,
+    config: ConsensusConfig,
+    imputation: ImputationConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test the typing of neurites with all but a few annotations hidden.
 
     Returns:
         The evaluation by label fraction, and the draws that could not be evaluated with the reason.
     """
-    features_nf = layer_features(synapse_embeddings, imputation.gaussian_processes.layer)
+    features_nf = process_features(synapse_embeddings, mask_statistics, imputation.gaussian_processes)
     found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation)
     for fraction, of_one in found.failed.groupby("fraction", sort=False):
         logger.warning(

@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 type_with_few_labels,
-                ["synapse_embeddings", "params:consensus", "params:imputation"],
+                ["synapse_embeddings", "mask_statistics", "params:consensus", "params:imputation"],
                 ["censored_consensus", "censored_failures"],
                 name="type_with_few_labels",
             ),

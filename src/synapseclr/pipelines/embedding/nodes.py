@@ -8,6 +8,7 @@ import pandas as pd
 
 from synapseclr import __version__
 from synapseclr.models import EncoderWeights
+from synapseclr.models.encoders import SINGLE_CONVOLUTION
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.positives import annotation_provenance
 from synapseclr.volumes import ChunkStore
@@ -18,11 +19,19 @@ else:  # Kedro resolves the hints of nodes to validate parameters
     AnnData = Any
 
 
-def initialise_encoder(pretraining: PretrainingConfig) -> EncoderWeights:
-    """Make the untrained encoder: the weights that training starts from where it is given none."""
-    model = pretraining.model.build(pretraining.seed)
-    provenance = {"seed": str(pretraining.seed), "epochs": "0"}
-    return EncoderWeights(dict(model.state_dict()), pretraining.model, provenance)
+def initialise_encoder(synapse_chunks: ChunkStore, pretraining: PretrainingConfig) -> EncoderWeights:
+    """Make the untrained encoder: the weights that training starts from, batch norms calibrated on the chunks."""
+    from synapseclr.training import untrained_weights
+
+    return untrained_weights(pretraining.model, synapse_chunks, pretraining)
+
+
+def initialise_convolution(synapse_chunks: ChunkStore, pretraining: PretrainingConfig) -> EncoderWeights:
+    """Make the cheapest rival of an encoder: one untrained convolution, averaged."""
+    from synapseclr.training import untrained_weights
+
+    model = pretraining.model.model_copy(update={"encoder": SINGLE_CONVOLUTION})
+    return untrained_weights(model, synapse_chunks, pretraining)
 
 
 def embed_synapses(

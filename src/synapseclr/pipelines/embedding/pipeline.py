@@ -1,7 +1,10 @@
-"""The embedding pipeline, and its instance for a random encoder."""
+"""The embedding pipeline, and its instances for untrained encoders."""
+
+from collections.abc import Callable
 
 from kedro.pipeline import Node, Pipeline
 
+from synapseclr.models import EncoderWeights
 from synapseclr.pipelines.embedding.nodes import embed_synapses, initialise_encoder
 
 _SHARED_INPUTS = {"synapse_chunks", "synapse_metadata", "annotations"}
@@ -9,8 +12,23 @@ _SHARED_PARAMETERS = {"params:pretraining", "params:embedding"}
 
 
 def create_pipeline() -> Pipeline:
-    """Weights and chunks -> embeddings; once as trained, once (namespace ``random``) as initialised."""
-    embed = Node(
+    """Weights and chunks -> embeddings; once as trained, once (namespace ``random``) untrained."""
+    return Pipeline([_embed(), untrained_embedding("random", initialise_encoder)], tags="embedding")
+
+
+def untrained_embedding(namespace: str, initialise: Callable[..., EncoderWeights]) -> Pipeline:
+    """The embedding by an untrained encoder, in a namespace of its own.
+
+    Args:
+        namespace: Of its weights and embeddings.
+        initialise: Makes the weights from ``synapse_chunks`` and the parameters ``pretraining``.
+    """
+    make = Node(initialise, ["synapse_chunks", "params:pretraining"], "encoder_weights", name=initialise.__name__)
+    return Pipeline([make, _embed()], namespace=namespace, inputs=_SHARED_INPUTS, parameters=_SHARED_PARAMETERS)
+
+
+def _embed() -> Node:
+    return Node(
         embed_synapses,
         inputs=[
             "encoder_weights",
@@ -23,8 +41,3 @@ def create_pipeline() -> Pipeline:
         outputs="synapse_embeddings",
         name="embed_synapses",
     )
-    initialise = Node(
-        initialise_encoder, inputs="params:pretraining", outputs="encoder_weights", name="initialise_encoder"
-    )
-    baseline = Pipeline([initialise, embed], namespace="random", inputs=_SHARED_INPUTS, parameters=_SHARED_PARAMETERS)
-    return Pipeline([embed, baseline], tags="embedding")

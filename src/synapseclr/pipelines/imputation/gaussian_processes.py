@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.gaussian_processes.features import process_features
 from synapseclr.analysis.gaussian_processes.imputing import impute_traits
 from synapseclr.analysis.gaussian_processes.summary import imputation_document
 from synapseclr.analysis.imputation.learning_curves import learning_curves, summarise_learning_curves
-from synapseclr.analysis.layers import layer_features
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.traits.imputation import predicted_against_measured, reliability_diagram
@@ -29,14 +29,17 @@ logger = logging.getLogger(__name__)
 
 
 def impute(
-    synapse_embeddings: AnnData, annotation_scales: pd.DataFrame, config: ImputationConfig
+    synapse_embeddings: AnnData,
+    mask_statistics: pd.DataFrame,
+    annotation_scales: pd.DataFrame,
+    config: ImputationConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Impute every trait at every synapse with Gaussian processes.
 
     Returns:
         Imputed traits, held-out predictions, scores per fold, calibration, and the traits that could not be imputed.
     """
-    features_nf = layer_features(synapse_embeddings, config.gaussian_processes.layer)
+    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
     found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config)
     for row in found.unimputed.to_dict("records"):
         logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
@@ -76,9 +79,11 @@ def draw_predictions(
     return predicted_against_measured(tables, notes)
 
 
-def measure_learning_curves(synapse_embeddings: AnnData, config: ImputationConfig) -> pd.DataFrame:
+def measure_learning_curves(
+    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, config: ImputationConfig
+) -> pd.DataFrame:
     """Score the imputation with growing numbers of labels."""
-    features_nf = layer_features(synapse_embeddings, config.gaussian_processes.layer)
+    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
     return learning_curves(features_nf, synapse_embeddings.obs, config)
 
 

@@ -2,6 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from synapseclr.pipelines.embedding.nodes import initialise_convolution
+from synapseclr.pipelines.embedding.pipeline import untrained_embedding
 from synapseclr.pipelines.imputation.gaussian_processes import (
     draw_learning_curves,
     draw_predictions,
@@ -11,7 +13,8 @@ from synapseclr.pipelines.imputation.gaussian_processes import (
 )
 from synapseclr.pipelines.imputation.nodes import (
     draw_comparison,
-    measure_statistics,
+    measure_image_statistics,
+    measure_mask_statistics,
     score_traits,
     tabulate_comparison,
 )
@@ -21,19 +24,28 @@ def create_pipeline() -> Pipeline:
     """From embeddings and chunks to scores per trait and representation, and to every trait at every synapse."""
     return Pipeline(
         [
+            untrained_embedding("random_convolution", initialise_convolution),
             Node(
-                measure_statistics,
+                measure_image_statistics,
                 ["synapse_chunks", "params:imputation"],
                 "chunk_statistics",
-                name="measure_statistics",
+                name="measure_image_statistics",
+            ),
+            Node(
+                measure_mask_statistics,
+                ["synapse_chunks", "params:imputation"],
+                "mask_statistics",
+                name="measure_mask_statistics",
             ),
             Node(
                 score_traits,
                 [
                     "synapse_embeddings",
                     "random.synapse_embeddings",
+                    "random_convolution.synapse_embeddings",
                     "other_representations",
                     "chunk_statistics",
+                    "mask_statistics",
                     "params:imputation",
                 ],
                 ["trait_scores", "unscored_traits"],
@@ -43,14 +55,14 @@ def create_pipeline() -> Pipeline:
             Node(tabulate_comparison, "trait_scores", "representation_comparison", name="tabulate_comparison"),
             Node(
                 measure_learning_curves,
-                ["synapse_embeddings", "params:imputation"],
+                ["synapse_embeddings", "mask_statistics", "params:imputation"],
                 "learning_curves",
                 name="measure_learning_curves",
             ),
             Node(draw_learning_curves, "learning_curves", "learning_curve_figure", name="draw_learning_curves"),
             Node(
                 impute,
-                ["synapse_embeddings", "annotation_scales", "params:imputation"],
+                ["synapse_embeddings", "mask_statistics", "annotation_scales", "params:imputation"],
                 [
                     "imputed_traits",
                     "held_out_predictions",

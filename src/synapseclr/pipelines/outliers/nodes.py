@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
+from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
 from synapseclr.analysis.layers import layer_features, recorded_layers
 from synapseclr.analysis.outliers import (
     OutliersConfig,
@@ -23,8 +23,7 @@ from synapseclr.analysis.outliers.detection import unsupervised_score
 from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
 from synapseclr.analysis.outliers.whitening import whiten
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.synapse_ids import rows_of_ids
-from synapseclr.errors import TableError
+from synapseclr.analysis.synapse_ids import aligned_rows, rows_of_ids
 from synapseclr.pipelines.similarity.slabs import read_slabs
 from synapseclr.plotting.outliers import detection_figure
 from synapseclr.plotting.sections import contact_sheet
@@ -39,14 +38,6 @@ else:
     AnnData = Figure = ChunkStore = Any
 
 logger = logging.getLogger(__name__)
-
-
-def measure_masks(synapse_chunks: ChunkStore) -> pd.DataFrame:
-    """Take the mask statistics of every chunk: ``synapse_id``, then one column per statistic."""
-    statistics_nk = store_mask_statistics(synapse_chunks, synapse_chunks.voxel_size_nm)
-    table = pd.DataFrame(statistics_nk, columns=list(MASK_STATISTIC_NAMES))
-    table.insert(0, "synapse_id", np.asarray(synapse_chunks.synapse_id, dtype=np.int64))
-    return table
 
 
 def rank_outliers(
@@ -122,7 +113,7 @@ def measure_detection(
     if defect_n is None:
         logger.info("No truth about defects of these synapses is known: the detection of outliers is not evaluated.")
         return pd.DataFrame(columns=list(DETECTION_COLUMNS)), {}
-    random_rows = _rows_of(synapse_id, random_embeddings.obs["synapse_id"], "random.synapse_embeddings")
+    random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
     untrained = recorded_layers(random_embeddings)
     statistics_nk = _statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics")
     masks_nk = _statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
@@ -140,19 +131,8 @@ def measure_detection(
 
 def _statistics(table: pd.DataFrame, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
     """Statistics float32 (n, k) of the synapses wanted."""
-    rows_n = _rows_of(synapse_id, table["synapse_id"], name)
+    rows_n = aligned_rows(synapse_id, table["synapse_id"].to_numpy(), name)
     return table[list(columns)].to_numpy(np.float32)[rows_n]
-
-
-def _rows_of(wanted_id: np.ndarray, present_id: pd.Series, name: str) -> np.ndarray:
-    """Rows of ``present_id`` in the order of ``wanted_id``."""
-    rows_n = pd.Index(present_id.to_numpy()).get_indexer(pd.Index(wanted_id))
-    if (rows_n < 0).any():
-        raise TableError(
-            f"'{name}' lacks {int((rows_n < 0).sum())} synapses that 'synapse_embeddings' holds, such as "
-            f"{wanted_id[rows_n < 0][:3].tolist()}: run `kedro run --pipeline=embedding` again."
-        )
-    return rows_n
 
 
 def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore, config: OutliersConfig) -> Figure:

@@ -6,7 +6,6 @@ from synapseclr.pipelines.outliers.nodes import (
     draw_candidates,
     draw_detection,
     measure_detection,
-    measure_masks,
     rank_outliers,
 )
 
@@ -15,7 +14,6 @@ def create_pipeline() -> Pipeline:
     """From embeddings to candidates for defects, those accepted, and how well known ones are found."""
     return Pipeline(
         [
-            Node(measure_masks, "synapse_chunks", "mask_statistics", name="measure_masks"),
             Node(
                 rank_outliers,
                 [

@@ -21,8 +21,8 @@ _METHODS = {
 }
 _REPRESENTATIONS = {
     "synapseclr": "SynapseCLR",
-    "random": "random encoder",
-    "trivial_statistics": "trivial statistics",
+    "random": "untrained encoder",
+    "trivial_statistics": "image statistics",
     "mask_statistics": "mask statistics",
     "synapseclr_and_masks": "SynapseCLR and masks",
 }

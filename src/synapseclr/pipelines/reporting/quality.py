@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
+from synapseclr.analysis.imputation.evaluation import RIVALS
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.report import Picture, Section, Table
 from synapseclr.plotting.traits.scores import score_comparison
 
 _COLUMNS = (
-    ("synapseclr", BACKBONE, "SynapseCLR, backbone"),
-    ("synapseclr", "projector.mlp.0", "SynapseCLR, projector middle"),
-    ("synapseclr", "projector.mlp.3", "SynapseCLR, projector end"),
-    ("random", BACKBONE, "random encoder, backbone"),
-    ("trivial_statistics", "statistics", "trivial statistics"),
+    ("synapseclr", BACKBONE, "SynapseCLR"),
+    *((name, layer, label) for name, (layer, label) in RIVALS.items()),
+    ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
 )
 _METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
 _PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
@@ -42,10 +41,12 @@ def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, probe: str) 
         return Section("Representation quality", [text], tables=tables)
     n_folds = int(summary["folds"].max())
     text = (
-        f"How well annotated traits can be read off each representation, over {n_folds} folds that no neurite crosses. "
+        f"How well annotated traits can be read off each representation, over {n_folds} folds split by neurite. "
         "ROC AUC: 0.5 is chance, 1 is perfect. Explained variance: 0 is the mean, 1 is perfect, below 0 is worse than "
-        "the mean. The random encoder has the same architecture with untrained weights; trivial statistics are each "
-        "chunk's mean, variance and histogram of intensity and the volumes of its masks."
+        "the mean. What learning adds is the distance to the best of the columns that cost no training: the untrained "
+        "encoder of the same architecture, averaged over the same poses; the mean over one untrained convolution; "
+        "statistics of the image (mean, variance and histogram of intensity, volumes of the masks); and statistics of "
+        "each mask and of what surrounds the cleft."
     )
     other = "knn" if probe == "linear" else "linear"
     picture = Picture(

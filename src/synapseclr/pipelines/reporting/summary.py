@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synapseclr.analysis.imputation.evaluation import strongest_rival
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.report import Section, Table
@@ -51,9 +52,13 @@ def _representation(representations: Mapping[str, Any]) -> list[str]:
         return ["No trait was annotated often enough to say how good the representation is."]
     names = [trait.name for trait in TRAITS if trait.name in trained]
     sentences = []
-    rivals = (("random", BACKBONE, "the untrained encoder"), ("trivial_statistics", "statistics", "image statistics"))
-    for representation, layer, label in rivals:
-        rival = representations.get(representation, {}).get(layer, {})
+    strongest = {name: strongest_rival(representations, name) for name in names}
+    rivals = (
+        ("the untrained encoder", representations.get("random", {}).get(BACKBONE, {})),
+        ("mask statistics", representations.get("mask_statistics", {}).get("statistics", {})),
+        ("the best of all that costs no training", {name: found[1] for name, found in strongest.items() if found}),
+    )
+    for label, rival in rivals:
         shared = [name for name in names if name in rival]
         if not shared:
             continue

@@ -1,0 +1,67 @@
+"""Features of several kinds side by side, none of which drowns the others by its number of columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
+from synapseclr.analysis.layers import check_finite, layer_features
+from synapseclr.analysis.synapse_ids import aligned_rows
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class FeatureBlocks:
+    """Blocks of features of the same synapses, such as learned ones and statistics of the masks.
+
+    Methods standardise every column and divide a block by the root of its number of columns, so that all blocks have
+    the same weight in distances and dot products: 900 learned features would otherwise drown 25 statistics.
+
+    Attributes:
+        parts: float arrays, each (n, f of the block).
+    """
+
+    parts: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, rows: Any) -> FeatureBlocks:
+        return FeatureBlocks(tuple(part[rows] for part in self.parts))
+
+
+Features = np.ndarray | FeatureBlocks
+
+
+def blocks_of(features: Features) -> tuple[np.ndarray, ...]:
+    """The blocks; a plain matrix is one block."""
+    return features.parts if isinstance(features, FeatureBlocks) else (features,)
+
+
+def check_blocks(features: Features, name: str) -> None:
+    """Refuse features that hold NaN or infinity; see :func:`synapseclr.analysis.layers.check_finite`."""
+    for part_nf in blocks_of(features):
+        check_finite(part_nf, name)
+
+
+def with_statistics(embeddings: AnnData, layer: str, mask_statistics: pd.DataFrame) -> FeatureBlocks:
+    """A recorded layer and the statistics of the masks of the same synapses.
+
+    Args:
+        embeddings: Synapses by features.
+        layer: Recorded layer.
+        mask_statistics: ``synapse_id`` and a column per statistic; may hold more synapses.
+
+    Raises:
+        SynapseCLRError: If a synapse has no statistics, or features are not finite.
+    """
+    synapse_id = embeddings.obs["synapse_id"].to_numpy()
+    rows_n = aligned_rows(synapse_id, mask_statistics["synapse_id"].to_numpy(), "mask_statistics")
+    statistics_nk = mask_statistics[list(MASK_STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
+    return FeatureBlocks((layer_features(embeddings, layer), statistics_nk))

@@ -1,0 +1,48 @@
+"""Untrained encoders, as good as they are without learning: what trained ones are compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from synapseclr.augmentation import Augmenter
+from synapseclr.models import EncoderWeights, ModelConfig
+from synapseclr.training.config import PretrainingConfig
+from synapseclr.training.prepared import prepared_store
+from synapseclr.volumes import ChunkStore
+
+N_BATCHES = 8
+BATCH_SIZE = 64
+
+
+def untrained_weights(model: ModelConfig, store: ChunkStore, config: PretrainingConfig) -> EncoderWeights:
+    """Weights drawn from the seed, with batch norms that know the statistics of the views.
+
+    A batch norm that has seen nothing takes the mean for 0 and the variance for 1, which makes an untrained encoder
+    worse than it needs to be. Its statistics are taken from some batches of augmented views; nothing else is adapted.
+
+    Args:
+        model: Architecture.
+        store: Chunks of which views are made.
+        config: Pretraining's parameters: augmentation and seed.
+    """
+    network = model.build(config.seed)
+    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm3d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over the batches
+    synapses = prepared_store(store, config.augmentation, config.chunk_cache_mb)
+    augmenter = Augmenter(config.augmentation)
+    rng, generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+    network.train()
+    with torch.no_grad():
+        for _ in range(N_BATCHES if norms and len(store) > 1 else 0):
+            rows = rng.choice(len(store), size=min(BATCH_SIZE, len(store)), replace=False)
+            view = augmenter(synapses.read(rows), generator)
+            network(view.intensity_bcxyz, view.mask_bcxyz)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    provenance = {"seed": str(config.seed), "epochs": "0", "batch_norm": f"calibrated on {N_BATCHES} batches of views"}
+    return EncoderWeights(dict(network.eval().state_dict()), model, provenance)
