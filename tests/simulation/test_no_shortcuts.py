@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from synapseclr.analysis.handcrafted import mask_statistics
 from synapseclr.simulation import SimulatedVolume
 
 HALF_CHUNK_VX = np.array([40, 40, 16])
@@ -112,3 +113,91 @@ def test_cleft_size_does_not_depend_on_type(table):
     for side in ("pre", "post"):
         sizes = np.log(table["cleft_size_vx"]).groupby(table[f"{side}_cell_type"]).agg(["mean", "std"])
         assert abs(sizes["mean"].diff().iloc[-1]) < 0.4 * sizes["std"].mean()
+
+
+def local_axes(row) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Centre in nm, the normal, and two directions in the plane of the cleft."""
+    centre = np.array([row.centre_x_nm, row.centre_y_nm, row.centre_z_nm])
+    normal = np.array([row.normal_x, row.normal_y, row.normal_z])
+    first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    first /= np.linalg.norm(first)
+    return centre, normal, first, np.cross(normal, first)
+
+
+def handcrafted(volume: SimulatedVolume, table) -> np.ndarray:
+    """Mask statistics of each chunk."""
+    rows = []
+    for row in table.itertuples():
+        centre = np.array([row.ctr_pos_x_vx, row.ctr_pos_y_vx, row.ctr_pos_z_vx])
+        window = tuple(slice(c - h, c + h) for c, h in zip(centre, HALF_CHUNK_VX, strict=True))
+        segments = volume.segmentation_xyz[window]
+        code = (segments == row.pre_root_id) + np.uint8(3) * (segments == row.post_root_id)
+        code[volume.cleft_xyz[window] > 0] = 2
+        rows.append(mask_statistics(np.stack([volume.em_xyz[window], code]), volume.voxel_size_nm))
+    return np.array(rows)
+
+
+def central_darkness(volume: SimulatedVolume, table) -> np.ndarray:
+    """How much darker the middle of the postsynaptic density is than the rest of the disc, grey levels."""
+    size, rows = np.array(volume.voxel_size_nm), []
+    for row in table.itertuples():
+        centre, normal, first, second = local_axes(row)
+        radius_nm = np.sqrt(row.cleft_size_vx * np.prod(size) / 44 / np.pi)
+        angle, share = np.meshgrid(np.linspace(0, 2 * np.pi, 24, endpoint=False), np.linspace(0.05, 0.95, 19))
+        u, v = radius_nm * share * np.cos(angle), radius_nm * share * np.sin(angle)
+        points = centre + 30 * normal + u[..., None] * first + v[..., None] * second
+        grey = map_coordinates(volume.em_xyz, (points / size - 0.5).reshape(-1, 3).T, order=1, output=np.float32)
+        grey = grey.reshape(share.shape).mean(axis=1)
+        rows.append(grey[share[:, 0] > 0.75].mean() - grey[share[:, 0] < 0.35].mean())
+    return np.array(rows)
+
+
+def unevenness(volume: SimulatedVolume, table) -> np.ndarray:
+    """Log ratio of coarse to fine variation in the presynaptic neurite beside the cleft."""
+    size, rows = np.array(volume.voxel_size_nm), []
+    for row in table.itertuples():
+        centre, normal, *_ = local_axes(row)
+        middle = np.round((centre - 220 * normal) / size).astype(int)
+        low = np.maximum(middle - np.array([16, 16, 6]), 0)
+        window = tuple(slice(a, b) for a, b in zip(low, middle + np.array([17, 17, 7]), strict=True))
+        em, inside = volume.em_xyz[window].astype(float), volume.segmentation_xyz[window] == row.pre_root_id
+        inside &= em > 0
+        weight = gaussian_filter(inside.astype(float), 45 / size)
+        grey = em - em[inside].mean()
+        coarse = gaussian_filter(grey * inside, 45 / size) / np.maximum(weight, 1e-3)
+        core = inside & (weight > 0.85)
+        rows.append(np.log(coarse[core].var() / grey[core].var()) if core.sum() > 30 else np.nan)
+    rows = np.array(rows)
+    return np.where(np.isnan(rows), np.nanmedian(rows), rows)
+
+
+@pytest.fixture(scope="module")
+def texture_table(texture_volume):
+    return sound_table(texture_volume)
+
+
+@pytest.mark.parametrize("side", ["pre", "post"])
+def test_with_texture_no_statistics_tell_the_types(texture_volume, texture_table, side):
+    labels, groups = texture_table[f"{side}_cell_type"].to_numpy(int), texture_table[f"{side}_root_id"].to_numpy()
+    statistics = np.hstack(
+        [handcrafted(texture_volume, texture_table), trivial_statistics(texture_volume, texture_table)]
+    )
+    assert grouped_auc(statistics, labels, groups) < 0.7
+    alone = np.array([roc_auc_score(labels, column) for column in statistics.T])
+    assert np.maximum(alone, 1 - alone).max() < 0.75
+
+
+def test_with_texture_each_type_is_in_the_arrangement_on_its_own_side(texture_volume, texture_table):
+    pre, post = (texture_table[f"{side}_cell_type"].to_numpy(int) for side in ("pre", "post"))
+    dark, uneven = central_darkness(texture_volume, texture_table), unevenness(texture_volume, texture_table)
+    assert roc_auc_score(1 - post, dark) > 0.9
+    assert roc_auc_score(1 - pre, uneven) > 0.7
+    assert abs(roc_auc_score(1 - pre, dark) - 0.5) < 0.12
+    assert abs(roc_auc_score(1 - post, uneven) - 0.5) < 0.12
+
+
+def test_with_texture_types_of_both_sides_and_targets_are_independent(texture_table):
+    assert abs(texture_table["pre_cell_type"].corr(texture_table["post_cell_type"])) < 0.2
+    on_spine = texture_table["post_target"] == "spine"
+    for side in ("pre", "post"):
+        assert abs(texture_table[f"{side}_cell_type"].corr(on_spine.astype(float))) < 0.2

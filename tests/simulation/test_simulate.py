@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,20 @@ def test_same_seed_gives_the_same_bits(small_volume):
         np.testing.assert_array_equal(getattr(again, name), getattr(small_volume, name))
     for name in ("synapse_table", "annotation_table", "neurite_table", "truth_table"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(small_volume, name))
+
+
+def test_the_default_volume_is_that_of_earlier_versions(small_volume):
+    earlier = np.load(Path(__file__).parent / "golden/darkness_seed_3.npz")
+    few = slice(None, None, 28), slice(None, None, 28), slice(None, None, 9)
+    np.testing.assert_array_equal(small_volume.segmentation_xyz[few], earlier["segmentation_xyz"])
+    sizes_n = np.sort(np.unique(small_volume.cleft_xyz, return_counts=True)[1])
+    np.testing.assert_array_equal(sizes_n, earlier["cleft_sizes_n"])
+    truth = small_volume.truth_table.drop(columns=["defect", "post_target"])
+    np.testing.assert_allclose(truth, earlier["truth_nk"], rtol=1e-9)
+    # Another processor may round a grey level the other way.
+    difference = small_volume.em_xyz[few].astype(int) - earlier["em_xyz"]
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.01
 
 
 def test_another_seed_gives_another_volume(small_volume):
@@ -176,7 +191,9 @@ def test_calibre_tapers_with_soma_distance(medium_volume):
     assert rank.corr().iloc[0, 1] < -0.4
 
 
-@pytest.mark.parametrize("changes", [{"fraction_inhibitory_axons": 1.2}, {"voxel": 3}, {"n_dendrites": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"fraction_inhibitory_axons": 1.2}, {"voxel": 3}, {"n_dendrites": 0}, {"signature": "tone"}]
+)
 def test_bad_parameters_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         SimulationConfig.small(**changes)

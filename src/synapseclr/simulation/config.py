@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -20,6 +22,11 @@ class SimulationConfig(BaseModel):
     voxel_size_nm: tuple[float, float, float] = Field((16.0, 16.0, 40.0), description="Voxel size (x, y, z) in nm.")
     shape_vx: tuple[int, int, int] = Field((704, 704, 130), description="Volume shape (x, y, z) in voxels.")
 
+    signature: Literal["darkness", "texture"] = Field(
+        "darkness",
+        description="Where cell types show: in thickness and darkness of the densities, spines and calibre (darkness), "
+        "or only in arrangement and shape, with equal amounts of everything (texture).",
+    )
     n_dendrites: int = Field(58, ge=2, le=2000, description="Number of dendrites that cross the volume.")
     n_fillers: int = Field(530, ge=0, le=20000, description="Number of thin neurites without synapses.")
     fraction_inhibitory_dendrites: float = Field(0.4, ge=0, le=1, description="Share of dendrites of inhibitory cells.")

@@ -1,4 +1,4 @@
-"""Synaptic contacts: the labelled cleft, the densities on both sides, and the vesicles."""
+"""Synaptic contacts: the labelled cleft and the densities on both sides."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from synapseclr.simulation.geometry import EXCITATORY, Floats, Site, perpendicular
+from synapseclr.simulation.geometry import EXCITATORY, Floats, Neurite, Site, perpendicular
 from synapseclr.simulation.painting import Territory
 
 HALF_CLEFT_LABEL_NM = 22.0
 SMALLEST_CLEFT_VX = 14
+# Outline of the postsynaptic density. Central and split cover the same area, half of the disc.
+WHOLE, CENTRAL, SPLIT = 0, 1, 2
+CENTRAL_RADIUS = np.sqrt(0.5)
+# Two caps beyond this distance from the middle line of a unit disc: acos(h) - h sqrt(1 - h^2) = pi / 4.
+SPLIT_HALF_GAP = 0.40397
 
 
 @dataclass
@@ -25,6 +30,8 @@ class Morphology:
         pre_density_nm: Thickness of the presynaptic density, shape (n,).
         darkness: Depth of the density below the cytoplasm, grey levels, shape (n,).
         flatness: Vesicle axis ratio, 1 for round ones, shape (n,).
+        post_outline: `WHOLE`, `CENTRAL` or `SPLIT` postsynaptic density, shape (n,).
+        is_clumped: Vesicles in clumps instead of evenly spread, shape (n,); None: scattered at random.
     """
 
     outline: Floats
@@ -32,6 +39,8 @@ class Morphology:
     pre_density_nm: Floats
     darkness: Floats
     flatness: Floats
+    post_outline: NDArray[np.int64]
+    is_clumped: NDArray[np.bool_] | None = None
 
 
 def draw_morphology(sites: list[Site], rng: np.random.Generator) -> Morphology:
@@ -42,10 +51,7 @@ def draw_morphology(sites: list[Site], rng: np.random.Generator) -> Morphology:
     """
     n = len(sites)
     excitatory = np.array([site.pre_type == EXCITATORY for site in sites], bool)
-    outline = np.stack(
-        [rng.uniform(0, 0.22, n), rng.uniform(0, 2 * np.pi, n), rng.uniform(0, 0.15, n), rng.uniform(0, 2 * np.pi, n)],
-        1,
-    )
+    outline = _draw_outlines(n, rng)
     thin = rng.uniform(13, 18, (2, n))
     return Morphology(
         outline=outline,
@@ -53,6 +59,44 @@ def draw_morphology(sites: list[Site], rng: np.random.Generator) -> Morphology:
         pre_density_nm=np.where(excitatory, 5.0, thin[1]),
         darkness=rng.normal(98, 8, n),
         flatness=np.where(excitatory, 1.0, rng.uniform(1.7, 2.3, n)),
+        post_outline=np.full(n, WHOLE),
+    )
+
+
+def draw_arrangement(sites: list[Site], neurites: list[Neurite], rng: np.random.Generator) -> Morphology:
+    """Draw contacts whose cell types differ in how things are arranged, with equal amounts of everything.
+
+    Presynaptic type: round vesicles in clumps where excitatory, flat ones evenly spread where inhibitory, of equal
+    section area. Postsynaptic type: a central
+    density where excitatory, one split by a broad gap where inhibitory, of equal area, thickness and darkness.
+
+    Args:
+        sites: All sites.
+        neurites: All neurites, in order of index.
+        rng: Source of randomness.
+
+    Returns:
+        Looks of the sites.
+    """
+    n = len(sites)
+    is_clumped = np.array([site.pre_type == EXCITATORY for site in sites], bool)
+    is_central = np.array([neurites[site.dendrite - 1].cell_type == EXCITATORY for site in sites], bool)
+    return Morphology(
+        outline=_draw_outlines(n, rng),
+        post_density_nm=rng.uniform(45, 60, n),
+        pre_density_nm=rng.uniform(13, 18, n),
+        darkness=rng.normal(98, 8, n),
+        flatness=np.where(is_clumped, 1.0, rng.uniform(1.7, 2.3, n)),
+        post_outline=np.where(is_central, CENTRAL, SPLIT),
+        is_clumped=is_clumped,
+    )
+
+
+def _draw_outlines(n: int, rng: np.random.Generator) -> Floats:
+    """Harmonics of the discs' outlines, as in `Morphology.outline`."""
+    return np.stack(
+        [rng.uniform(0, 0.22, n), rng.uniform(0, 2 * np.pi, n), rng.uniform(0, 0.15, n), rng.uniform(0, 2 * np.pi, n)],
+        1,
     )
 
 
@@ -93,6 +137,7 @@ def paint_contacts(
             territory.depth_zyx,
             territory.second_depth_zyx,
             (look.pre_density_nm[k], look.post_density_nm[k], look.darkness[k]),
+            look.post_outline[k],
             image_zyx,
             label_zyx,
         )
@@ -120,6 +165,7 @@ def _contact(
     depth,
     second_depth,
     profile,
+    post_outline,
     image,
     label,
     mark,
@@ -160,76 +206,13 @@ def _contact(
                         n_post += 1
                 if mark > 0:
                     thick = post_nm if o == post else pre_nm
-                    fade = min(max((thick + 8.0 - gap) / 12.0, 0.0), 1.0) * min(max((inside + 8.0) / 16.0, 0.0), 1.0)
+                    within = inside
+                    if o == post and post_outline == CENTRAL:
+                        within = inside - (1.0 - CENTRAL_RADIUS) * radius * edge
+                    elif o == post and post_outline == SPLIT:
+                        within = min(inside, abs(u) - SPLIT_HALF_GAP * radius * edge)
+                    fade = min(max((thick + 8.0 - gap) / 12.0, 0.0), 1.0) * min(max((within + 8.0) / 16.0, 0.0), 1.0)
                     # The space between the membranes itself is only grey.
                     strength = darkness * (0.72 if gap < 6.0 else 1.0)
                     image[z, y, x] = min(image[z, y, x], (1.0 - fade) * image[z, y, x] + fade * (150.0 - strength))
     return n_cleft, n_pre, n_post
-
-
-def paint_vesicles(
-    sites: list[Site],
-    verified: NDArray[np.bool_],
-    look: Morphology,
-    territory: Territory,
-    mito_zyx: NDArray[np.uint16],
-    image_zyx: NDArray[np.float32],
-    rng: np.random.Generator,
-) -> None:
-    """Fill boutons with vesicles, densest near the cleft; number and darkness do not depend on the cell type."""
-    centres, shapes, owners = [], [], []
-    for k, site in enumerate(sites):
-        volume_um3 = 4 / 3 * np.pi * (site.bouton_radius_nm / 1000) ** 3
-        n = int(np.clip(rng.lognormal(np.log(5500 * volume_um3), 0.25), 40, 700))
-        candidates = rng.normal(size=(4 * n, 3))
-        candidates *= (rng.uniform(size=(4 * n, 1)) ** (1 / 3)) / np.linalg.norm(candidates, axis=1, keepdims=True)
-        candidates = site.bouton_nm + 1.05 * site.bouton_radius_nm * candidates
-        away_nm = (site.centre_nm - candidates) @ site.normal
-        keep = rng.uniform(size=4 * n) < np.exp(-np.maximum(away_nm, 0) / (0.9 * site.bouton_radius_nm))
-        tilt, flat = rng.uniform(0, np.pi, 4 * n), rng.uniform(0.85, 1.15, 4 * n)
-        if not verified[k]:
-            continue
-        chosen = np.flatnonzero(keep)[:n]
-        centres.append(candidates[chosen])
-        ratio = np.sqrt(look.flatness[k])
-        shapes.append(np.stack([20 * flat[chosen] * ratio, 20 * flat[chosen] / ratio, tilt[chosen]], 1))
-        owners.append(np.full(chosen.size, site.axon))
-    if centres:
-        _vesicles(
-            np.concatenate(centres),
-            np.concatenate(shapes),
-            np.concatenate(owners),
-            territory.voxel_size_nm,
-            territory.owner_zyx,
-            territory.depth_zyx,
-            territory.second_depth_zyx,
-            mito_zyx,
-            image_zyx,
-        )
-
-
-@njit(cache=True)
-def _vesicles(centres, shapes, owners, size, owner, depth, second_depth, mito, image):
-    nz, ny, nx = owner.shape
-    for k in range(centres.shape[0]):
-        cx, cy, cz = centres[k]
-        x, y, z = int(cx / size[0]), int(cy / size[1]), int(cz / size[2])
-        if not (0 <= x < nx and 0 <= y < ny and 0 <= z < nz):
-            continue
-        gap = 0.125 * (float(second_depth[z, y, x]) - float(depth[z, y, x]))
-        if owner[z, y, x] != owners[k] or gap < 24.0 or mito[z, y, x] != 0:
-            continue
-        long, short, tilt = shapes[k]
-        cosine, sine = np.cos(tilt), np.sin(tilt)
-        for zz in range(max(z - 1, 0), min(z + 2, nz)):
-            seen = 1.0 - max(abs((zz + 0.5) * size[2] - cz) - 0.5 * size[2] + 20.0, 0.0) / 40.0
-            if seen <= 0:
-                continue
-            for yy in range(max(y - 3, 0), min(y + 4, ny)):
-                for xx in range(max(x - 3, 0), min(x + 4, nx)):
-                    if owner[zz, yy, xx] != owners[k] or mito[zz, yy, xx] != 0:
-                        continue
-                    dx, dy = (xx + 0.5) * size[0] - cx, (yy + 0.5) * size[1] - cy
-                    u, v = (cosine * dx + sine * dy) / long, (cosine * dy - sine * dx) / short
-                    ring = np.exp(-(((np.sqrt(u * u + v * v) - 0.85) / 0.45) ** 2))
-                    image[zz, yy, xx] -= 48.0 * min(seen, 1.0) * ring

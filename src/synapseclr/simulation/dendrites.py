@@ -27,7 +27,7 @@ def grow_dendrites(config: SimulationConfig, rng: np.random.Generator) -> list[N
     """Lay dendrites through the volume so that they keep apart.
 
     Calibre falls with the distance to the cell body and, apart from noise, depends on nothing else; inhibitory
-    dendrites are beaded and excitatory ones even, about the same mean.
+    dendrites are beaded and excitatory ones even, about the same mean (all are even with the signature `texture`).
 
     Args:
         config: What to simulate.
@@ -59,19 +59,20 @@ def grow_dendrites(config: SimulationConfig, rng: np.random.Generator) -> list[N
             if gap > 450:
                 break
         points = best if best is not None else chord(rng, extent, 700, POINT_SPACING_NM)
-        radii = _calibre_along(path_length(points), calibre, int(cell_type), rng)
+        is_beaded = cell_type == INHIBITORY and config.signature == "darkness"
+        radii = _calibre_along(path_length(points), calibre, is_beaded, rng)
         taken, taken_radii = np.concatenate([taken, points]), np.concatenate([taken_radii, radii])
         dendrites.append(Neurite(len(dendrites) + 1, "dendrite", int(cell_type), soma_dist_um, points, radii))
     return dendrites
 
 
-def _calibre_along(arc_nm: Floats, calibre_nm: float, cell_type: int, rng: np.random.Generator) -> Floats:
-    """Radius along a dendrite: even for excitatory cells, varicose for inhibitory ones."""
+def _calibre_along(arc_nm: Floats, calibre_nm: float, is_beaded: bool, rng: np.random.Generator) -> Floats:
+    """Radius along a dendrite, even or varicose."""
     wobble = 0.07 * np.sin(2 * np.pi * (arc_nm / rng.uniform(2500, 4000) + rng.uniform())) + rng.normal(
         0, 0.03, arc_nm.size
     )
     beads = np.zeros_like(arc_nm)
-    if cell_type == INHIBITORY:
+    if is_beaded:
         phase = np.cumsum(np.full(arc_nm.size, POINT_SPACING_NM) / rng.uniform(1000, 1500, arc_nm.size))
         beads = 0.40 * np.sin(2 * np.pi * (phase + rng.uniform()))
     return calibre_nm * (1 + wobble + beads)
@@ -101,6 +102,7 @@ def place_sites(config: SimulationConfig, dendrites: list[Neurite], rng: np.rand
     """Put synapse sites on dendrites: heads of spines (grown here) and points on shafts.
 
     Cleft area, bouton size and spine-head size are drawn before the place is known, so that they carry no cell type.
+    With the signature `texture`, dendrites of both types have spines, and axons of both types synapse on all targets.
 
     Args:
         config: What to simulate.
@@ -115,7 +117,7 @@ def place_sites(config: SimulationConfig, dendrites: list[Neurite], rng: np.rand
     queue: list[tuple[Neurite, str]] = []
     for neurite in dendrites:
         length_um = neurite.arc_length_nm()[-1] / 1000
-        spiny = neurite.cell_type == EXCITATORY
+        spiny = neurite.cell_type == EXCITATORY or config.signature == "texture"
         shaft_density = config.shaft_density_excitatory_per_um if spiny else config.shaft_density_inhibitory_per_um
         queue += [(neurite, "spine")] * round(length_um * config.spine_density_per_um * spiny)
         queue += [(neurite, "shaft")] * round(length_um * shaft_density)
@@ -129,7 +131,7 @@ def place_sites(config: SimulationConfig, dendrites: list[Neurite], rng: np.rand
             if site is not None:
                 sites.append(site)
                 break
-    _draw_partner_types(sites, dendrites, config.fraction_inhibitory_axons, rng)
+    _draw_partner_types(sites, dendrites, config.fraction_inhibitory_axons, config.signature, rng)
     return sites
 
 
@@ -183,7 +185,7 @@ def _try_site(
 
 
 def _draw_partner_types(
-    sites: list[Site], dendrites: list[Neurite], fraction_inhibitory: float, rng: np.random.Generator
+    sites: list[Site], dendrites: list[Neurite], fraction_inhibitory: float, signature: str, rng: np.random.Generator
 ) -> None:
     """Give each site a presynaptic type so that the expected share of inhibitory ones is as asked."""
     names = [
@@ -192,7 +194,7 @@ def _draw_partner_types(
         else f"shaft_{'inhibitory' if dendrites[site.dendrite - 1].cell_type == INHIBITORY else 'excitatory'}"
         for site in sites
     ]
-    odds = np.array([INHIBITORY_ODDS[name] for name in names])
+    odds = np.array([INHIBITORY_ODDS[name] for name in names]) if signature == "darkness" else np.ones(len(names))
     low, high = -12.0, 12.0
     for _ in range(60):
         middle = (low + high) / 2

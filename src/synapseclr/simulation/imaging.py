@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synapseclr.simulation.config import SimulationConfig
+from synapseclr.simulation.geometry import EXCITATORY, Neurite
 from synapseclr.simulation.painting import Territory, border_distance
 
 CYTOPLASM_GREY = 158.0
 REMAINDER_GREY = 172.0
+BLUR_VX = 0.6
+GRAIN_TILE_VX = 128
+GRAIN_SD = 14.0
+# Gaussian width of the grain in the cytoplasm of excitatory and of inhibitory dendrites.
+FINE_GRAIN_NM, COARSE_GRAIN_NM = 20.0, 55.0
 
 
 def paint_cytoplasm(territory: Territory, n_neurites: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -49,6 +55,44 @@ def _cytoplasm(owner, second, depth, second_depth, tone, image):
                 image[z, y, x] = grey
 
 
+def paint_grain(
+    territory: Territory, dendrites: list[Neurite], image_zyx: NDArray[np.float32], rng: np.random.Generator
+) -> None:
+    """Give the cytoplasm of dendrites a grain, fine or coarse by cell type, of equal mean and variance, in place.
+
+    Args:
+        territory: Who owns each voxel.
+        dendrites: The dendrites, indexed from 1.
+        image_zyx: Image in grey levels; changed in place.
+        rng: Source of randomness.
+    """
+    tiles = [_grain_tile(width_nm, territory, rng) for width_nm in (FINE_GRAIN_NM, COARSE_GRAIN_NM)]
+    kinds = np.array([-1] + [int(neurite.cell_type != EXCITATORY) for neurite in dendrites], np.int64)
+    _grain(territory.owner_zyx, kinds, tiles[0], tiles[1], image_zyx)
+
+
+def _grain_tile(width_nm: float, territory: Territory, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Periodic noise, smooth over a width, whose variance is the same for every width once a section is blurred."""
+    noise = rng.standard_normal((GRAIN_TILE_VX // 2, GRAIN_TILE_VX, GRAIN_TILE_VX))
+    tile = gaussian_filter(noise, width_nm / territory.voxel_size_nm[::-1], mode="wrap")
+    return (GRAIN_SD / gaussian_filter(tile, (0, BLUR_VX, BLUR_VX), mode="wrap").std() * tile).astype(np.float32)
+
+
+@njit(cache=True)
+def _grain(owner, kinds, fine, coarse, image):
+    nz, ny, nx = owner.shape
+    tz, ty, tx = fine.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                o = owner[z, y, x]
+                if o <= 0 or o >= kinds.shape[0]:
+                    continue
+                # Each dendrite reads the periodic grain from another corner.
+                place = (z + 47 * o + 3) % tz, (y + 13 * o + 7) % ty, (x + 29 * o) % tx
+                image[z, y, x] += fine[place] if kinds[o] == 0 else coarse[place]
+
+
 def expose_sections(
     image_zyx: NDArray[np.float32],
     config: SimulationConfig,
@@ -70,7 +114,7 @@ def expose_sections(
     for z, section in enumerate(image_zyx):
         grain = rng.standard_normal(section.shape, np.float32)
         texture = gaussian_filter(grain, 1.1) * (2 * np.sqrt(np.pi) * 1.1)
-        picture = gaussian_filter(section + np.float32(config.texture_sd) * texture, 0.6)
+        picture = gaussian_filter(section + np.float32(config.texture_sd) * texture, BLUR_VX)
         gain, offset = np.exp(rng.normal(0, config.section_gain_sd)), rng.normal(0, config.section_offset_sd)
         picture = (picture - 128.0) * np.float32(gain) + np.float32(128.0 + offset)
         picture += np.float32(config.pixel_noise_sd) * rng.standard_normal(section.shape, np.float32)

@@ -54,7 +54,7 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
     """
     import pandas as pd
 
-    from synapseclr.simulation import axons, contacts, defects, dendrites, imaging, organelles, traits
+    from synapseclr.simulation import axons, contacts, defects, dendrites, imaging, organelles, traits, vesicles
     from synapseclr.simulation.geometry import Capsules
     from synapseclr.simulation.painting import paint_territory
 
@@ -62,7 +62,7 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
         if progress is not None:
             progress(stage, 0.0)
 
-    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(10)]
+    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(11)]
     size_nm = np.array(config.voxel_size_nm)
 
     report("lay out neurites")
@@ -82,12 +82,17 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
 
     report("paint ultrastructure")
     image_zyx = imaging.paint_cytoplasm(territory, len(neurites), streams[3])
+    if config.signature == "texture":
+        imaging.paint_grain(territory, spiny, image_zyx, streams[10])
     organelles.paint_tubules(organelles.place_tubules(spiny, streams[4]), territory, image_zyx)
     mito_capsules, homes = organelles.place_mitochondria(config, neurites, sites, streams[4])
     mito_zyx = organelles.paint_mitochondria(mito_capsules, homes, territory, image_zyx, config.seed)
-    look = contacts.draw_morphology(sites, streams[5])
+    if config.signature == "texture":
+        look = contacts.draw_arrangement(sites, neurites, streams[5])
+    else:
+        look = contacts.draw_morphology(sites, streams[5])
     label_zyx, verified = contacts.paint_contacts(sites, look, territory, image_zyx, streams[5])
-    contacts.paint_vesicles(sites, verified, look, territory, mito_zyx, image_zyx, streams[6])
+    vesicles.paint_vesicles(sites, verified, look, territory, mito_zyx, image_zyx, streams[6])
     segment_zyx = territory.owner_zyx
     del territory
 
