@@ -1,20 +1,14 @@
-"""Objectives and positives compared by what their encoders know: ``python benchmarks/representation.py SCRATCH``.
+"""What encoders know of traits, on volumes that nothing was tuned on: ``python benchmarks/representation.py SCRATCH``.
 
-On the chunks and tables of the demo (``make demo``) and with its parameters, every method trains an encoder from each
-seed (of weights, held-out synapses, order and augmentation); a random encoder is made from the same seeds. All are
-scored as in ``evaluation.json``: linear probes, folds that no neurite crosses.
-
-``same_neurite`` may only pair neurites without annotations, and the demo annotates nearly all. So half of the
-presynaptic and half of the postsynaptic neurites are declared not annotated, by a seeded draw, and may form pairs.
-Every method is scored on the other half only: traits of the presynaptic neurite, and of the cleft, on synapses whose
-presynaptic neurite is in that half, traits of the postsynaptic neurite likewise.
-
-Nothing was tuned on these scores. NT-Xent has the demo's parameters, DCL the same temperature, VICReg its published
-weights (25, 25, 1), same_neurite its defaults with the demo's NT-Xent.
+Volumes are simulated from seeds of their own, cut and annotated by the project's pipelines. On each, every variant
+trains an encoder by the project's engine from each training seed, or does not train at all; statistics need no seed.
+All are scored as in ``evaluation.json``: by linear probes, over the folds of several draws, split by neurite. A variant
+is a change of the demo's parameters; ``VARIANTS`` names them, those that turned out worse too.
 
 Results are kept in SCRATCH as they come: the same command goes on where it was interrupted. Writes
-``benchmarks/results/representation.json``: mean and sample standard deviation over the seeds of the score, itself the
-mean over folds. The traits "mean of classes" and "mean of continuous" average the scores of a seed.
+``benchmarks/results/representation.json``: a row for each variant, trait and signature of the cell types, with the mean
+over volumes and seeds, the standard deviation between the means of volumes, that between seeds of a volume, and process
+seconds (of all threads) of training and embedding.
 """
 
 from __future__ import annotations
@@ -22,219 +16,203 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 import platform
-from dataclasses import dataclass
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results/representation.json"
-METHODS: dict[str, dict[str, Any]] = {
-    "random": {},
-    "nt_xent": {},
-    "decoupled": {"objective": {"name": "decoupled", "temperature": 0.1}},
-    "vicreg": {"objective": {"name": "vicreg", "invariance": 25, "variance": 25, "covariance": 1}},
-    "nt_xent, same_neurite": {"positives": {"kind": "same_neurite"}},
-}
 LAYER = "encoder.fc"
-AVERAGES = {"roc_auc": "mean of classes", "explained_variance": "mean of continuous"}
+TRAITS = ("pre_cell_type", "post_cell_type", "has_mito_pre", "has_mito_post", "cleft_size_log1p_zscore")
+
+_RANGES = ("intercept_min", "intercept_max", "slope_min", "slope_max", "gamma_min", "gamma_max")
+_PUBLISHED = dict(zip(_RANGES, (-0.05, 0.05, 0.9, 1.1, 0.9, 1.1), strict=True))
+_TONES = {f"{scope}_intensity_{name}": value for scope in ("sectional", "global") for name, value in _PUBLISHED.items()}
+_CUTS = ("section_cutout", "corner_cutout", "random_cutout", "random_periphery_cutout")
+_FORMER_VIEW = {"final_crop_size": 64, "global_max_relative_displacement": 0.1}
+_FORMER_ENCODER = {"encoder": "resnet18"}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "demo": {},
+    "random": {"epochs": 0},
+    "random_convolution": {"epochs": 0, "model": {"encoder": "single_convolution"}},
+    "published tones": {"augmentation": _TONES},
+    "no cut-outs": {"augmentation": {f"enable_{name}": False for name in _CUTS}},
+    "view of 1,024 nm": {"augmentation": _FORMER_VIEW},
+    "temperature 0.2": {"objective": {"temperature": 0.2}},
+    "dcl": {"objective": {"name": "decoupled", "temperature": 0.1}},
+    "vicreg": {"objective": {"name": "vicreg"}},
+    "former demo": {"epochs": 18, "model": _FORMER_ENCODER, "augmentation": _TONES | _FORMER_VIEW},
+    "former demo, random": {"epochs": 0, "model": _FORMER_ENCODER, "augmentation": _TONES | _FORMER_VIEW},
+}
+STATISTICS = ("mask_statistics", "trivial_statistics")
 
 
-@dataclass(frozen=True)
-class Data:
-    """The demo's synapses, split in two by neurite.
-
-    Attributes:
-        store: Their chunks.
-        annotations: One row a synapse, in store order; NaN where the trait's neurite is not in the scored half.
-        neurites: For pairing; the scored half counts as annotated.
-        parameters: The demo's parameters.
-    """
-
-    store: Any
-    annotations: pd.DataFrame
-    neurites: Any
-    parameters: dict[str, Any]
+def make_volume(folder: Path, seed: int, signature: str) -> None:
+    """Simulate, cut and annotate a volume, unless it is there."""
+    if (folder / "03_primary/annotations.parquet").exists():
+        return
+    parameters = f"data_root={folder},simulation.seed={seed},simulation.signature={signature}"
+    command = [sys.executable, "-m", "kedro", "run", "--pipelines=simulation,preprocessing", f"--params={parameters}"]
+    variables = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder.parent}/mlflow.db"}
+    subprocess.run(command, cwd=ROOT, env=variables, check=True, stdout=subprocess.DEVNULL)
 
 
-def load(split_seed: int) -> Data:
-    """Read what the demo made, and split the neurites."""
-    from kedro.config import OmegaConfigLoader
-
-    from synapseclr.analysis.traits import TRAITS
-    from synapseclr.settings import CONFIG_LOADER_ARGS
-    from synapseclr.training.positives import NeuriteTable
+def load(folder: Path) -> tuple[Any, pd.DataFrame]:
+    """The chunk store of a volume, and metadata with annotations in store order."""
     from synapseclr.volumes import ChunkStore
 
-    chunks = ROOT / "data/02_intermediate/synapse_chunks.zarr"
-    tables = [ROOT / f"data/03_primary/{name}.parquet" for name in ("synapse_metadata", "annotations")]
-    for path in (chunks, *tables):
-        if not path.exists():
-            raise SystemExit(f"{path} is not there. Run `make demo` first.")
-    metadata, annotations = map(pd.read_parquet, tables)
-    rng = np.random.default_rng(split_seed)
-    scored = {}
-    for column in ("pre_root_id", "post_root_id"):
-        roots = np.unique(metadata[column])
-        scored[column] = rng.choice(roots, size=len(roots) // 2, replace=False)
-    everything = NeuriteTable.from_tables(metadata, annotations)
-    neurites = NeuriteTable(
-        everything.pre_root_id,
-        everything.post_root_id,
-        everything.centre_nd_nm,
-        np.unique(np.concatenate(list(scored.values()))).astype(np.uint64),
-    )
-    table = metadata.sort_values("chunk_index").merge(annotations, on="synapse_id", how="left", validate="one_to_one")
-    for trait in TRAITS:
-        table[trait.name] = table[trait.name].where(table[trait.group].isin(scored[trait.group]))
-    parameters = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)["parameters"]
-    return Data(ChunkStore(str(chunks)), table, neurites, parameters)
+    tables = [pd.read_parquet(folder / f"03_primary/{name}.parquet") for name in ("synapse_metadata", "annotations")]
+    metadata = tables[0].sort_values("chunk_index")
+    store = ChunkStore(str(folder / "02_intermediate/synapse_chunks.zarr"))
+    return store, metadata.merge(tables[1], on="synapse_id", how="left", validate="one_to_one")
 
 
-def configure(data: Data, method: str, seed: int, epochs: int | None) -> Any:
-    """The pretraining of a method from a seed."""
+def demo_parameters() -> dict[str, Any]:
+    """The demo's parameters, as Kedro reads them."""
+    from kedro.config import OmegaConfigLoader
+
+    from synapseclr.settings import CONFIG_LOADER_ARGS
+
+    parameters: dict[str, Any] = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)["parameters"]
+    return parameters
+
+
+def pretraining_of(parameters: dict[str, Any], variant: str, seed: int) -> Any:
+    """The pretraining of a variant from a seed; its changes are merged into the demo's sections."""
     from synapseclr.training import PretrainingConfig
 
-    given = {**data.parameters["pretraining"], **METHODS[method], "seed": seed}
-    return PretrainingConfig.model_validate(given | ({} if epochs is None else {"epochs": epochs}))
+    given: dict[str, Any] = {**parameters["pretraining"], "seed": seed}
+    for name, change in VARIANTS[variant].items():
+        given[name] = {**given[name], **change} if isinstance(change, dict) else change
+    given["monitoring"] = {**given["monitoring"], "probe_every_n_epochs": given["epochs"] or 1}
+    return PretrainingConfig.model_validate(given | {"epochs": given["epochs"] or 1})
 
 
-def score(data: Data, method: str, config: Any, scratch: Path) -> dict[str, Any]:
-    """Train, embed and score: mean over folds by layer and trait, and the provenance of the weights."""
-    from synapseclr.analysis.config import ImputationConfig
-    from synapseclr.analysis.imputation.evaluation import evaluation_document
-    from synapseclr.analysis.imputation.trait_scores import score_representations
-    from synapseclr.training import EmbeddingConfig, embed_store, fit
+def features_of(store: Any, parameters: dict[str, Any], variant: str, seed: int, scratch: Path) -> tuple[Any, dict]:
+    """Features (n, f) of a variant, and the process seconds of training and embedding."""
+    from synapseclr.analysis.handcrafted.image_statistics import store_statistics
+    from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
+    from synapseclr.training import EmbeddingConfig, embed_store, fit, untrained_weights
 
-    provenance = {}
-    if method == "random":
-        model = config.model.build(config.seed)
+    if variant in STATISTICS:
+        masks = variant == "mask_statistics"
+        return (store_mask_statistics(store, store.voxel_size_nm) if masks else store_statistics(store)), {}
+    config = pretraining_of(parameters, variant, seed)
+    start = time.process_time()
+    if VARIANTS[variant].get("epochs") == 0:
+        weights = untrained_weights(config.model, store, config)
     else:
-        weights = fit(data.store, config, str(scratch / "checkpoints"), neurites=data.neurites).weights
-        model, provenance = weights.build(), weights.provenance
-    layers = embed_store(model, data.store, config.augmentation, EmbeddingConfig(**data.parameters["embedding"]))
-    imputation = ImputationConfig(**data.parameters["imputation"])
-    scores, unscored = score_representations({method: layers}, data.annotations, imputation)
-    for row in unscored.to_dict("records"):
-        print(f"{row['trait']} is not scored: {row['reason']}")
-    document = evaluation_document(scores, len(data.store), config.epochs, {})
-    return {"scores": document["representations"][method], "provenance": provenance}
+        weights = fit(store, config, str(scratch / "checkpoints")).weights
+    trained = time.process_time()
+    layers = embed_store(weights.build(), store, config.augmentation, EmbeddingConfig(**parameters["embedding"]))
+    return layers[LAYER], {"training": trained - start, "embedding": time.process_time() - trained}
 
 
-def run_key(data: Data, config: Any, method: str) -> str:
-    """Digest of what decides a result; the random encoder's does not depend on the epochs."""
-    parts = [method, data.store.sha256, data.neurites.sha256, json.dumps(data.parameters["imputation"])]
-    parts.append(config.model_dump_json(exclude={"epochs"} if method == "random" else set()))
+def scores_of(features: Any, table: pd.DataFrame, parameters: dict[str, Any]) -> dict[str, float]:
+    """Mean over all folds of the linear probe, by trait."""
+    from synapseclr.analysis.config import ImputationConfig
+    from synapseclr.analysis.imputation.trait_scores import score_representations
+    from synapseclr.analysis.traits import TRAITS as ALL
+
+    config = ImputationConfig(**parameters["imputation"]).model_copy(update={"compare_by_gaussian_process": False})
+    traits = [trait for trait in ALL if trait.name in TRAITS]
+    scores, _ = score_representations({"one": {LAYER: features}}, table, config, traits)
+    linear = scores[scores["probe"] == "linear"]
+    return {str(trait): float(score) for trait, score in linear.groupby("trait")["score"].mean().items()}
+
+
+def key_of(store: Any, parameters: dict[str, Any], variant: str, seed: int) -> str:
+    """Digest of what decides a result."""
+    config = variant if variant in STATISTICS else pretraining_of(parameters, variant, seed).model_dump_json()
+    parts = [config, str(VARIANTS.get(variant, {}).get("epochs")), store.sha256]
+    parts += [json.dumps(parameters["imputation"]), json.dumps(parameters["embedding"])]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 def kept(path: Path) -> dict[str, dict[str, Any]]:
-    """Results by key; a last line that was cut off is left out."""
-    found = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[row["key"]] = row
-    return found
+    """Finished results by key."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {row["key"]: row for row in map(json.loads, lines)}
 
 
-def keep(path: Path, row: dict[str, Any]) -> None:
-    """Append a result, on the disk before the next run begins."""
-    with path.open("a") as file:
-        file.write("\n" * (path.stat().st_size > 0 and not path.read_text().endswith("\n")) + json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def summarise(results: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row per method, layer and trait, in order: ``metric``, ``mean`` and ``std`` over seeds, ``seeds``."""
-    table = pd.DataFrame(
-        [
-            {"case": row["method"], "seed": row["seed"], "layer": layer, "trait": trait, **score}
-            for row in results
-            for layer, traits in row["scores"].items()
-            for trait, score in traits.items()
-        ]
-    ).drop(columns=["std", "folds"])
-    means = table.groupby(["case", "seed", "layer", "metric"], sort=False)["mean"].mean().reset_index()
-    table = pd.concat([table, means.assign(trait=means["metric"].map(AVERAGES))])
-    grouped = table.groupby(["case", "layer", "trait", "metric"], sort=False)["mean"]
-    return grouped.agg(mean="mean", std="std", seeds="count").reset_index()
-
-
-def show(summary: pd.DataFrame) -> None:
-    """Print mean and spread of the backbone's scores: traits down, methods across."""
-    backbone = summary[summary["layer"] == LAYER]
-    text = backbone.assign(shown=[f"{m:.3f} ± {s:.3f}" for m, s in backbone[["mean", "std"]].to_numpy()])
-    order = {"index": text["trait"].unique(), "columns": text["case"].unique()}
-    print(text.pivot_table("shown", "trait", "case", aggfunc="first").reindex(**order).to_string())
+def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each signature, variant and trait."""
+    table = pd.DataFrame([{**row, "trait": trait, "score": s} for row in results for trait, s in row["scores"].items()])
+    rows = []
+    for (signature, variant, trait), group in table.groupby(["signature", "variant", "trait"], sort=False):
+        by_volume = group.groupby("volume")["score"]
+        seconds = pd.DataFrame([row["seconds"] for row in results if row["variant"] == variant])
+        n_seeds = len(group["seed"].unique())
+        rows.append(
+            {
+                "case": f"{variant}, {trait}, {signature}",
+                "variant": variant,
+                "trait": trait,
+                "signature": signature,
+                "mean": round(float(by_volume.mean().mean()), 4),
+                "std_volumes": round(float(by_volume.mean().std()), 4) if by_volume.ngroups > 1 else None,
+                "std_seeds": round(float(by_volume.std().mean()), 4) if n_seeds > 1 else None,
+                "volumes": int(by_volume.ngroups),
+                "seeds": n_seeds,
+                "seconds": seconds.mean().round(1).to_dict(),
+            }
+        )
+    return rows
 
 
 def main() -> None:
     """Run what is missing, then write and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scratch", type=Path, help="folder for finished results and checkpoints")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
-    parser.add_argument("--epochs", type=int, help="instead of the demo's")
-    parser.add_argument("--split-seed", type=int, default=0, help="of the two halves of the neurites")
+    parser.add_argument("scratch", type=Path, help="folder for volumes, finished results and checkpoints")
+    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *STATISTICS], default=[*STATISTICS, *VARIANTS])
+    parser.add_argument("--volumes", nargs="+", type=int, default=[401, 402, 403], help="seeds of the simulation")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the training")
+    parser.add_argument("--signatures", nargs="+", choices=["darkness", "texture"], default=["darkness"])
     parser.add_argument("--output", type=Path, default=RESULT)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("synapseclr").setLevel(logging.INFO)
-
     import torch
 
-    from synapseclr.analysis.traits import TRAITS
-
-    data = load(given.split_seed)
+    parameters, path = demo_parameters(), given.scratch / "results.jsonl"
     given.scratch.mkdir(parents=True, exist_ok=True)
-    path = given.scratch / "results.jsonl"
-    results = []
-    for seed in range(given.seeds):
-        for method in given.methods:
-            config = configure(data, method, seed, given.epochs)
-            key = run_key(data, config, method)
-            if key not in (known := kept(path)):
-                print(f"{method}, seed {seed}", flush=True)
-                keep(path, {"key": key, "method": method, "seed": seed, **score(data, method, config, given.scratch)})
-                known = kept(path)
-            results.append(known[key])
-    summary = summarise(results)
-    show(summary)
-    pretraining = configure(data, "nt_xent", 0, given.epochs)
+    for signature in given.signatures:
+        for volume in given.volumes:
+            folder = given.scratch / f"{signature}_{volume}"
+            make_volume(folder, volume, signature)
+            store, table = load(folder)
+            for seed in given.seeds:
+                for variant in given.variants:
+                    key = key_of(store, parameters, variant, seed)
+                    if key in kept(path) or (variant in STATISTICS and seed != given.seeds[0]):
+                        continue
+                    features, seconds = features_of(store, parameters, variant, seed, given.scratch)
+                    row = {"key": key, "signature": signature, "variant": variant, "volume": volume, "seed": seed}
+                    row |= {"scores": scores_of(features, table, parameters), "seconds": seconds}
+                    with path.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(
+                        {name: round(score, 3) for name, score in row["scores"].items()},
+                        variant,
+                        volume,
+                        seed,
+                        flush=True,
+                    )
+    results = [row for row in kept(path).values() if row["signature"] in given.signatures]
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
     }
-    document = {
-        "machine": machine,
-        "data": {
-            "n_synapses": len(data.store),
-            "chunks_sha256": data.store.sha256,
-            "split_seed": given.split_seed,
-            "n_scored_neurites": len(data.neurites.annotated_root_ids),
-            "n_scored_synapses": {trait.name: int(data.annotations[trait.name].notna().sum()) for trait in TRAITS},
-            "epochs": pretraining.epochs,
-            "batch_size": pretraining.batch_size,
-        },
-        "pairs": [
-            {"seed": row["seed"]} | {k: v for k, v in row["provenance"].items() if k.startswith("positives")}
-            for row in results
-            if "positives" in row["provenance"]
-        ],
-        "rows": json.loads(summary.to_json(orient="records")),
-    }
-    given.output.parent.mkdir(exist_ok=True)
-    given.output.write_text(json.dumps(document, indent=2) + "\n")
+    rows = summarise(results)
+    given.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    means = pd.DataFrame(rows).pivot_table("mean", ["signature", "variant"], "trait", sort=False)
+    print(means[list(TRAITS)].round(3).to_string())
 
 
 if __name__ == "__main__":

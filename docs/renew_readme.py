@@ -35,8 +35,8 @@ def results(evaluation: dict[str, Any]) -> str:
     folds = scores["synapseclr"][LAYER]["pre_cell_type"]["folds"]
     lines = [
         f"{evaluation['n_synapses']} synapses, {evaluation['epochs']} epochs. ROC AUC of a linear probe, {folds} folds "
-        "split by neurite (mean ± standard deviation). The strongest rival is the best of four that cost no training: the same "
-        "encoder untrained, one untrained convolution, statistics of the image, statistics of the masks.",
+        "split by neurite (mean ± standard deviation). The strongest rival is the best of four that cost no training: "
+        "the same encoder untrained, one untrained convolution, statistics of the image, statistics of the masks.",
         "",
         "| trait | trained encoder | the same untrained | strongest rival | trained, with mask statistics |",
         "|---|---|---|---|---|",

@@ -24,7 +24,7 @@ from synapseclr.analysis.search import schemas as search_schemas
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.pipelines import consensus, features, imputation, manifold, outliers, reporting, similarity
-from synapseclr.training import PretrainingConfig
+from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.volumes.query_chunks import QueryChunks
 
 N_SYNAPSES = 90
@@ -51,7 +51,9 @@ PARAMETERS = {
     "similarity": SimilarityConfig(n_neighbours=3, n_queries=2),
     "outliers": OutliersConfig(n_candidates=8, n_drawn=4, n_draws=3, accept=(2**60 + 1,)),
     "imputation": ImputationConfig(
-        label_fractions=(0.01, 0.5), n_label_draws=1, gaussian_processes=GaussianProcessConfig(n_seeds=1)
+        label_fractions=(0.01, 0.5),
+        n_label_draws=1,
+        gaussian_processes=GaussianProcessConfig(n_seeds=1, with_masks=False),
     ),
     "consensus": ConsensusConfig(label_fractions=(0.3, 0.01), n_label_seeds=1),
     "features": FeaturesConfig(n_components=3, n_drawn_components=2, n_examples=2, n_draws=50),
@@ -107,6 +109,8 @@ class MemoryStore:
     """Stands in for the chunk store."""
 
     voxel_size_nm = (16.0, 16.0, 40.0)
+    chunk_size_vx = (12, 12, 4)
+    sha256 = "of no file"
 
     def __init__(self, synapse_id):
         rng = np.random.default_rng(0)
@@ -182,7 +186,10 @@ def run_analyses(annotated=True):
         "annotation_scales": SCALES,
         "parameters": PARAMETERS,
         **{f"params:{name}": config for name, config in PARAMETERS.items()},
+        "synapse_metadata": embeddings.obs[["synapse_id", "pre_root_id", "post_root_id"]],
+        "annotations": embeddings.obs[["synapse_id", "cleft_size_log1p_zscore", "pre_cell_type"]],
         "params:pretraining": PRETRAINING,
+        "params:embedding": EmbeddingConfig(device="cpu"),
         "params:neuroglancer": NeuroglancerConfig(),
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),

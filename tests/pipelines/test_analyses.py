@@ -18,6 +18,9 @@ from synapseclr.analysis.imputation import schemas as imputation_schemas
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import TableError
 
+REPRESENTATIONS = {"synapseclr", "random", "random_convolution", "trivial_statistics", "mask_statistics"}
+REPRESENTATIONS |= {"synapseclr+statistics"}
+
 
 @pytest.fixture(scope="module")
 def catalog():
@@ -109,11 +112,13 @@ def test_evaluation_has_the_agreed_form(catalog):
     evaluation = catalog.load("evaluation")
     assert (evaluation["n_synapses"], evaluation["epochs"]) == (N_SYNAPSES, 2)
     assert evaluation["seconds"] == {"pretraining": 61.5}
-    assert set(evaluation["representations"]) == {"synapseclr", "random", "imported", "trivial_statistics"}
+    assert set(evaluation["representations"]) == {"imported", *REPRESENTATIONS}
     assert set(evaluation["representations"]["synapseclr"]) == {"encoder.fc", "projector.mlp.0", "projector.mlp.3"}
     assert set(evaluation["representations"]["trivial_statistics"]) == {"statistics"}
     score = evaluation["representations"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
-    assert (score["metric"], score["folds"]) == ("roc_auc", 3)
+    assert (score["metric"], score["folds"]) == ("roc_auc", 9)
+    interval = evaluation["comparison"]["linear"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
+    assert interval["low"] <= interval["mean"] <= interval["high"]
     assert score["mean"] > 0.95 > evaluation["representations"]["random"]["encoder.fc"]["pre_cell_type"]["mean"]
     json.dumps(evaluation, allow_nan=False)
     assert catalog.load("evaluation_metrics")["synapseclr/encoder.fc/pre_cell_type/roc_auc"] == score["mean"]
@@ -184,8 +189,9 @@ def test_representations_are_compared_by_every_probe_and_in_one_table(catalog):
     imported, random = (comparison["linear"][name]["encoder.fc"]["pre_cell_type"] for name in ("imported", "random"))
     assert imported["mean"] > random["mean"]  # its rows come in another order
     table = catalog.load("representation_comparison")
-    assert table["representation"].unique().tolist() == ["synapseclr", "random", "imported", "trivial_statistics"]
-    assert len(table) == 3 * (3 + 3 + 3 + 1)
+    rivals = ["random", "random_convolution", "imported", "trivial_statistics", "mask_statistics"]
+    assert table["representation"].unique().tolist() == ["synapseclr", *rivals, "synapseclr+statistics"]
+    assert len(table) == 3 * (3 + 3 + 3 + 4 * 1)
     assert re.fullmatch(r"[01].\d{3} ± 0.\d{3}", table["presynaptic cell type"][0])
 
 

@@ -15,6 +15,9 @@ from synapseclr.pipelines.embedding.nodes import embed_synapses
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.throughput import WALL_CLOCK_METRICS
 
+REPRESENTATIONS = {"synapseclr", "random", "random_convolution", "trivial_statistics", "mask_statistics"}
+REPRESENTATIONS |= {"synapseclr+statistics"}
+
 OUTPUTS = [
     "02_intermediate/synapse_chunks.zarr",
     "03_primary/synapse_metadata.parquet",
@@ -45,7 +48,7 @@ def test_the_evaluation_has_the_agreed_form(demo):
     assert evaluation["n_synapses"] >= 10
     assert evaluation["epochs"] == 2
     assert {"simulation", "preprocessing", "pretraining", "embedding", "manifold"} <= set(evaluation["seconds"])
-    assert {"synapseclr", "random", "trivial_statistics"} == set(evaluation["representations"])
+    assert set(evaluation["representations"]) == REPRESENTATIONS
     assert set(evaluation["representations"]["synapseclr"]) == {"encoder.fc", "projector.mlp.0", "projector.mlp.3"}
     scores = [
         s for layers in evaluation["representations"].values() for traits in layers.values() for s in traits.values()

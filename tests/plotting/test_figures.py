@@ -237,7 +237,7 @@ def test_comparison_names_traits_and_representations():
     labels = [[tick.get_text() for tick in axes.get_yticklabels()] for axes in figure.axes]
     assert labels == [["cell type"], ["cleft size"]]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["SynapseCLR", "trivial statistics"]
+    assert legend == ["SynapseCLR", "image statistics"]
     assert _renders(figure)
 
 

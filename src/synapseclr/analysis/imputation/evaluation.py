@@ -59,11 +59,17 @@ def comparison_table(summary: pd.DataFrame, traits: Mapping[str, str]) -> pd.Dat
 
 
 def probe_comparison(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]:
-    """All scores as ``{probe: {representation: {layer: {trait: {"metric", "mean", "std", "folds"}}}}}``."""
-    return {str(probe): _by_representation(scores[scores["probe"] == probe]) for probe in scores["probe"].unique()}
+    """All scores as ``{probe: {representation: {layer: {trait: {"metric", "mean", "std", "folds", "low", "high"}}}}}``.
+
+    ``low`` and ``high`` bound 90 % of the folds of all draws.
+    """
+    probes = scores["probe"].unique()
+    return {str(probe): _by_representation(scores[scores["probe"] == probe], True) for probe in probes}
 
 
-def _by_representation(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+def _by_representation(
+    scores: pd.DataFrame, with_interval: bool = False
+) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
     representations: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     for row in summarise_scores(scores).to_dict("records"):
         traits = representations.setdefault(str(row["representation"]), {}).setdefault(str(row["layer"]), {})
@@ -72,9 +78,9 @@ def _by_representation(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, di
             "mean": float(row["mean"]),
             "std": float(row["std"]),
             "folds": int(row["folds"]),
-            "low": float(row["low"]),
-            "high": float(row["high"]),
         }
+        if with_interval:
+            traits[str(row["trait"])] |= {"low": float(row["low"]), "high": float(row["high"])}
     return representations
 
 
@@ -99,8 +105,8 @@ def evaluation_document(
 
     Returns:
         ``{"n_synapses", "epochs", "seconds", "representations": {name: {layer: {trait: {"metric", "mean", "std",
-        "folds"}}}}, "comparison": {probe: <the same>}, "gaussian_processes": {trait: ...}}`` with nothing but JSON's
-        own types.
+        "folds"}}}}, "comparison": {probe: <the same, with intervals>}, "gaussian_processes": {trait: ...}}`` with
+        nothing but JSON's own types.
     """
     document = {
         "n_synapses": int(n_synapses),
@@ -120,13 +126,14 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
     Returns:
         ``representation/layer/trait/metric`` to mean over folds, and the same with ``_std`` to the spread; then the
-        imputation's, ``gaussian_processes/trait/by_neurite/measure``.
+        imputation's, ``gaussian_processes/trait/by_neurite/measure``. A plus in a name is written as ``_and_``, since
+        trackers refuse it.
     """
     metrics: dict[str, float] = {}
     for representation, layers in evaluation["representations"].items():
         for layer, traits in layers.items():
             for trait, score in traits.items():
-                name = f"{representation}/{layer}/{trait}/{score['metric']}"
+                name = f"{representation.replace('+', '_and_')}/{layer}/{trait}/{score['metric']}"
                 metrics[name] = score["mean"]
                 metrics[f"{name}_std"] = score["std"]
     return metrics | imputation_metrics(evaluation.get("gaussian_processes", {}))

@@ -46,8 +46,8 @@ def score_representations(
 
     Returns:
         The scores, one row per representation, layer, trait, probe (linear, knn, and gaussian_process unless that is
-        switched off) and fold, which are counted on over the draws; and the traits that could not be scored, with the number of annotated synapses and the
-        reason. Every trait is in just one of the tables.
+        switched off) and fold, which are counted on over the draws; and the traits that could not be scored, with the
+        number of annotated synapses and the reason. Every trait is in just one of the tables.
 
     Raises:
         TableError: If features and annotations do not have the same number of rows.
