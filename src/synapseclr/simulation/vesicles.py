@@ -49,9 +49,9 @@ def paint_vesicles(
     centres, shapes, owners = [], [], []
     for k, site in enumerate(sites):
         if look.is_clumped is None:
-            positions, axes = _scatter(site, look.flatness[k], rng)
+            positions, axes = scatter(site, look.flatness[k], rng)
         else:
-            positions, axes = _arrange(site, bool(look.is_clumped[k]), look.flatness[k], rng)
+            positions, axes = arrange(site, bool(look.is_clumped[k]), look.flatness[k], rng)
         if verified[k]:
             centres.append(positions)
             shapes.append(axes)
@@ -71,8 +71,17 @@ def paint_vesicles(
         )
 
 
-def _scatter(site: Site, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Vesicles at independent places: positions (n, 3) in nm; long axis, short axis, both in nm, and tilt, (n, 3)."""
+def scatter(site: Site, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Lay out vesicles at independent places.
+
+    Args:
+        site: The synapse whose bouton is filled.
+        flatness: Axis ratio; the area of a section does not depend on it.
+        rng: Source of randomness.
+
+    Returns:
+        Positions in nm, shape (n, 3), and long axis in nm, short axis in nm and tilt, shape (n, 3).
+    """
     n = _draw_number(site, VESICLES_PER_UM3, rng)
     candidates, keep = _draw_candidates(site, 4 * n, rng)
     tilt, flat = rng.uniform(0, np.pi, 4 * n), rng.uniform(0.85, 1.15, 4 * n)
@@ -82,8 +91,18 @@ def _scatter(site: Site, flatness: float, rng: np.random.Generator) -> tuple[Flo
     return candidates[chosen], axes
 
 
-def _arrange(site: Site, is_clumped: bool, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Vesicles that keep apart, in clumps or all over the bouton; as many, and as far from the cleft on average."""
+def arrange(site: Site, is_clumped: bool, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Lay out vesicles that keep apart, in clumps or evenly; as many, and as far from the cleft on average.
+
+    Args:
+        site: The synapse whose bouton is filled.
+        is_clumped: In clumps of about 150 nm, which take up a third of the bouton, instead of all over it.
+        flatness: Axis ratio; the area of a section does not depend on it.
+        rng: Source of randomness.
+
+    Returns:
+        Positions in nm, shape (n, 3), and long axis in nm, short axis in nm and tilt, shape (n, 3).
+    """
     n = _draw_number(site, ARRANGED_PER_UM3, rng)
     candidates, keep = _draw_candidates(site, 60 * n, rng)
     # A random field without a preferred place or direction; clumps are where it is high.
