@@ -167,8 +167,8 @@ def unevenness(volume: SimulatedVolume, table) -> np.ndarray:
         coarse = gaussian_filter(grey * inside, 45 / size) / np.maximum(weight, 1e-3)
         core = inside & (weight > 0.85)
         rows.append(np.log(coarse[core].var() / grey[core].var()) if core.sum() > 30 else np.nan)
-    rows = np.array(rows)
-    return np.where(np.isnan(rows), np.nanmedian(rows), rows)
+    ratios = np.array(rows)
+    return np.where(np.isnan(ratios), np.nanmedian(ratios), ratios)
 
 
 @pytest.fixture(scope="module")

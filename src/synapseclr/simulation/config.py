@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from synapseclr.simulation.style import ImagingStyle
+
 
 class SimulationConfig(BaseModel):
     """Parameters of a simulated, segmented 3D electron-microscopy volume with known truth.
@@ -27,6 +29,7 @@ class SimulationConfig(BaseModel):
         description="Where cell types show: in thickness and darkness of the densities, spines and calibre (darkness), "
         "or only in arrangement and shape, with equal amounts of everything (texture).",
     )
+    style: ImagingStyle = Field(ImagingStyle(), description="Microscope and stain.")
     n_dendrites: int = Field(58, ge=2, le=2000, description="Number of dendrites that cross the volume.")
     n_fillers: int = Field(530, ge=0, le=20000, description="Number of thin neurites without synapses.")
     fraction_inhibitory_dendrites: float = Field(0.4, ge=0, le=1, description="Share of dendrites of inhibitory cells.")
@@ -51,10 +54,6 @@ class SimulationConfig(BaseModel):
     defect_fraction: float = Field(0.04, ge=0, le=0.5, description="Share of synapses with a marked defect.")
     centre_jitter_nm: float = Field(30.0, ge=0, le=100, description="Standard deviation of table positions, nm.")
 
-    pixel_noise_sd: float = Field(9.0, ge=0, le=60, description="Standard deviation of pixel noise, grey levels.")
-    texture_sd: float = Field(9.0, ge=0, le=60, description="Standard deviation of cytoplasm texture, grey levels.")
-    section_gain_sd: float = Field(0.05, ge=0, le=0.3, description="Standard deviation of section contrast, relative.")
-    section_offset_sd: float = Field(5.0, ge=0, le=40, description="Standard deviation of section brightness, grey.")
     cutout_section_fraction: float = Field(
         0.05, ge=0, le=0.5, description="Share of sections with a black rectangle; a quarter of them are wholly black."
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from synapseclr.simulation.geometry import EXCITATORY, Floats, Neurite, Site, perpendicular
 from synapseclr.simulation.painting import Territory
+from synapseclr.simulation.style import ImagingStyle
 
 HALF_CLEFT_LABEL_NM = 22.0
 SMALLEST_CLEFT_VX = 14
@@ -101,7 +102,12 @@ def _draw_outlines(n: int, rng: np.random.Generator) -> Floats:
 
 
 def paint_contacts(
-    sites: list[Site], look: Morphology, territory: Territory, image_zyx: NDArray[np.float32], rng: np.random.Generator
+    sites: list[Site],
+    look: Morphology,
+    territory: Territory,
+    image_zyx: NDArray[np.float32],
+    style: ImagingStyle,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Label clefts and draw densities where both partners truly meet; other sites are left unpainted.
 
@@ -110,6 +116,7 @@ def paint_contacts(
         look: Their looks.
         territory: Who owns each voxel.
         image_zyx: Image in grey levels; changed in place.
+        style: Stain of the densities.
         rng: Source of randomness (orientation of the outlines).
 
     Returns:
@@ -136,7 +143,7 @@ def paint_contacts(
             territory.second_zyx,
             territory.depth_zyx,
             territory.second_depth_zyx,
-            (look.pre_density_nm[k], look.post_density_nm[k], look.darkness[k]),
+            (look.pre_density_nm[k], look.post_density_nm[k], style.density_stain * look.darkness[k]),
             look.post_outline[k],
             image_zyx,
             label_zyx,

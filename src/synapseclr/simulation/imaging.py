@@ -9,25 +9,29 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synapseclr.simulation.config import SimulationConfig
 from synapseclr.simulation.geometry import EXCITATORY, Neurite
 from synapseclr.simulation.painting import Territory, border_distance
+from synapseclr.simulation.style import ImagingStyle
 
 CYTOPLASM_GREY = 158.0
 REMAINDER_GREY = 172.0
-BLUR_VX = 0.6
+MEMBRANE_DARKNESS = 92.0
+TEXTURE_WIDTH_NM = 17.6
 GRAIN_TILE_VX = 128
 GRAIN_SD = 14.0
 # Gaussian width of the grain in the cytoplasm of excitatory and of inhibitory dendrites.
 FINE_GRAIN_NM, COARSE_GRAIN_NM = 20.0, 55.0
 
 
-def paint_cytoplasm(territory: Territory, n_neurites: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def paint_cytoplasm(
+    territory: Territory, n_neurites: int, style: ImagingStyle, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Draw cytoplasm in each neurite's own tone, and membranes along all borders.
 
     Args:
         territory: Who owns each voxel.
         n_neurites: Number of neurites.
+        style: Stain and width of the membranes.
         rng: Source of randomness; the tone is independent of kind and cell type.
 
     Returns:
@@ -36,13 +40,20 @@ def paint_cytoplasm(territory: Territory, n_neurites: int, rng: np.random.Genera
     tone = np.concatenate([[REMAINDER_GREY], CYTOPLASM_GREY + rng.normal(0, 8, n_neurites)]).astype(np.float32)
     image_zyx = np.empty(territory.owner_zyx.shape, np.float32)
     _cytoplasm(
-        territory.owner_zyx, territory.second_zyx, territory.depth_zyx, territory.second_depth_zyx, tone, image_zyx
+        territory.owner_zyx,
+        territory.second_zyx,
+        territory.depth_zyx,
+        territory.second_depth_zyx,
+        tone,
+        image_zyx,
+        MEMBRANE_DARKNESS * style.membrane_stain,
+        style.membrane_width_nm,
     )
     return image_zyx
 
 
 @njit(cache=True)
-def _cytoplasm(owner, second, depth, second_depth, tone, image):
+def _cytoplasm(owner, second, depth, second_depth, tone, image, darkness, width_nm):
     nz, ny, nx = owner.shape
     for z in range(nz):
         for y in range(ny):
@@ -50,32 +61,38 @@ def _cytoplasm(owner, second, depth, second_depth, tone, image):
                 o = owner[z, y, x]
                 grey = tone[o]
                 gap = border_distance(depth[z, y, x], second_depth[z, y, x], o, second[z, y, x])
-                if gap < 40.0:
-                    grey -= np.float32(92.0 * np.exp(-((gap / 12.5) ** 2)))
+                if gap < 3.2 * width_nm:
+                    grey -= np.float32(darkness * np.exp(-((gap / width_nm) ** 2)))
                 image[z, y, x] = grey
 
 
 def paint_grain(
-    territory: Territory, dendrites: list[Neurite], image_zyx: NDArray[np.float32], rng: np.random.Generator
+    territory: Territory,
+    dendrites: list[Neurite],
+    blur_nm: float,
+    image_zyx: NDArray[np.float32],
+    rng: np.random.Generator,
 ) -> None:
     """Give the cytoplasm of dendrites a grain, fine or coarse by cell type, of equal mean and variance, in place.
 
     Args:
         territory: Who owns each voxel.
         dendrites: The dendrites, indexed from 1.
+        blur_nm: Blur that sections will have.
         image_zyx: Image in grey levels; changed in place.
         rng: Source of randomness.
     """
-    tiles = [_grain_tile(width_nm, territory, rng) for width_nm in (FINE_GRAIN_NM, COARSE_GRAIN_NM)]
+    tiles = [_grain_tile(width_nm, blur_nm, territory, rng) for width_nm in (FINE_GRAIN_NM, COARSE_GRAIN_NM)]
     kinds = np.array([-1] + [int(neurite.cell_type != EXCITATORY) for neurite in dendrites], np.int64)
     _grain(territory.owner_zyx, kinds, tiles[0], tiles[1], image_zyx)
 
 
-def _grain_tile(width_nm: float, territory: Territory, rng: np.random.Generator) -> NDArray[np.float32]:
+def _grain_tile(width_nm: float, blur_nm: float, territory: Territory, rng: np.random.Generator) -> NDArray[np.float32]:
     """Periodic noise, smooth over a width, whose variance is the same for every width once a section is blurred."""
     noise = rng.standard_normal((GRAIN_TILE_VX // 2, GRAIN_TILE_VX, GRAIN_TILE_VX))
     tile = gaussian_filter(noise, width_nm / territory.voxel_size_nm[::-1], mode="wrap")
-    return (GRAIN_SD / gaussian_filter(tile, (0, BLUR_VX, BLUR_VX), mode="wrap").std() * tile).astype(np.float32)
+    blurred = gaussian_filter(tile, (0, *(blur_nm / territory.voxel_size_nm[1::-1])), mode="wrap")
+    return (GRAIN_SD / blurred.std() * tile).astype(np.float32)
 
 
 @njit(cache=True)
@@ -95,7 +112,8 @@ def _grain(owner, kinds, fine, coarse, image):
 
 def expose_sections(
     image_zyx: NDArray[np.float32],
-    config: SimulationConfig,
+    style: ImagingStyle,
+    voxel_size_nm: tuple[float, float, float],
     rng: np.random.Generator,
     progress: Callable[[str, float], None] | None = None,
 ) -> NDArray[np.uint8]:
@@ -103,7 +121,8 @@ def expose_sections(
 
     Args:
         image_zyx: Ideal grey levels, shape (z, y, x).
-        config: What to simulate.
+        style: Contrast, brightness, blur, texture, noise, and what changes from section to section.
+        voxel_size_nm: Voxel size (x, y, z) in nm.
         rng: Source of randomness.
         progress: Called with a stage name and the share done.
 
@@ -111,13 +130,18 @@ def expose_sections(
         Grey levels 1 to 255, uint8; 0 is kept for missing data. Shape (z, y, x).
     """
     em_zyx = np.empty(image_zyx.shape, np.uint8)
+    texture_yx_vx, blur_yx_vx = (
+        width_nm / np.array(voxel_size_nm)[1::-1] for width_nm in (TEXTURE_WIDTH_NM, style.blur_nm)
+    )
+    scale = 2 * np.sqrt(np.pi) * np.sqrt(texture_yx_vx.prod())
     for z, section in enumerate(image_zyx):
         grain = rng.standard_normal(section.shape, np.float32)
-        texture = gaussian_filter(grain, 1.1) * (2 * np.sqrt(np.pi) * 1.1)
-        picture = gaussian_filter(section + np.float32(config.texture_sd) * texture, BLUR_VX)
-        gain, offset = np.exp(rng.normal(0, config.section_gain_sd)), rng.normal(0, config.section_offset_sd)
+        texture = gaussian_filter(grain, texture_yx_vx) * scale
+        picture = gaussian_filter(section + np.float32(style.texture_sd) * texture, blur_yx_vx)
+        gain = style.contrast * np.exp(rng.normal(0, style.section_gain_sd))
+        offset = style.brightness + rng.normal(0, style.section_offset_sd)
         picture = (picture - 128.0) * np.float32(gain) + np.float32(128.0 + offset)
-        picture += np.float32(config.pixel_noise_sd) * rng.standard_normal(section.shape, np.float32)
+        picture += np.float32(style.pixel_noise_sd) * rng.standard_normal(section.shape, np.float32)
         em_zyx[z] = np.clip(picture, 1, 255).astype(np.uint8)
         if progress is not None and z % 10 == 0:
             progress("expose sections", (z + 1) / len(image_zyx))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from synapseclr.simulation.config import SimulationConfig
 from synapseclr.simulation.geometry import INHIBITORY, Capsules, Floats, Neurite, Site, perpendicular, unit
 from synapseclr.simulation.painting import Territory, border_distance
+from synapseclr.simulation.style import ImagingStyle
 
 # Mean free stretch between mitochondria along a neurite, nm. Inhibitory dendrites are the richest.
 DENDRITE_GAP_NM = {0: 3200.0, INHIBITORY: 1100.0}
@@ -89,7 +90,9 @@ def place_tubules(dendrites: list[Neurite], rng: np.random.Generator) -> Capsule
     return Capsules.from_chains(chains)
 
 
-def paint_tubules(capsules: Capsules, territory: Territory, image_zyx: NDArray[np.float32]) -> None:
+def paint_tubules(
+    capsules: Capsules, territory: Territory, image_zyx: NDArray[np.float32], style: ImagingStyle
+) -> None:
     """Draw microtubules as grey threads and reticulum as thin-walled tubes, in place."""
     _paint_tubules(
         capsules.start_nm,
@@ -99,11 +102,12 @@ def paint_tubules(capsules: Capsules, territory: Territory, image_zyx: NDArray[n
         territory.voxel_size_nm,
         territory.owner_zyx,
         image_zyx,
+        style.membrane_stain,
     )
 
 
 @njit(cache=True)
-def _paint_tubules(start, end, radius, home, size, owner, image):
+def _paint_tubules(start, end, radius, home, size, owner, image, stain):
     nz, ny, nx = image.shape
     for k in range(start.shape[0]):
         wide = radius[k] + 12.0
@@ -125,13 +129,18 @@ def _paint_tubules(start, end, radius, home, size, owner, image):
                     dx, dy, dz = px - t * bx, py - t * by, pz - t * bz
                     d = np.sqrt(dx * dx + dy * dy + dz * dz)
                     if radius[k] < 20.0:
-                        image[z, y, x] -= 30.0 * np.exp(-((d / 13.0) ** 2))
+                        image[z, y, x] -= stain * 30.0 * np.exp(-((d / 13.0) ** 2))
                     else:
-                        image[z, y, x] -= 38.0 * np.exp(-(((d - radius[k]) / 10.0) ** 2))
+                        image[z, y, x] -= stain * 38.0 * np.exp(-(((d - radius[k]) / 10.0) ** 2))
 
 
 def paint_mitochondria(
-    capsules: Capsules, homes: NDArray[np.int32], territory: Territory, image_zyx: NDArray[np.float32], seed: int
+    capsules: Capsules,
+    homes: NDArray[np.int32],
+    territory: Territory,
+    image_zyx: NDArray[np.float32],
+    seed: int,
+    style: ImagingStyle,
 ) -> NDArray[np.uint16]:
     """Draw mitochondria (dark double membrane, dark matrix, cristae) inside their neurites.
 
@@ -141,6 +150,7 @@ def paint_mitochondria(
         territory: Who owns each voxel.
         image_zyx: Image in grey levels; changed in place.
         seed: Seed of the per-mitochondrion tone.
+        style: Stain of matrix and membranes.
 
     Returns:
         Mitochondrion of each voxel, 0 where there is none, shape (z, y, x).
@@ -162,13 +172,30 @@ def paint_mitochondria(
         territory.second_depth_zyx,
         image_zyx,
         mito_zyx,
+        style.organelle_stain,
+        style.membrane_stain,
     )
     return mito_zyx
 
 
 @njit(cache=True)
 def _paint(
-    start, end, start_radius, end_radius, mito, homes, tone, size, owner, second, depth, second_depth, image, out
+    start,
+    end,
+    start_radius,
+    end_radius,
+    mito,
+    homes,
+    tone,
+    size,
+    owner,
+    second,
+    depth,
+    second_depth,
+    image,
+    out,
+    stain,
+    membrane_stain,
 ):
     nz, ny, nx = image.shape
     for k in range(start.shape[0]):
@@ -196,8 +223,8 @@ def _paint(
                         continue
                     # The capsule that holds a voxel deepest would win; a darker shell must not overwrite an inner part.
                     phase = (t * length + 140.0 * k) / 62.0 + 0.5 * np.sin(dx / 45.0 + k) + 0.5 * np.sin(dy / 55.0)
-                    grey = 102.0 + tone[mito[k]] - 22.0 * max(np.sin(2 * np.pi * phase), -0.3)
-                    grey = grey - 48.0 * np.exp(-(((d + 9.0) / 11.0) ** 2))
+                    grey = 158.0 - 56.0 * stain + tone[mito[k]] - 22.0 * stain * max(np.sin(2 * np.pi * phase), -0.3)
+                    grey = grey - 48.0 * membrane_stain * np.exp(-(((d + 9.0) / 11.0) ** 2))
                     if out[z, y, x] == mito[k]:
                         grey = max(grey, image[z, y, x])
                     image[z, y, x] = grey

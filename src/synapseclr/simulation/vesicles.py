@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from synapseclr.simulation.contacts import Morphology
 from synapseclr.simulation.geometry import Floats, Site
 from synapseclr.simulation.painting import Territory
+from synapseclr.simulation.style import ImagingStyle
 
 RADIUS_NM = 20.0
 VESICLES_PER_UM3 = 5500.0
@@ -30,6 +31,7 @@ def paint_vesicles(
     territory: Territory,
     mito_zyx: NDArray[np.uint16],
     image_zyx: NDArray[np.float32],
+    style: ImagingStyle,
     rng: np.random.Generator,
 ) -> None:
     """Fill boutons with vesicles, densest near the cleft; number and darkness do not depend on the cell type.
@@ -41,14 +43,15 @@ def paint_vesicles(
         territory: Who owns each voxel.
         mito_zyx: Mitochondrion of each voxel; vesicles stay outside.
         image_zyx: Image in grey levels; changed in place.
+        style: Stain of the membranes.
         rng: Source of randomness.
     """
     centres, shapes, owners = [], [], []
     for k, site in enumerate(sites):
         if look.is_clumped is None:
-            positions, axes = _scatter(site, look.flatness[k], rng)
+            positions, axes = scatter(site, look.flatness[k], rng)
         else:
-            positions, axes = _arrange(site, bool(look.is_clumped[k]), look.flatness[k], rng)
+            positions, axes = arrange(site, bool(look.is_clumped[k]), look.flatness[k], rng)
         if verified[k]:
             centres.append(positions)
             shapes.append(axes)
@@ -64,12 +67,21 @@ def paint_vesicles(
             territory.second_depth_zyx,
             mito_zyx,
             image_zyx,
-            DARKNESS if look.is_clumped is None else ARRANGED_DARKNESS,
+            style.membrane_stain * (DARKNESS if look.is_clumped is None else ARRANGED_DARKNESS),
         )
 
 
-def _scatter(site: Site, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Vesicles at independent places: positions (n, 3) in nm; long axis, short axis, both in nm, and tilt, (n, 3)."""
+def scatter(site: Site, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Lay out vesicles at independent places.
+
+    Args:
+        site: The synapse whose bouton is filled.
+        flatness: Axis ratio; the area of a section does not depend on it.
+        rng: Source of randomness.
+
+    Returns:
+        Positions in nm, shape (n, 3), and long axis in nm, short axis in nm and tilt, shape (n, 3).
+    """
     n = _draw_number(site, VESICLES_PER_UM3, rng)
     candidates, keep = _draw_candidates(site, 4 * n, rng)
     tilt, flat = rng.uniform(0, np.pi, 4 * n), rng.uniform(0.85, 1.15, 4 * n)
@@ -79,8 +91,18 @@ def _scatter(site: Site, flatness: float, rng: np.random.Generator) -> tuple[Flo
     return candidates[chosen], axes
 
 
-def _arrange(site: Site, is_clumped: bool, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Vesicles that keep apart, in clumps or all over the bouton; as many, and as far from the cleft on average."""
+def arrange(site: Site, is_clumped: bool, flatness: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Lay out vesicles that keep apart, in clumps or evenly; as many, and as far from the cleft on average.
+
+    Args:
+        site: The synapse whose bouton is filled.
+        is_clumped: In clumps of about 150 nm, which take up a third of the bouton, instead of all over it.
+        flatness: Axis ratio; the area of a section does not depend on it.
+        rng: Source of randomness.
+
+    Returns:
+        Positions in nm, shape (n, 3), and long axis in nm, short axis in nm and tilt, shape (n, 3).
+    """
     n = _draw_number(site, ARRANGED_PER_UM3, rng)
     candidates, keep = _draw_candidates(site, 60 * n, rng)
     # A random field without a preferred place or direction; clumps are where it is high.
@@ -140,6 +162,7 @@ def _keep_apart(candidates, spacing_nm, n):
 @njit(cache=True)
 def _vesicles(centres, shapes, owners, size, owner, depth, second_depth, mito, image, darkness):
     nz, ny, nx = owner.shape
+    reach_x, reach_y, reach_z = int(np.ceil(48.0 / size[0])), int(np.ceil(48.0 / size[1])), int(np.ceil(40.0 / size[2]))
     for k in range(centres.shape[0]):
         cx, cy, cz = centres[k]
         x, y, z = int(cx / size[0]), int(cy / size[1]), int(cz / size[2])
@@ -150,12 +173,12 @@ def _vesicles(centres, shapes, owners, size, owner, depth, second_depth, mito, i
             continue
         long, short, tilt = shapes[k]
         cosine, sine = np.cos(tilt), np.sin(tilt)
-        for zz in range(max(z - 1, 0), min(z + 2, nz)):
+        for zz in range(max(z - reach_z, 0), min(z + reach_z + 1, nz)):
             seen = 1.0 - max(abs((zz + 0.5) * size[2] - cz) - 0.5 * size[2] + 20.0, 0.0) / 40.0
             if seen <= 0:
                 continue
-            for yy in range(max(y - 3, 0), min(y + 4, ny)):
-                for xx in range(max(x - 3, 0), min(x + 4, nx)):
+            for yy in range(max(y - reach_y, 0), min(y + reach_y + 1, ny)):
+                for xx in range(max(x - reach_x, 0), min(x + reach_x + 1, nx)):
                     if owner[zz, yy, xx] != owners[k] or mito[zz, yy, xx] != 0:
                         continue
                     dx, dy = (xx + 0.5) * size[0] - cx, (yy + 0.5) * size[1] - cy

@@ -63,7 +63,7 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
             progress(stage, 0.0)
 
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(config.seed).spawn(11)]
-    size_nm = np.array(config.voxel_size_nm)
+    size_nm, style = np.array(config.voxel_size_nm), config.style
 
     report("lay out neurites")
     spiny = dendrites.grow_dendrites(config, streams[0])
@@ -81,18 +81,18 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
     territory = paint_territory(Capsules.from_chains(chains), config.shape_vx, size_nm, streams[3])
 
     report("paint ultrastructure")
-    image_zyx = imaging.paint_cytoplasm(territory, len(neurites), streams[3])
+    image_zyx = imaging.paint_cytoplasm(territory, len(neurites), style, streams[3])
     if config.signature == "texture":
-        imaging.paint_grain(territory, spiny, image_zyx, streams[10])
-    organelles.paint_tubules(organelles.place_tubules(spiny, streams[4]), territory, image_zyx)
+        imaging.paint_grain(territory, spiny, style.blur_nm, image_zyx, streams[10])
+    organelles.paint_tubules(organelles.place_tubules(spiny, streams[4]), territory, image_zyx, style)
     mito_capsules, homes = organelles.place_mitochondria(config, neurites, sites, streams[4])
-    mito_zyx = organelles.paint_mitochondria(mito_capsules, homes, territory, image_zyx, config.seed)
+    mito_zyx = organelles.paint_mitochondria(mito_capsules, homes, territory, image_zyx, config.seed, style)
     if config.signature == "texture":
         look = contacts.draw_arrangement(sites, neurites, streams[5])
     else:
         look = contacts.draw_morphology(sites, streams[5])
-    label_zyx, verified = contacts.paint_contacts(sites, look, territory, image_zyx, streams[5])
-    vesicles.paint_vesicles(sites, verified, look, territory, mito_zyx, image_zyx, streams[6])
+    label_zyx, verified = contacts.paint_contacts(sites, look, territory, image_zyx, style, streams[5])
+    vesicles.paint_vesicles(sites, verified, look, territory, mito_zyx, image_zyx, style, streams[6])
     segment_zyx = territory.owner_zyx
     del territory
 
@@ -103,7 +103,7 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
     measured = traits.measure_traits(real, kept + 1, neurites, segment_zyx, mito_zyx, label_zyx, config)
     del mito_zyx
 
-    em_zyx = imaging.expose_sections(image_zyx, config, streams[8], progress)
+    em_zyx = imaging.expose_sections(image_zyx, style, config.voxel_size_nm, streams[8], progress)
     del image_zyx
     imaging.cut_out_sections(em_zyx, config.cutout_section_fraction, streams[8])
     report("spoil and tabulate")
