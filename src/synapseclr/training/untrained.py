@@ -28,6 +28,19 @@ def untrained_weights(model: ModelConfig, store: ChunkStore, config: Pretraining
         config: Pretraining's parameters: augmentation and seed.
     """
     network = model.build(config.seed)
+    calibrate_batch_norms(network, store, config)
+    provenance = {"seed": str(config.seed), "epochs": "0", "batch_norm": f"calibrated on {N_BATCHES} batches of views"}
+    return EncoderWeights(dict(network.eval().state_dict()), model, provenance)
+
+
+def calibrate_batch_norms(network: nn.Module, store: ChunkStore, config: PretrainingConfig) -> None:
+    """Take the running statistics of all batch norms from augmented views of a store; weights stay.
+
+    Args:
+        network: Changed in place, and left in training mode.
+        store: Chunks of which views are made.
+        config: Pretraining's parameters: augmentation and seed.
+    """
     norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm3d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -44,5 +57,3 @@ def untrained_weights(model: ModelConfig, store: ChunkStore, config: Pretraining
             network(view.intensity_bcxyz, view.mask_bcxyz)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    provenance = {"seed": str(config.seed), "epochs": "0", "batch_norm": f"calibrated on {N_BATCHES} batches of views"}
-    return EncoderWeights(dict(network.eval().state_dict()), model, provenance)

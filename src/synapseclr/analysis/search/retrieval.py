@@ -38,7 +38,9 @@ def reciprocal_ranks(query_qf: np.ndarray, gallery_nf: np.ndarray, is_match_qn: 
     return ranks
 
 
-def interval_over_groups(value_q: np.ndarray, group_q: np.ndarray, n_draws: int, seed: int) -> tuple[float, float, float]:
+def interval_over_groups(
+    value_q: np.ndarray, group_q: np.ndarray, n_draws: int, seed: int
+) -> tuple[float, float, float]:
     """Mean, and its 90 % interval by a bootstrap of groups.
 
     Args:
