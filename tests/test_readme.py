@@ -3,6 +3,7 @@
 Continuous integration runs `make test` itself. `tests/pipelines/test_own_data.py` types the `kedro run` lines.
 """
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from documentation import MAKE, PROJECT, commands, serving
+
+_SPECIFICATION = importlib.util.spec_from_file_location("renew_readme", PROJECT / "docs/renew_readme.py")
+renew_readme = importlib.util.module_from_spec(_SPECIFICATION)
+_SPECIFICATION.loader.exec_module(renew_readme)
 
 # What is not typed here: the recipe of the target, and what runs it.
 ELSEWHERE = {
@@ -88,3 +93,60 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", (PROJECT / path).read_text())
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (PROJECT / link).exists()] == []
+
+
+def _evaluation_of_a_demo():
+    """One whose trained features score .90 on every trait, the mask statistics more on one and less on the others."""
+
+    def scores(mean):
+        return {trait: {"metric": "roc_auc", "mean": mean, "std": 0.01, "folds": 9} for trait in renew_readme.TRAITS}
+
+    masks = scores(0.70) | {"has_mito_pre": {"metric": "roc_auc", "mean": 0.95, "std": 0.01, "folds": 9}}
+    representations = {
+        "synapseclr": {"encoder.fc": scores(0.90)},
+        "random": {"encoder.fc": scores(0.80)},
+        "random_convolution": {"encoder.fc": scores(0.75)},
+        "trivial_statistics": {"statistics": scores(0.60)},
+        "mask_statistics": {"statistics": masks},
+        "synapseclr+statistics": {"encoder.fc": scores(0.96)},
+    }
+    neurites = {"accuracy": 0.9, "n_neurites": 100, "lower_90": 0.8, "upper_90": 0.95, "synapse_accuracy": 0.7}
+    found = {
+        f"outliers/{name}/{way}/roc_auc": 0.9
+        for name in ("synapseclr/encoder.fc", "mask_statistics/statistics")
+        for way in renew_readme.WAYS
+    }
+    return {
+        "n_synapses": 600,
+        "epochs": 5,
+        "representations": representations,
+        "consensus": {"all": {"corrected": neurites}},
+        "outliers": found,
+    }
+
+
+def test_the_demos_table_names_the_strongest_rival_of_each_trait():
+    rows = re.findall(r"^\| (.+) \|$", renew_readme.results(_evaluation_of_a_demo()), re.M)
+    cells = {row.split(" | ")[0]: row.split(" | ")[1:] for row in rows}
+    assert cells["trait"] == [
+        "trained encoder",
+        "the same untrained",
+        "strongest rival",
+        "trained, with mask statistics",
+    ]
+    assert cells["presynaptic mitochondrion"][2] == "0.950 (mask statistics)"
+    assert cells["cleft size (explained variance)"] == [
+        "0.900 ± 0.010",
+        "0.800 ± 0.010",
+        "0.800 (untrained encoder)",
+        "0.960 ± 0.010",
+    ]
+
+
+def test_the_readme_has_the_table_that_the_script_writes():
+    block = (PROJECT / "README.md").read_text().partition(renew_readme.START)[2].partition(renew_readme.END)[0]
+    first_columns = [
+        re.findall(r"^(\| [^|]+\|)", text, re.M) for text in (block, renew_readme.results(_evaluation_of_a_demo()))
+    ]
+    assert first_columns[0] == first_columns[1]
+    assert "| strongest rival |" in block

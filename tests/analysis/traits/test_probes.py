@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.feature_blocks import FeatureBlocks
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.traits import TRAITS, trait_named, trait_values
 from synapseclr.analysis.traits.folds import UnscorableTraitError, split_trait
@@ -163,3 +164,29 @@ def test_diverged_features_are_refused(annotations):
     features_nf[7, 1] = np.nan
     with pytest.raises(SynapseCLRError, match="'r/l' are not finite for 1 of 240"):
         _score(features_nf, annotations)
+
+
+def test_every_draw_of_the_folds_is_scored_on_other_folds(annotations, rng):
+    features_nf = rng.normal(size=(N_SYNAPSES, 4))
+    one, _ = _score(features_nf, annotations, n_fold_draws=1, compare_by_gaussian_process=False)
+    three, _ = _score(features_nf, annotations, n_fold_draws=3, compare_by_gaussian_process=False)
+    linear = three.query("probe == 'linear' and trait == 'pre_cell_type'")
+    assert linear["fold"].tolist() == list(range(9))
+    assert linear["score"].nunique() > 6
+    first = one.query("probe == 'linear' and trait == 'pre_cell_type'")["score"].tolist()
+    assert linear["score"].tolist()[:3] == first
+
+
+def test_a_block_of_noise_does_not_hide_a_block_that_knows_the_trait(annotations, rng):
+    """Whichever of the two comes first: 400 columns of noise beside two that carry the trait weakly."""
+    noise_nf, known_nf = rng.normal(size=(N_SYNAPSES, 400)), rng.normal(size=(N_SYNAPSES, 2))
+    known_nf[:, 0] += 1.5 * annotations["pre_cell_type"]
+    known_nf[:, 1] += annotations["cleft_size_log1p_zscore"]
+    options = {"n_fold_draws": 2, "compare_by_gaussian_process": False}
+    alone, _ = _score(known_nf, annotations, **options)
+    for parts in ((noise_nf, known_nf), (known_nf, noise_nf)):
+        joined, _ = score_representations({"r": {"l": FeatureBlocks(parts)}}, annotations, ImputationConfig(**options))
+        for trait in ("pre_cell_type", "cleft_size_log1p_zscore"):
+            assert _mean(joined, trait, "linear") > _mean(alone, trait, "linear") - 0.04
+    drowned, _ = _score(np.hstack([noise_nf, known_nf]), annotations, **options)
+    assert _mean(drowned, "pre_cell_type", "linear") < _mean(alone, "pre_cell_type", "linear") - 0.1
