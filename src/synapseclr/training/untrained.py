@@ -12,7 +12,7 @@ from synapseclr.training.config import PretrainingConfig
 from synapseclr.training.prepared import prepared_store
 from synapseclr.volumes import ChunkStore
 
-N_BATCHES = 8
+N_BATCHES = 4
 BATCH_SIZE = 64
 
 
