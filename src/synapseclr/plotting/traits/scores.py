@@ -83,4 +83,4 @@ def _draw_legend(figure: Figure, shown: pd.DataFrame, style: Mapping[str, tuple[
         if layer not in _MAIN_LAYERS and layer in set(shown["layer"])
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False, fontsize=8)
