@@ -3,7 +3,8 @@
 Volumes are simulated from seeds of their own, cut and annotated by the project's pipelines. On each, every variant
 trains an encoder by the project's engine from each training seed, or does not train at all; statistics need no seed.
 All are scored as in ``evaluation.json``: by linear probes, over the folds of several draws, split by neurite. A variant
-is a change of the demo's parameters; ``VARIANTS`` names them, those that turned out worse too.
+is a change of the demo's parameters; ``VARIANTS`` names them, those that turned out worse too. ``JOINED`` ones are
+features beside the statistics of the masks. Statistics are normal scores of their ranks, as in the pipelines.
 
 Results are kept in SCRATCH as they come: the same command goes on where it was interrupted. Writes
 ``benchmarks/results/representation.json``: a row for each variant, trait and signature of the cell types, with the mean
@@ -24,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "former demo, random": {"epochs": 0, "model": _FORMER_ENCODER, "augmentation": _TONES | _FORMER_VIEW},
 }
 STATISTICS = ("mask_statistics", "trivial_statistics")
+JOINED = {"demo+statistics": "demo"}  # a variant's features beside the statistics of the masks
 
 
 def make_volume(folder: Path, seed: int, signature: str) -> None:
@@ -96,14 +99,23 @@ def pretraining_of(parameters: dict[str, Any], variant: str, seed: int) -> Any:
 
 
 def features_of(store: Any, parameters: dict[str, Any], variant: str, seed: int, scratch: Path) -> tuple[Any, dict]:
-    """Features (n, f) of a variant, and the process seconds of training and embedding."""
+    """Features (n, f) or blocks of a variant, and the process seconds of training and embedding."""
+    from synapseclr.analysis.feature_blocks import FeatureBlocks, normal_scores
     from synapseclr.analysis.handcrafted.image_statistics import store_statistics
     from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
     from synapseclr.training import EmbeddingConfig, embed_store, fit, untrained_weights
 
     if variant in STATISTICS:
         masks = variant == "mask_statistics"
-        return (store_mask_statistics(store, store.voxel_size_nm) if masks else store_statistics(store)), {}
+        statistics_nk = store_mask_statistics(store, store.voxel_size_nm) if masks else store_statistics(store)
+        return normal_scores(statistics_nk), {}
+    if variant in JOINED:
+        learned_nf, seconds = features_of(store, parameters, JOINED[variant], seed, scratch)
+        return FeatureBlocks((learned_nf, features_of(store, parameters, "mask_statistics", 0, scratch)[0])), seconds
+    path = scratch / f"features/{key_of(store, parameters, variant, seed)}.npz"
+    if path.exists():
+        stored = np.load(path)
+        return stored["features_nf"], {name: float(stored[name]) for name in ("training", "embedding")}
     config = pretraining_of(parameters, variant, seed)
     start = time.process_time()
     if VARIANTS[variant].get("epochs") == 0:
@@ -112,7 +124,10 @@ def features_of(store: Any, parameters: dict[str, Any], variant: str, seed: int,
         weights = fit(store, config, str(scratch / "checkpoints")).weights
     trained = time.process_time()
     layers = embed_store(weights.build(), store, config.augmentation, EmbeddingConfig(**parameters["embedding"]))
-    return layers[LAYER], {"training": trained - start, "embedding": time.process_time() - trained}
+    seconds = {"training": trained - start, "embedding": time.process_time() - trained}
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, features_nf=layers[LAYER], **seconds)
+    return layers[LAYER], seconds
 
 
 def scores_of(features: Any, table: pd.DataFrame, parameters: dict[str, Any]) -> dict[str, float]:
@@ -130,7 +145,11 @@ def scores_of(features: Any, table: pd.DataFrame, parameters: dict[str, Any]) ->
 
 def key_of(store: Any, parameters: dict[str, Any], variant: str, seed: int) -> str:
     """Digest of what decides a result."""
-    config = variant if variant in STATISTICS else pretraining_of(parameters, variant, seed).model_dump_json()
+    if variant in STATISTICS:
+        config = f"{variant} as normal scores"
+    else:
+        config = pretraining_of(parameters, JOINED.get(variant, variant), seed).model_dump_json()
+        config += " beside mask statistics" * (variant in JOINED)
     parts = [config, str(VARIANTS.get(variant, {}).get("epochs")), store.sha256]
     parts += [json.dumps(parameters["imputation"]), json.dumps(parameters["embedding"])]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
@@ -171,7 +190,8 @@ def main() -> None:
     """Run what is missing, then write and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scratch", type=Path, help="folder for volumes, finished results and checkpoints")
-    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *STATISTICS], default=[*STATISTICS, *VARIANTS])
+    everything = [*STATISTICS, *VARIANTS, *JOINED]
+    parser.add_argument("--variants", nargs="+", choices=everything, default=everything)
     parser.add_argument("--volumes", nargs="+", type=int, default=[401, 402, 403], help="seeds of the simulation")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the training")
     parser.add_argument("--signatures", nargs="+", choices=["darkness", "texture"], default=["darkness"])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from synapseclr.analysis.feature_blocks import FeatureBlocks, blocks_of, check_blocks, with_statistics
+from synapseclr.analysis.feature_blocks import FeatureBlocks, blocks_of, check_blocks, normal_scores, with_statistics
 from synapseclr.analysis.gaussian_processes.features import kernel_inputs
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
 from synapseclr.analysis.traits.probes import fold_coordinates
@@ -43,8 +43,22 @@ def test_a_matrix_is_one_block(rng):
 
 def test_statistics_are_in_the_order_of_the_embeddings():
     joined = with_statistics(_embeddings([30, 10]), "encoder.fc", _statistics([10, 20, 30]))
-    assert joined.parts[1][:, 0].tolist() == [30, 10]
+    assert joined.parts[1][:, 0].tolist() == normal_scores(np.array([[30.0], [10.0]]))[:, 0].tolist()
+    assert joined.parts[1][0, 0] > 0 > joined.parts[1][1, 0]
     assert joined.parts[0].shape == (2, 2)
+
+
+def test_normal_scores_depend_on_the_order_alone(rng):
+    values_nk = rng.normal(size=(2001, 2))
+    scores_nk = normal_scores(values_nk)
+    np.testing.assert_array_equal(normal_scores(np.exp(3 * values_nk)), scores_nk)
+    assert np.abs(scores_nk - values_nk).mean() < 0.05  # normal values are their own scores
+
+
+def test_equal_values_have_equal_scores_and_a_constant_column_none():
+    scores_nk = normal_scores(np.array([[0.0, 7.0], [0.0, 7.0], [5.0, 7.0], [1.0, 7.0]]))
+    assert scores_nk[0, 0] == scores_nk[1, 0] < scores_nk[3, 0] < scores_nk[2, 0]
+    assert not scores_nk[:, 1].any()
 
 
 def test_a_synapse_without_statistics_is_named():

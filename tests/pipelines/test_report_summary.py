@@ -1,9 +1,11 @@
 """The sentences on top of the report say what the numbers say, and no more."""
 
+import pandas as pd
 import pytest
 
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.pipelines.reporting.provenance import describe_run
+from synapseclr.pipelines.reporting.quality import describe_quality
 from synapseclr.pipelines.reporting.summary import describe_setting, is_clearly_above, summarise_run
 from synapseclr.training import PretrainingConfig
 
@@ -24,12 +26,36 @@ def test_a_difference_counts_only_beyond_the_spread_over_folds():
 def test_better_worse_and_level_traits_are_told_apart():
     trained = {"pre_cell_type": _score(0.8), "post_cell_type": _score(0.6), "has_mito_pre": _score(0.55)}
     rival = {"pre_cell_type": _score(0.6), "post_cell_type": _score(0.8), "has_mito_pre": _score(0.54)}
-    representations = {"synapseclr": {"encoder.fc": trained}, "random": {"encoder.fc": rival}}
+    masks = {"pre_cell_type": _score(0.9), "post_cell_type": _score(0.5), "has_mito_pre": _score(0.3)}
+    representations = {
+        "synapseclr": {"encoder.fc": trained},
+        "random": {"encoder.fc": rival},
+        "mask_statistics": {"statistics": masks},
+    }
     sentences = summarise_run(_evaluation(representations=representations), {"n_rejected": 3, "n_neurites": 40})
     assert "1,200 synapses of 40 neurites" in sentences[0]
     assert "3 more could not be cut" in sentences[0]
     assert "better on 1 (presynaptic cell type), worse on 1 (postsynaptic cell type), and on 1" in sentences[1]
-    assert len(sentences) == 2
+    assert "better on 2 (postsynaptic cell type, presynaptic mitochondria), worse on 1" in sentences[2]
+    assert "the best of all that costs no training, of 3 traits the trained encoder is better on none" in sentences[3]
+    assert len(sentences) == 4
+
+
+def test_the_table_says_what_learning_adds_to_the_strongest_rival():
+    means = {"synapseclr": 0.9, "random": 0.8, "mask_statistics": 0.95, "synapseclr+statistics": 0.99}
+    rows = [
+        {"representation": name, "layer": "statistics" if name == "mask_statistics" else "encoder.fc", "probe": probe}
+        | {"trait": "pre_cell_type", **_score(mean)}
+        for name, mean in means.items()
+        for probe in ("linear", "knn")
+    ]
+    unscored = pd.DataFrame(columns=["label", "n_annotated", "reason"])
+    table = describe_quality(pd.DataFrame(rows), unscored, "linear").tables[0]
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cells["learning adds"] == "-0.050 (mask statistics)"
+    assert cells["one untrained convolution"] == ""
+    without_rivals = pd.DataFrame([row for row in rows if row["representation"] == "synapseclr"])
+    assert describe_quality(without_rivals, unscored, "linear").tables[0].rows[0][-1] == ""
 
 
 def test_without_annotations_nothing_is_claimed():

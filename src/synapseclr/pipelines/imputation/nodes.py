@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.feature_blocks import with_statistics
+from synapseclr.analysis.feature_blocks import normal_scores, with_statistics
 from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, store_statistics
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
 from synapseclr.analysis.imputation.evaluation import comparison_table, summarise_scores
@@ -61,8 +61,8 @@ def score_traits(
     """Score the trained encoder and its rivals on every annotated trait.
 
     ``random`` is the same architecture, readout and averaging, untrained; ``random_convolution`` the mean over one
-    untrained convolution; ``trivial_statistics`` those of the image, ``mask_statistics`` those of the masks; and
-    ``synapseclr+statistics`` the trained encoder's features beside the statistics of the masks.
+    untrained convolution; ``trivial_statistics`` those of the image, ``mask_statistics`` those of the masks, both as
+    normal scores; and ``synapseclr+statistics`` the trained encoder's features beside the statistics of the masks.
 
     Args:
         synapse_embeddings: Embeddings of the trained encoder, with annotations in ``obs``.
@@ -92,7 +92,7 @@ def score_traits(
     representations = {
         "synapseclr": recorded_layers(synapse_embeddings),
         **others,
-        "trivial_statistics": {"statistics": statistics_nk},
+        "trivial_statistics": {"statistics": normal_scores(statistics_nk)},
         "mask_statistics": {"statistics": joined.parts[1]},
         "synapseclr+statistics": {BACKBONE: joined},
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.imputation.evaluation import RIVALS
@@ -46,7 +49,7 @@ def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, probe: str) 
         "the mean. What learning adds is the distance to the best of the columns that cost no training: the untrained "
         "encoder of the same architecture, averaged over the same poses; the mean over one untrained convolution; "
         "statistics of the image (mean, variance and histogram of intensity, volumes of the masks); and statistics of "
-        "each mask and of what surrounds the cleft."
+        "each mask and of what surrounds the cleft, both as normal scores of their ranks."
     )
     other = "knn" if probe == "linear" else "linear"
     picture = Picture(
@@ -71,10 +74,22 @@ def _score_table(summary: pd.DataFrame, probe: str, is_folded: bool) -> Table:
             continue
         strong.add((len(rows), 2 + means.index(max(means))))
         texts = ["" if cell is None else f"{_rounded(cell['mean'])} ± {_rounded(cell['std'])}" for cell in cells]
-        rows.append([trait.label, _METRIC_LABELS[trait.metric], *texts])
-    columns = ("trait", "metric", *(label for _, _, label in _COLUMNS))
-    caption = f"Scores of the {_PROBE_LABELS[probe]}: mean ± standard deviation over folds; best mean in bold."
+        rows.append([trait.label, _METRIC_LABELS[trait.metric], *texts, _gain(means)])
+    columns = ("trait", "metric", *(label for _, _, label in _COLUMNS), "learning adds")
+    caption = (
+        f"Scores of the {_PROBE_LABELS[probe]}: mean ± standard deviation over folds; best mean in bold. Last: "
+        "SynapseCLR less the best of what costs no training, which is named."
+    )
     return Table(columns, rows, caption, frozenset(strong), is_folded, has_numbers=True)
+
+
+def _gain(means: Sequence[float]) -> str:
+    """Mean of the trained encoder, the first of ``_COLUMNS``, less that of the strongest rival, with its name."""
+    trained, rivals = means[0], means[1 : 1 + len(RIVALS)]
+    if not np.isfinite([trained, max(rivals)]).all():
+        return ""
+    label = list(RIVALS.values())[rivals.index(max(rivals))][1]
+    return f"{round(trained - max(rivals), 3) + 0.0:+.3f} ({label})"
 
 
 def _rounded(value: float) -> str:
