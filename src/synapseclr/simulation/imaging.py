@@ -21,6 +21,8 @@ GRAIN_TILE_VX = 128
 GRAIN_SD = 14.0
 # Gaussian width of the grain in the cytoplasm of excitatory and of inhibitory dendrites.
 FINE_GRAIN_NM, COARSE_GRAIN_NM = 20.0, 55.0
+# Fine grain of inhibitory axons: it gives evenly spread vesicles the variance that clumps have.
+AXON_GRAIN_SD = 8.5
 
 
 def paint_cytoplasm(
@@ -68,46 +70,51 @@ def _cytoplasm(owner, second, depth, second_depth, tone, image, darkness, width_
 
 def paint_grain(
     territory: Territory,
-    dendrites: list[Neurite],
+    neurites: list[Neurite],
     blur_nm: float,
     image_zyx: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> None:
-    """Give the cytoplasm of dendrites a grain, fine or coarse by cell type, of equal mean and variance, in place.
+    """Give cytoplasm a grain that tells cell types of equal mean and variance apart, in place.
+
+    Dendrites are fine-grained where excitatory and coarse-grained where inhibitory. Inhibitory axons get a weak fine
+    grain, excitatory ones none: their vesicles come in clumps, which vary more.
 
     Args:
         territory: Who owns each voxel.
-        dendrites: The dendrites, indexed from 1.
+        neurites: Dendrites and axons, indexed from 1; others have no grain.
         blur_nm: Blur that sections will have.
         image_zyx: Image in grey levels; changed in place.
         rng: Source of randomness.
     """
-    tiles = [_grain_tile(width_nm, blur_nm, territory, rng) for width_nm in (FINE_GRAIN_NM, COARSE_GRAIN_NM)]
-    kinds = np.array([-1] + [int(neurite.cell_type != EXCITATORY) for neurite in dendrites], np.int64)
-    _grain(territory.owner_zyx, kinds, tiles[0], tiles[1], image_zyx)
+    fine, coarse = (_grain_tile(width_nm, blur_nm, territory, rng) for width_nm in (FINE_GRAIN_NM, COARSE_GRAIN_NM))
+    is_inhibitory = np.array([False] + [neurite.cell_type != EXCITATORY for neurite in neurites])
+    is_dendrite = np.array([False] + [neurite.kind == "dendrite" for neurite in neurites])
+    sd = np.where(is_dendrite, GRAIN_SD, np.where(is_inhibitory, AXON_GRAIN_SD, 0.0)).astype(np.float32)
+    _grain(territory.owner_zyx, sd, is_dendrite & is_inhibitory, fine, coarse, image_zyx)
 
 
 def _grain_tile(width_nm: float, blur_nm: float, territory: Territory, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Periodic noise, smooth over a width, whose variance is the same for every width once a section is blurred."""
+    """Periodic noise, smooth over a width, whose variance is 1 once a section is blurred."""
     noise = rng.standard_normal((GRAIN_TILE_VX // 2, GRAIN_TILE_VX, GRAIN_TILE_VX))
     tile = gaussian_filter(noise, width_nm / territory.voxel_size_nm[::-1], mode="wrap")
     blurred = gaussian_filter(tile, (0, *(blur_nm / territory.voxel_size_nm[1::-1])), mode="wrap")
-    return (GRAIN_SD / blurred.std() * tile).astype(np.float32)
+    return (tile / blurred.std()).astype(np.float32)
 
 
 @njit(cache=True)
-def _grain(owner, kinds, fine, coarse, image):
+def _grain(owner, sd, is_coarse, fine, coarse, image):
     nz, ny, nx = owner.shape
     tz, ty, tx = fine.shape
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):
                 o = owner[z, y, x]
-                if o <= 0 or o >= kinds.shape[0]:
+                if o <= 0 or o >= sd.shape[0] or sd[o] == 0:
                     continue
-                # Each dendrite reads the periodic grain from another corner.
+                # Each neurite reads the periodic grain from another corner.
                 place = (z + 47 * o + 3) % tz, (y + 13 * o + 7) % ty, (x + 29 * o) % tx
-                image[z, y, x] += fine[place] if kinds[o] == 0 else coarse[place]
+                image[z, y, x] += sd[o] * (coarse[place] if is_coarse[o] else fine[place])
 
 
 def expose_sections(

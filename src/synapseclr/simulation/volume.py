@@ -83,7 +83,7 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
     report("paint ultrastructure")
     image_zyx = imaging.paint_cytoplasm(territory, len(neurites), style, streams[3])
     if config.signature == "texture":
-        imaging.paint_grain(territory, spiny, style.blur_nm, image_zyx, streams[10])
+        imaging.paint_grain(territory, [*spiny, *axon_list], style.blur_nm, image_zyx, streams[10])
     organelles.paint_tubules(organelles.place_tubules(spiny, streams[4]), territory, image_zyx, style)
     mito_capsules, homes = organelles.place_mitochondria(config, neurites, sites, streams[4])
     mito_zyx = organelles.paint_mitochondria(mito_capsules, homes, territory, image_zyx, config.seed, style)
