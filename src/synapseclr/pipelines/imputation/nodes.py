@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.feature_blocks import normal_scores, with_statistics
+from synapseclr.analysis.feature_blocks import Features, normal_scores, with_statistics
 from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, store_statistics
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
 from synapseclr.analysis.imputation.evaluation import comparison_table, summarise_scores
@@ -89,7 +90,7 @@ def score_traits(
     rows_n = aligned_rows(obs["synapse_id"].to_numpy(), chunk_statistics["synapse_id"].to_numpy(), "chunk_statistics")
     statistics_nk = chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
     joined = with_statistics(synapse_embeddings, BACKBONE, mask_statistics)
-    representations = {
+    representations: dict[str, Mapping[str, Features]] = {
         "synapseclr": recorded_layers(synapse_embeddings),
         **others,
         "trivial_statistics": {"statistics": normal_scores(statistics_nk)},

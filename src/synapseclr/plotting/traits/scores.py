@@ -83,4 +83,5 @@ def _draw_legend(figure: Figure, shown: pd.DataFrame, style: Mapping[str, tuple[
         if layer not in _MAIN_LAYERS and layer in set(shown["layer"])
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False, fontsize=8)
+        n_columns = min(4, len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, frameon=False, fontsize=8)
