@@ -88,23 +88,26 @@ def load_parameters() -> dict[str, Any]:
 
 def evaluate_volume(folder: Path, seed: int, weights: Any, parameters: dict[str, Any]) -> pd.DataFrame:
     """Search the defects of one volume in every representation."""
+    from synapseclr.analysis.feature_blocks import FeatureBlocks
     from synapseclr.analysis.handcrafted.image_statistics import store_statistics
     from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
     from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection, known_defects
-    from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store
+    from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, untrained_weights
 
     store = open_store(folder, seed, own=False)
     pretraining = PretrainingConfig.model_validate(parameters["pretraining"])
     embedding = EmbeddingConfig.model_validate(parameters["embedding"])
     trained = embed_store(weights.build(), store, pretraining.augmentation, embedding)
-    untrained = embed_store(weights.model.build(pretraining.seed), store, pretraining.augmentation, embedding)
+    trained.pop("rotation_spread", None)
+    rival = untrained_weights(weights.model, store, pretraining)
+    untrained = embed_store(rival.build(), store, pretraining.augmentation, embedding)
     masks_nk = store_mask_statistics(store, store.voxel_size_nm)
     representations = {
         "synapseclr": trained,
         "random": {"encoder.fc": untrained["encoder.fc"]},
         "trivial_statistics": {"statistics": store_statistics(store)},
         "mask_statistics": {"statistics": masks_nk},
-        "synapseclr_and_masks": {"encoder.fc": np.hstack([trained["encoder.fc"], masks_nk])},
+        "synapseclr_and_masks": {"encoder.fc": FeatureBlocks((trained["encoder.fc"], masks_nk))},
     }
     truth = pd.read_csv(folder / "01_raw/simulated/truth.csv")
     defect_n = known_defects(truth, store.synapse_id)

@@ -6,6 +6,7 @@ import pytest
 from anndata import AnnData
 from sklearn.neighbors import LocalOutlierFactor
 
+from synapseclr.analysis.feature_blocks import FeatureBlocks
 from synapseclr.analysis.outliers import (
     OutliersConfig,
     detect,
@@ -62,6 +63,21 @@ def test_more_features_than_synapses_are_fine():
     white_np = whiten(np.random.default_rng(0).normal(size=(10, 50)).astype(np.float32), 0.5)
     assert white_np.shape[0] == 10
     assert np.isfinite(unsupervised_score(white_np, "knn", n_neighbours=20)).all()
+
+
+def test_blocks_have_the_same_share_whatever_their_widths():
+    rng = np.random.default_rng(0)
+    wide_nf, narrow_nf = rng.normal(size=(N, 200)), rng.normal(size=(N, 4))
+    narrow_nf[:5, 0] += 8.0
+    white_np = whiten(FeatureBlocks((wide_nf, narrow_nf)), 0.5)
+    np.testing.assert_allclose(np.square(white_np[:, -4:]).sum(axis=1).mean(), 1.0)
+    np.testing.assert_allclose(np.square(white_np[:, :-4]).sum(axis=1).mean(), 1.0)
+    defects_e = np.arange(5)
+    together = unsupervised_score(whiten(np.hstack([wide_nf, narrow_nf]), 0.5), "mahalanobis")
+    beside = unsupervised_score(white_np, "mahalanobis")
+    ranks = [np.argsort(np.argsort(-score_n))[defects_e].max() for score_n in (together, beside)]
+    assert ranks[1] == 4  # all five come first
+    assert ranks[0] > 20
 
 
 def test_local_outlier_factor_matches_scikit_learn(features_nf):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.feature_blocks import Features
 from synapseclr.analysis.layers import PROJECTOR_LAYERS
 from synapseclr.analysis.outliers.config import OutliersConfig, UnsupervisedScore
 from synapseclr.analysis.outliers.detection import detect, unsupervised_score
@@ -47,12 +48,12 @@ def known_defects(truth: pd.DataFrame, synapse_id: np.ndarray) -> np.ndarray | N
 
 
 def evaluate_detection(
-    representations: Mapping[str, Mapping[str, np.ndarray]], defect_n: np.ndarray, config: OutliersConfig
+    representations: Mapping[str, Mapping[str, Features]], defect_n: np.ndarray, config: OutliersConfig
 ) -> pd.DataFrame:
     """Search known defects by examples drawn from them, over and over.
 
     Args:
-        representations: Name to layer to features (n, f), all of the same synapses.
+        representations: Name to layer to features (n, f) or blocks, all of the same synapses.
         defect_n: Text (n,): kind of defect, empty for sound synapses.
         config: Numbers of examples, draws, and the rank at which precision is taken.
 

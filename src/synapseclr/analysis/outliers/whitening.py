@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
 from synapseclr.errors import SynapseCLRError
 
 
-def whiten(features_nf: np.ndarray, shrinkage: float) -> np.ndarray:
+def whiten(features_nf: Features, shrinkage: float) -> np.ndarray:
     """Standardise features, rotate them to principal components, and divide these by their shrunk standard deviation.
 
+    Blocks of features are whitened each on its own and scaled to the same mean squared norm: whitened together, 25
+    statistics are drowned by the components of 900 learned features.
+
     Args:
-        features_nf: (n, f), n at least 2. Constant features are dropped.
+        features_nf: (n, f), n at least 2, or blocks. Constant features are dropped.
         shrinkage: 0 gives every component unit variance, 1 leaves the standardised features as they are; in between,
             a component of variance v is divided by sqrt((1 - s) v + s v_mean), so that components of little variance,
             which hold noise, are not blown up.
 
     Returns:
-        float64 (n, p), centred; p is at most f and at most n.
+        float64 (n, p), centred; p is at most f and, for a single block, at most n.
 
     Raises:
         SynapseCLRError: If all features are constant or there are fewer than two synapses.
 
     Source: shrinkage towards a multiple of the identity, Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4.
     """
+    if isinstance(features_nf, FeatureBlocks):
+        white = [whiten(part_nf, shrinkage) for part_nf in features_nf.parts]
+        return np.hstack([white_np / np.sqrt(np.square(white_np).sum(axis=1).mean()) for white_np in white])
     raw_nf = np.asarray(features_nf, dtype=np.float64)
     spread_f = raw_nf.std(axis=0) if len(raw_nf) > 1 else np.zeros(raw_nf.shape[1])
     # Rounding leaves a constant feature with a spread of its own precision.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
 from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
 from synapseclr.analysis.layers import layer_features, recorded_layers
@@ -76,15 +77,16 @@ def rank_outliers(
 
 def join_features(
     synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, chunk_statistics: pd.DataFrame, config: OutliersConfig
-) -> np.ndarray:
-    """What is searched: the layer that the parameters name, and the statistics that they join to it, float32 (n, f)."""
+) -> Features:
+    """What is searched: the layer that the parameters name, beside a block of the statistics that they join to it."""
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    parts = [layer_features(synapse_embeddings, config.layer)]
+    features_nf = layer_features(synapse_embeddings, config.layer)
+    joined = []
     if config.with_masks:
-        parts.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
+        joined.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
     if config.with_statistics:
-        parts.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
-    return np.hstack(parts)
+        joined.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
+    return FeatureBlocks((features_nf, np.hstack(joined))) if joined else features_nf
 
 
 def measure_detection(
@@ -118,12 +120,12 @@ def measure_detection(
     statistics_nk = _statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics")
     masks_nk = _statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
     features_nf = layer_features(synapse_embeddings, config.layer)
-    representations: dict[str, dict[str, np.ndarray]] = {
-        "synapseclr": recorded_layers(synapse_embeddings),
+    representations: dict[str, dict[str, Features]] = {
+        "synapseclr": {**recorded_layers(synapse_embeddings)},
         "random": {layer: untrained_nf[random_rows] for layer, untrained_nf in untrained.items()},
         "trivial_statistics": {"statistics": statistics_nk},
         "mask_statistics": {"statistics": masks_nk},
-        "synapseclr_and_masks": {config.layer: np.hstack([features_nf, masks_nk])},
+        "synapseclr_and_masks": {config.layer: FeatureBlocks((features_nf, masks_nk))},
     }
     detection = evaluate_detection(representations, defect_n, config)
     return detection, detection_metrics(detection)
