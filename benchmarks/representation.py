@@ -54,7 +54,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "former demo, random": {"epochs": 0, "model": _FORMER_ENCODER, "augmentation": _TONES | _FORMER_VIEW},
 }
 STATISTICS = ("mask_statistics", "trivial_statistics")
-JOINED = {"demo+statistics": "demo"}  # a variant's features beside the statistics of the masks
+JOINED = {
+    "demo+statistics": "demo",
+    "random+statistics": "random",
+}  # a variant's features beside the statistics of the masks
 
 
 def make_volume(folder: Path, seed: int, signature: str) -> None:
