@@ -78,6 +78,12 @@ class Runner:
 
 
 @pytest.fixture(scope="session")
+def make_runner() -> type[Runner]:
+    """The class that runs Kedro, for tests with outputs of their own."""
+    return Runner
+
+
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Runner:
     """The whole demo, at a tiny size, run once.
 

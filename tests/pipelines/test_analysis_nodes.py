@@ -36,7 +36,7 @@ def test_embeddings_of_other_synapses_are_refused():
     trained, other = simulated_embeddings(1.0, 1), simulated_embeddings(1.0, 2)[:50]
     statistics = pd.DataFrame({"synapse_id": trained.obs["synapse_id"]})
     with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
-        score_traits(trained, other, {}, statistics, ImputationConfig())
+        score_traits(trained, other, trained, {}, statistics, statistics, ImputationConfig())
 
 
 def test_unknown_queries_are_refused():

@@ -2,13 +2,12 @@
 
 import pandas as pd
 import pytest
-from conftest import Runner
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory):
+def scores(make_runner, tmp_path_factory):
     """Scores of the linear probe: mean over folds, traits by representations."""
-    run = Runner(tmp_path_factory.mktemp("learning"), environment="local")
+    run = make_runner(tmp_path_factory.mktemp("learning"), environment="local")
     fast = "--params=pretraining.epochs=30,imputation.compare_by_gaussian_process=false"
     run("--pipeline=demo", "--to-nodes=score_traits", fast)
     table = pd.read_csv(run.root / "08_reporting/trait_scores.csv")

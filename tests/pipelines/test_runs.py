@@ -72,7 +72,7 @@ def test_embeddings_carry_layers_metadata_and_provenance(demo):
 
     embeddings = anndata.read_zarr(demo.root / "07_model_output/synapse_embeddings.zarr")
     metadata = pd.read_parquet(demo.root / "03_primary/synapse_metadata.parquet")
-    assert embeddings.X.shape == (len(metadata), 64)
+    assert embeddings.X.shape == (len(metadata), 452)
     assert embeddings.X.dtype == np.float32
     assert set(embeddings.obsm) == {"projector.mlp.0", "projector.mlp.3"}
     assert embeddings.obs["pre_root_id"].tolist() == metadata["pre_root_id"].tolist()
@@ -84,7 +84,7 @@ def test_embeddings_carry_layers_metadata_and_provenance(demo):
 
 def test_mlflow_has_flat_parameters_and_tags(demo_run):
     _, run = demo_run
-    assert run.data.params["pretraining.model.encoder"] == "resnet18"
+    assert run.data.params["pretraining.model.encoder"] == "region_resnet"
     assert run.data.params["pretraining.augmentation.final_img_size"] == "16"
     assert run.data.params["preprocessing.chunk_size_vx"] == "[80, 80, 32]"
     assert run.data.tags["pipeline"] == "demo"

@@ -20,12 +20,13 @@ import pytest
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights, ModelConfig, load_weights
 from synapseclr.pipelines.pretraining.nodes import log_encoder_model
-from synapseclr.training import PretrainingConfig
+from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.serving import ServingConfig
 from synapseclr.volumes import ChunkStore
 
 PROJECT = Path(__file__).resolve().parents[2]
 CHOSEN = 3
+N_FEATURES = 452  # of region_resnet at an eighth of its width: 4 regions x 2 statistics x 56 channels, and 4 volumes
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +65,10 @@ def test_the_model_gives_the_rows_of_the_embedding_pipeline(model, chunk_ncxyz, 
     assert np.ptp(embedded_nf, axis=0).max() > 1e-2, "every synapse has the same features: nothing was compared"
 
 
-def test_the_input_example_is_a_small_cut_of_a_real_chunk_with_its_features(model, chunk_ncxyz, embedded_nf):
+def test_the_input_example_is_a_real_chunk_with_its_features(model, chunk_ncxyz, embedded_nf):
     example = model.input_example
     assert example.dtype == np.uint8
-    assert chunk_ncxyz.shape[2:] == (80, 80, 32)
-    assert example.shape == (1, 2, 72, 72, 28)  # the crop of 64 x 64 x 26 and a pooling box more on each side
+    assert np.array_equal(example, chunk_ncxyz[:1])
     np.testing.assert_allclose(model.predict(example), embedded_nf[:1], rtol=0, atol=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_the_signature_and_the_metadata_say_what_a_chunk_is(model, chunk_ncxyz):
     signature = model.metadata.signature
     inputs, outputs = signature.inputs.inputs[0], signature.outputs.inputs[0]
     assert (inputs.type, inputs.shape) == (np.dtype(np.uint8), (-1, 2, -1, -1, -1))
-    assert (outputs.type, outputs.shape) == (np.dtype(np.float32), (-1, 64))
+    assert (outputs.type, outputs.shape) == (np.dtype(np.float32), (-1, N_FEATURES))
     told = model.metadata.metadata
     assert told["mask_codes"]["synaptic_cleft"] == 2
     assert told["voxel_size_nm"] == [16, 16, 40]
@@ -88,7 +88,7 @@ def test_other_mask_codes_and_no_chunks(model, chunk_ncxyz):
     wrong[0, 1, 0, 0, 0] = 77
     with pytest.raises(SynapseCLRError, match=r"mask codes .* found 77"):
         model.predict(wrong)
-    assert model.predict(chunk_ncxyz[:0]).shape == (0, 64)
+    assert model.predict(chunk_ncxyz[:0]).shape == (0, N_FEATURES)
 
 
 def test_what_another_version_wrote_is_told(run, tmp_path):
@@ -143,7 +143,9 @@ def test_without_a_run_nothing_is_logged_and_that_is_said(demo, caplog):
     weights = EncoderWeights(dict(config.build(0).state_dict()), config, {})
     chunks = ChunkStore(str(demo.root / "02_intermediate/synapse_chunks.zarr"))
     with caplog.at_level("INFO", logger="synapseclr"):
-        log_encoder_model(weights, chunks, PretrainingConfig(), ServingConfig(registered_model="never"))
+        log_encoder_model(
+            weights, chunks, PretrainingConfig(), EmbeddingConfig(), ServingConfig(registered_model="never")
+        )
     assert "no active MLflow run: the encoder is not logged" in caplog.text
     assert mlflow.active_run() is None
 

@@ -168,7 +168,7 @@ def test_counting_leaves_the_global_random_state_alone(tiny_config):
 
 def test_a_model_that_cannot_be_counted_is_said_so(tiny_config, monkeypatch, caplog):
     class Picky(torch.nn.Module):
-        def forward(self, x):
+        def forward(self, x, mask):
             return x.mean().item()
 
     monkeypatch.setattr(ModelConfig, "build", lambda self, seed: Picky())

@@ -90,7 +90,7 @@ def log_encoder(
                 inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, len(CHANNELS), -1, -1, -1))]),
                 outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_features))]),
             ),
-            input_example=_example(chunks, extraction),
+            input_example=_example(chunks),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDED],
             registered_model_name=registered_model,
             metadata={
@@ -109,21 +109,13 @@ def log_encoder(
     return LoggedEncoder(f"models:/{registered_model}/{number}", number)
 
 
-def _example(chunks: ChunkStore, extraction: AugmentationConfig) -> NDArray[np.uint8] | None:
-    """The first chunk, cut to what the network sees of it; None where that is too much for the text MLflow keeps."""
+def _example(chunks: ChunkStore) -> NDArray[np.uint8] | None:
+    """The first chunk; None where that is too much for the text MLflow keeps.
+
+    It is not cut to what a view sees: which pieces of neurite touch the cleft is found in the whole chunk.
+    """
     chunk_ncxyz = chunks.read([0])
-    if extraction.fidelity == "corrected":  # the published resampling depends on the chunk's size
-        x, y, z = _seen(chunk_ncxyz.shape[2:], extraction)
-        chunk_ncxyz = np.ascontiguousarray(chunk_ncxyz[:, :, x, y, z])
     if chunk_ncxyz.size > _MOST_VALUES:
         logger.info("A chunk has %d values, too many for an input example in MLflow: none is kept.", chunk_ncxyz.size)
         return None
     return chunk_ncxyz
-
-
-def _seen(shape_xyz: tuple[int, ...], extraction: AugmentationConfig) -> list[slice]:
-    """The middle of a chunk: the cube that its corners sweep in all poses, with a voxel to spare on each side."""
-    reach_xyz = [extraction.final_crop_size * 3**0.5] * 2
-    reach_xyz.append(reach_xyz[0] / extraction.axial_to_sagittal_spacing)
-    margin_xyz = [max(0, int((length - reach) // 2) - 1) for length, reach in zip(shape_xyz, reach_xyz, strict=True)]
-    return [slice(margin, length - margin) for margin, length in zip(margin_xyz, shape_xyz, strict=True)]

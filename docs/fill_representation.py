@@ -1,0 +1,74 @@
+"""Renew the tables of docs/representation.md from benchmarks/results: ``python docs/fill_representation.py``."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGE, RESULTS = PROJECT / "docs/representation.md", PROJECT / "benchmarks/results"
+TRAITS = {
+    "pre_cell_type": "pre type",
+    "post_cell_type": "post type",
+    "has_mito_pre": "mito pre",
+    "has_mito_post": "mito post",
+    "cleft_size_log1p_zscore": "cleft size",
+}
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """The rows of a benchmark."""
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    return rows
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
+
+
+def variants(signature: str) -> str:
+    """Variants by traits, the mean over volumes and seeds with the spread between volumes."""
+    found: dict[str, dict[str, str]] = {}
+    for row in read("representation"):
+        if row["signature"] == signature:
+            spread = "" if row["std_volumes"] is None else f" ± {row['std_volumes']:.3f}"
+            found.setdefault(row["variant"], {})[row["trait"]] = f"{row['mean']:.3f}{spread}"
+    rows = [[name, *(scores.get(trait, "") for trait in TRAITS)] for name, scores in found.items()]
+    return table(["", *TRAITS.values()], rows)
+
+
+def retrieval() -> str:
+    """Mean reciprocal ranks on real EM."""
+    found: dict[str, dict[str, str]] = {}
+    for row in read("real_em"):
+        question, name = row["case"].split(", ")
+        found.setdefault(name, {})[question] = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    rows = [
+        [name, *(by.get(question, "") for question in ("same neurite", "other view"))] for name, by in found.items()
+    ]
+    return table(["", "same neurite", "other view of the same synapse"], rows)
+
+
+def transfer() -> str:
+    """Scores on an unseen style, and what is lost against probes fitted in it."""
+    rows = []
+    for row in read("transfer"):
+        cells = [f"{row[trait]:.3f} ({row[trait] - row[f'{trait}, fitted in C']:+.3f})" for trait in TRAITS]
+        rows.append([row["case"], *cells, f"{row['batch_effect']:.2f}"])
+    return table(["", *TRAITS.values(), "batch effect"], rows)
+
+
+def main() -> None:
+    """Replace what stands between the marks."""
+    text = PAGE.read_text()
+    makers = {"darkness": lambda: variants("darkness"), "texture": lambda: variants("texture")}
+    for name, make in (makers | {"real": retrieval, "transfer": transfer}).items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda found, made=make: f"{found[1]}{made()}\n{found[2]}", text, flags=re.DOTALL)
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
