@@ -51,20 +51,11 @@ def retrieval() -> str:
     return table(["", "same neurite", "other view of the same synapse"], rows)
 
 
-def transfer() -> str:
-    """Scores on an unseen style, and what is lost against probes fitted in it."""
-    rows = []
-    for row in read("transfer"):
-        cells = [f"{row[trait]:.3f} ({row[trait] - row[f'{trait}, fitted in C']:+.3f})" for trait in TRAITS]
-        rows.append([row["case"], *cells, f"{row['batch_effect']:.2f}"])
-    return table(["", *TRAITS.values(), "batch effect"], rows)
-
-
 def main() -> None:
     """Replace what stands between the marks."""
     text = PAGE.read_text()
     makers = {"darkness": lambda: variants("darkness"), "texture": lambda: variants("texture")}
-    for name, make in (makers | {"real": retrieval, "transfer": transfer}).items():
+    for name, make in (makers | {"real": retrieval}).items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, made=make: f"{found[1]}{made()}\n{found[2]}", text, flags=re.DOTALL)
     PAGE.write_text(text)
