@@ -75,14 +75,14 @@ _last: PreparedStore | None = None
 def prepared_store(store: ChunkStore, augmentation: AugmentationConfig, cache_mb: float) -> PreparedStore:
     """The synapses of a store for views of a configuration; a run's training and embeddings share the last one made.
 
-    What is kept is of this very handle to the store: a store that is opened again is prepared again.
+    Nodes open the store each for themselves; its digest tells that it holds the same chunks.
     """
     global _last
     shared = _last
     augmenter = Augmenter(augmentation)
     if (
         shared is not None
-        and shared.store is store
+        and shared.store.sha256 == store.sha256
         and shared.is_cached
         and shared.augmenter.preparation == augmenter.preparation
         and shared.augmenter.config.fidelity == augmentation.fidelity
