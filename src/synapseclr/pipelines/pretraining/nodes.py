@@ -99,7 +99,7 @@ def log_encoder_model(
         logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
         return
     logged = log_encoder(
-        encoder_weights, pretraining.augmentation, synapse_chunks, serving.registered_model, embedding.n_rotations
+        encoder_weights, pretraining.augmentation, synapse_chunks, serving.registered_model, embedding.poses
     )
     tags = {"encoder_model_uri": logged.uri}
     if serving.registered_model is not None:
