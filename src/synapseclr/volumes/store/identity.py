@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synapseclr.errors import VolumeError
@@ -33,6 +32,7 @@ class StoreIdentity:
 
     def __init__(self, folder: ObjectFolder, sha256: str) -> None:
         self._folder = folder
+        self._path = os.path.join(folder.url, _DESCRIPTION)
         self._sha256 = sha256
         self._seen = self._version()
         self._compare()
@@ -57,7 +57,7 @@ class StoreIdentity:
             except FileNotFoundError:
                 return ""
         try:
-            state = os.stat(Path(self._folder.url, _DESCRIPTION))
+            state = os.stat(self._path)
         except OSError:
             return ()
         return state.st_mtime_ns, state.st_ino, state.st_size

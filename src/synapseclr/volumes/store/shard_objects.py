@@ -116,9 +116,9 @@ class RemoteShards(ShardObjects):
             if self._cache and len(data) == piece[2]:
                 self._cache.put(self._cache_key(*piece), data)
         for piece in pieces:
-            data = kept[piece]
-            assert data is not None  # fetched above
-            yield data
+            found = kept[piece]
+            assert found is not None  # fetched above
+            yield found
 
     def _fetch(self, pieces: list[Piece]) -> list[bytes | BaseException]:
         """Fetch pieces and look meanwhile if the store is the same: one is emptied long before it is replaced."""
