@@ -17,6 +17,10 @@ class TableError(SynapseCLRError):
     """A table lacks a column, is empty, or holds values that cannot be used."""
 
 
+class OutputError(SynapseCLRError):
+    """What a run has written, or is to write, is cut short, has changed, or cannot be written."""
+
+
 class ConfigurationError(SynapseCLRError):
     """A parameter is unknown, ill-typed, or contradicts another one."""
 

@@ -113,6 +113,7 @@ def write_precomputed(
         block_size_vx: Size of a storage block.
         storage_options: Credentials for a bucket, as fsspec takes them.
     """
+    from cloudfiles import CloudFiles
     from cloudvolume import CloudVolume
 
     info = CloudVolume.create_new_info(
@@ -127,8 +128,9 @@ def write_precomputed(
     )
     secrets = cloud_secrets(uri, storage_options)
     volume = CloudVolume(uri, info=info, progress=False, compress="gzip", non_aligned_writes=True, secrets=secrets)
-    volume.commit_info()
+    CloudFiles(uri, secrets=secrets).delete("info")  # what an interruption leaves is no volume
     volume[:, :, :] = array_xyz[..., np.newaxis]
+    volume.commit_info()
 
 
 def _written_at(volume: Any) -> str:
