@@ -8,6 +8,7 @@ import click
 
 from synapseclr.chunk_commands import synapseclr
 from synapseclr.explorer_commands import explore
+from synapseclr.run_command import make_run_command
 
 
 @click.group(name="synapseclr")
@@ -47,3 +48,4 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
 
 cli.add_command(synapseclr)
 cli.add_command(explore)
+cli.add_command(make_run_command())
