@@ -25,6 +25,10 @@ class ConfigurationError(SynapseCLRError):
     """A parameter is unknown, ill-typed, or contradicts another one."""
 
 
+class InputError(SynapseCLRError):
+    """Tables and volumes cannot belong together, or cannot be read: nothing was cut."""
+
+
 class CheckpointError(SynapseCLRError):
     """A checkpoint or weights file does not fit the model that it is meant for."""
 

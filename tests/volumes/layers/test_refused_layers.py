@@ -71,7 +71,7 @@ def test_ids_that_are_no_whole_numbers_are_refused(tiny_volume, tmp_path):
     empty = np.zeros((64, 48, 20), np.float32)
     write_precomputed(empty, f"file://{tmp_path}/floats", SIZE_NM, "image", (32, 32, 8))
     floats = VolumeLayer(f"file://{tmp_path}/floats", "segmentation volume")
-    with pytest.raises(VolumeError, match="segmentation volume at .*floats holds float32; ids are whole numbers"):
+    with pytest.raises(VolumeError, match=r"segmentation volume at .*floats holds float32; ids are whole numbers"):
         cut_chunks(tiny_volume.em, floats, tiny_volume.cleft, tiny_volume.synapses, tiny_volume.config)
 
 
