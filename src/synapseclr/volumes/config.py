@@ -36,7 +36,7 @@ class PreprocessingConfig(BaseModel):
         ge=0,
         le=1,
         description="The run stops if a larger share of the synapses lacks a neurite that the table names, or of the "
-        "sections is black or constant: on a sample before the first chunk, and over all chunks. A tenth of it warns.",
+        "sections is black or constant: on a sample before the first chunk, and over all chunks. A fifth of it warns.",
     )
     check_synapses: int = Field(
         20,

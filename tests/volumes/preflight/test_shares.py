@@ -10,9 +10,9 @@ CONFIG = PreprocessingConfig()
 
 
 @pytest.mark.parametrize(
-    ("n", "severity"), [(0, None), (1, None), (2, "warning"), (10, "warning"), (11, "error"), (20, "error")]
+    ("n", "severity"), [(0, None), (2, None), (3, "warning"), (10, "warning"), (11, "error"), (20, "error")]
 )
-def test_more_than_half_of_the_sections_is_an_error_and_more_than_a_twentieth_a_warning(n, severity):
+def test_more_than_half_of_the_sections_is_an_error_and_more_than_a_tenth_a_warning(n, severity):
     assert judge({"constant_sections": Share(n, 20)}, CONFIG).get("constant_sections") == severity
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from synapseclr.volumes.config import PreprocessingConfig
 
-WARNED_PART_OF_LIMIT = 0.1
+WARNED_PART_OF_LIMIT = 0.2
 REJECTED_KINDS = ("outside", "cleft_far", "unreadable")
 _DEVIATIONS = 3.0
 _NEURITE_KINDS = ("without_pre", "without_post", "without_either")
@@ -77,7 +77,7 @@ class Share:
 def judge(shares: Mapping[str, Share], config: PreprocessingConfig) -> dict[str, Literal["error", "warning"]]:
     """Tell which shares are too large, and how bad that is.
 
-    ``preprocessing.max_suspect_fraction`` is the limit; a share above a tenth of it is a warning. Of what cutting
+    ``preprocessing.max_suspect_fraction`` is the limit; a share above a fifth of it is a warning. Of what cutting
     rejects, the limit is ``preprocessing.max_rejected_fraction``; a sample must lie three standard deviations above it.
     Autapses exist: they are never an error.
 
@@ -149,7 +149,8 @@ def judge_chunks(
     for kind, severity in judge(shares, config).items():
         is_error = severity == "error" and kind not in REJECTED_KINDS
         advice = "`kedro synapseclr check` compares tables and volumes and says what is likely."
-        text = f"Of all chunks: {shares[kind]} are {_PLACES[kind]}. {_SUSPECTS[kind]} {advice}"
+        suspects = f" {_SUSPECTS[kind]}" if is_error or kind in _SUSPECT_IN_PART else ""
+        text = f"Of all chunks: {shares[kind]} are {_PLACES[kind]}.{suspects} {advice}"
         findings.append(Finding("error" if is_error else "warning", text, kind))
     return shares, findings
 
@@ -162,6 +163,7 @@ _PLACES = {
     "cleft_far": "synapses without a labelled cleft nearby, and rejected",
     "autapses": "synapses with the same pre_root_id and post_root_id",
 }
+_SUSPECT_IN_PART = ("cleft_far", "autapses")
 _SUSPECTS = {
     **dict.fromkeys(
         _NEURITE_KINDS,
