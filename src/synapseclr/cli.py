@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from synapseclr.check_command import check
 from synapseclr.chunk_commands import synapseclr
 from synapseclr.explorer_commands import explore
+from synapseclr.run_command import make_run_command
 
 
 @click.group(name="synapseclr")
@@ -45,5 +47,7 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
         )
 
 
+synapseclr.add_command(check)
 cli.add_command(synapseclr)
 cli.add_command(explore)
+cli.add_command(make_run_command())

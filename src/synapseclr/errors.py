@@ -9,6 +9,10 @@ class VolumeError(SynapseCLRError):
     """A volume is missing, unreadable, or does not fit the request."""
 
 
+class DecoderError(VolumeError):
+    """A volume's blocks are encoded in a way that nothing installed here decodes: none of them can be read."""
+
+
 class UnreachableError(SynapseCLRError, OSError):
     """A store does not answer, or refuses access: what was asked of it may well be there."""
 
@@ -23,6 +27,10 @@ class OutputError(SynapseCLRError):
 
 class ConfigurationError(SynapseCLRError):
     """A parameter is unknown, ill-typed, or contradicts another one."""
+
+
+class InputError(SynapseCLRError):
+    """Tables and volumes cannot belong together, or cannot be read: nothing was cut."""
 
 
 class CheckpointError(SynapseCLRError):

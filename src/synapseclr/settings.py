@@ -10,6 +10,7 @@ from kedro.utils import find_kedro_project
 from synapseclr.errors import ConfigurationError
 from synapseclr.exclusion import DefectExclusion
 from synapseclr.hooks import (
+    EnvironmentGuard,
     OneWriter,
     OutputCare,
     ParameterGuard,
@@ -49,6 +50,7 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
 HOOKS = (
     StorageCredentials(),
     ParameterGuard(),
+    EnvironmentGuard(),  # the last of those that come first is called first
     SimulationGuard(),
     ReadOnlyGuard(),
     OneWriter(),

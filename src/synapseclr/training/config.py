@@ -29,6 +29,9 @@ class MonitoringConfig(BaseModel):
     collapse_effective_rank: float = Field(
         1.1, ge=0, description="A representation with a lower effective rank counts as collapsed; 1 is one direction."
     )
+    max_constant_fraction: float = Field(
+        0.5, ge=0, le=1, description="The run stops in its first epoch if more images show nothing; 1 allows all."
+    )
     collapse_epochs: int = Field(5, ge=1, description="The run stops after so many collapsed epochs in a row.")
 
 

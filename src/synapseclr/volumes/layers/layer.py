@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synapseclr.errors import UnreachableError, VolumeError
+from synapseclr.errors import DecoderError, UnreachableError, VolumeError
 from synapseclr.volumes.storage_errors import is_unreachable, unreachable
 
 if TYPE_CHECKING:
@@ -62,9 +62,12 @@ class VolumeLayer:
             voxel_size_nm: Voxel size (x, y, z) in nm.
 
         Raises:
-            VolumeError: If nothing readable lies at the address, or no scale has this voxel size.
+            VolumeError: If nothing readable lies at the address, no scale has this voxel size, or its ids are
+                agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
+        if self.uri.lower().startswith("graphene://"):
+            raise self.agglomerated()
         if self.format == "ome_zarr":
             from synapseclr.volumes.layers.ome_zarr import open_ome_zarr
 
@@ -85,6 +88,14 @@ class VolumeLayer:
             return UnreachableError(f"The {self.role} {what}: {unreachable(self.uri, error)}")
         return VolumeError(
             f"The {self.role} at {self.uri} {what} ({type(error).__name__}: {first_line(error)}).{advice}"
+        )
+
+    def agglomerated(self) -> VolumeError:
+        """The error of a chunked graph, whose voxels hold supervoxels: no root id of a table occurs among them."""
+        return VolumeError(
+            f"The {self.role} at {self.uri} is a chunked graph, agglomerated on demand: its voxels hold supervoxels, "
+            "among which no root id of the synapse table occurs. Flatten it at the table's timestamp (docs/data.md, "
+            "'Agglomerated segmentations', has the lines), or name a flat release of it (precomputed://...)."
         )
 
     def no_scale(self, wanted_nm: tuple[float, ...], sizes_nm: list[tuple[float, ...]]) -> VolumeError:
@@ -121,6 +132,11 @@ class OpenLayer(ABC):
 
     @property
     @abstractmethod
+    def codec(self) -> str:
+        """Encoding of the storage blocks, as the volume names it."""
+
+    @property
+    @abstractmethod
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a storage block (x, y, z)."""
 
@@ -140,7 +156,9 @@ class OpenLayer(ABC):
         return ""
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing."""
+        """Whether reading again would give the same error: a block is missing, or a decoder."""
+        if isinstance(error, DecoderError):
+            return True
         cause = error.__cause__
         status = getattr(cause, "code", None) or getattr(getattr(cause, "response", None), "status_code", None)
         return isinstance(cause, (FileNotFoundError, PermissionError)) or status == 404
@@ -173,10 +191,16 @@ class OpenLayer(ABC):
 
         Raises:
             VolumeError: If a storage block is missing or damaged; names volume and block.
+            DecoderError: If no block can be read, for want of a decoder.
             UnreachableError: If the store does not answer, or refuses access.
         """
         try:
             return self._voxels(start, stop)
+        except (ImportError, NotImplementedError) as error:
+            raise DecoderError(
+                f"The {self.layer.role} at {self.layer.uri} is encoded as '{self.codec}', and there is no decoder for "
+                f"it here ({first_line(error)}). Install what decodes it, or convert the volume."
+            ) from error
         except Exception as error:  # network, decoding and missing blocks all end here, with the box that was wanted
             what = f"cannot be read in voxels {start.tolist()} to {stop.tolist()}{self._object(start, stop)}"
             raise self.layer.failure(error, what, "") from error

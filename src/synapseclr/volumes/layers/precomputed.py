@@ -19,6 +19,8 @@ from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_GRAPH_KEYS = {"app", "graph"}  # of the `info` that a chunked graph's server gives
+
 
 def open_precomputed(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float]) -> OpenPrecomputed:
     """Open the scale with this voxel size.
@@ -38,6 +40,8 @@ def open_precomputed(layer: VolumeLayer, voxel_size_nm: tuple[float, float, floa
             "OME-Zarr volume needs `type: synapseclr.datasets.OmeZarrVolumeDataset`."
         )
         raise layer.failure(error, "cannot be opened", advice) from error
+    if _GRAPH_KEYS & set(volume.info):
+        raise layer.agglomerated()
     scales: list[tuple[float, ...]] = [tuple(float(v) for v in scale["resolution"]) for scale in volume.scales]
     wanted = tuple(float(v) for v in voxel_size_nm)
     if wanted not in scales:
@@ -67,6 +71,11 @@ class OpenPrecomputed(OpenLayer):
     def dtype(self) -> np.dtype[Any]:
         """Type of a voxel."""
         return np.dtype(self.volume.dtype)
+
+    @property
+    def codec(self) -> str:
+        """Encoding that ``info`` names for this scale."""
+        return str(self.volume.scale.get("encoding", "unknown"))
 
     @property
     def block_size_vx(self) -> NDArray[np.int64]:
