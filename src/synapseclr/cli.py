@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from kedro.framework.cli.project import run as kedro_run
 
 from synapseclr.chunk_commands import synapseclr
+from synapseclr.command_line_values import accept_lists
 from synapseclr.explorer_commands import explore
+
+accept_lists(kedro_run)
 
 
 @click.group(name="synapseclr")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synapseclr.command_line_values import split_at_commas
 from synapseclr.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Sweep:
         axes: dict[str, tuple[str, ...]] = {}
         for argument in grid:
             parameter, _, listed = argument.partition("=")
-            values = tuple(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
+            values = tuple(dict.fromkeys(_split(listed, f"--grid {argument}")))
             if not parameter.strip() or not values:
                 raise ConfigurationError(
                     f"--grid {argument}: expected parameter=value,value, such as "
@@ -90,10 +91,17 @@ class Sweep:
 
 def parse_assignments(text: str) -> dict[str, str]:
     """Read ``name=value,name=value``."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in _split(text, "--params")]
     if wrong := [name for name, sign, _ in pairs if not sign]:
         raise ConfigurationError(f"--params has '{wrong[0]}', expected name=value; separate several by commas.")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _split(text: str, what: str) -> list[str]:
+    try:
+        return split_at_commas(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{what}: {error}.") from error
 
 
 def describe(parameters: Mapping[str, str], separator: str = ", ") -> str:
