@@ -212,27 +212,30 @@ def _print_table(sweep: Sweep, runs: Sequence[Run]) -> None:
     """Show the combinations with their last metrics, in the order in which they were begun."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     runs = sorted(
         (run for run in runs if "sweep_combination" in run.data.tags), key=lambda run: int(run.info.start_time)
     )
     logged = {name.removeprefix("pretraining/") for run in runs for name in run.data.metrics}
     shown = [name for name in sorted(logged) if name in _SHOWN or name.startswith("knn_")]
-    table = Table(title=f"Sweep {sweep.name}")
+    table = Table(title=Text(f"Sweep {sweep.name}"))  # a text: brackets in a string would be markup
     table.add_column("combination", no_wrap=True)
     for name in ("status", *shown):
-        table.add_column(name.replace("_", " "))
+        table.add_column(Text(name.replace("_", " ")))
     for run in runs:
         values = [run.data.metrics.get(f"pretraining/{name}") for name in shown]
-        combination = _label(parse_assignments(run.data.tags["sweep_combination"])).replace(", ", "\n")
-        table.add_row(combination, run.info.status, *("" if value is None else f"{value:.4g}" for value in values))
+        combination = _label(parse_assignments(run.data.tags["sweep_combination"]), "\n")
+        table.add_row(
+            Text(combination), run.info.status, *("" if value is None else f"{value:.4g}" for value in values)
+        )
     console = Console()
     console.width = max(console.width, 120)
     console.print(table)
 
 
-def _label(combination: Mapping[str, str]) -> str:
+def _label(combination: Mapping[str, str], separator: str = ", ") -> str:
     """A combination by the last parts of its parameters' names, where these differ."""
     short = {name: name.rpartition(".")[2] for name in combination}
     is_clear = len(set(short.values())) == len(short)
-    return describe({short[name] if is_clear else name: value for name, value in combination.items()})
+    return describe({short[name] if is_clear else name: value for name, value in combination.items()}, separator)
