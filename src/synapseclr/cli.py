@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from kedro.framework.cli.project import run as kedro_run
 
 from synapseclr.check_command import check
 from synapseclr.chunk_commands import synapseclr
+from synapseclr.command_line_values import accept_lists
 from synapseclr.explorer_commands import explore
 from synapseclr.run_command import make_run_command
+
+accept_lists(kedro_run)
 
 
 @click.group(name="synapseclr")

@@ -1,7 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from synapseclr.volumes import ChunkStore, cut_chunks, summarise, tabulate_chunks, write_chunk_store
+from synapseclr.volumes import (
+    ChunkStore,
+    VolumeLayer,
+    check_synapse_table,
+    cut_chunks,
+    summarise,
+    tabulate_chunks,
+    write_chunk_store,
+    write_precomputed,
+)
 from synapseclr.volumes.schemas import SYNAPSE_METADATA
 
 
@@ -86,3 +96,23 @@ def test_two_neurites_are_no_autapse_and_neither_are_two_unnamed_sides(tiny_volu
 
 def test_sections_without_structure_are_counted_inside_of_the_volume(tabulated):
     assert tabulated[2]["constant_sections"] == {"n": 2, "of": 16}  # the cut-out section of both
+
+
+def test_root_ids_that_int64_cannot_hold_go_through_exactly(tiny_volume, tmp_path):
+    large = 2**63 + 5
+    segmentation = np.full((64, 48, 20), large, np.uint64)
+    segmentation[:, 24:] = 7
+    write_precomputed(segmentation, f"file://{tmp_path}/seg", (16, 16, 40), "segmentation", (32, 32, 8))
+    table = tiny_volume.synapses.assign(pre_root_id=np.array([large, large], np.uint64), post_root_id=[7, 7])
+    synapses, tiny = check_synapse_table(table), tiny_volume
+    layer = VolumeLayer(f"file://{tmp_path}/seg", "segmentation")
+    write_chunk_store(cut_chunks(tiny.em, layer, tiny.cleft, synapses, tiny.config), str(tmp_path / "chunks.zarr"))
+    store = ChunkStore(str(tmp_path / "chunks.zarr"))
+    made, statistics = tabulate_chunks(store, synapses, tiny.config.position_unit_nm)
+    made.to_parquet(tmp_path / "metadata.parquet")
+    read = SYNAPSE_METADATA.validate(pd.read_parquet(tmp_path / "metadata.parquet"))
+    assert read["pre_root_id"].tolist() == [large, large]
+    assert read["post_root_id"].dtype == np.uint64
+    assert not read["is_pre_missing"].any()
+    assert not read["is_post_missing"].any()
+    assert summarise(store, synapses, read, statistics, [])["n_neurites"] == 2

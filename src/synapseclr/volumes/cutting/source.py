@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -210,18 +210,34 @@ class CuttingSource(ShardSource):
             if storing is not None:
                 yield storing.result()
 
-    def check(self, rejected: dict[int, str]) -> None:
+    def check(self, rejected: dict[int, str], failed: Collection[int] = ()) -> None:
         """Raise if more synapses were rejected than are allowed.
 
+        Args:
+            rejected: Reason by synapse id.
+            failed: Those of ``rejected`` that touch a block that could not be read.
+
         Raises:
-            TableError: With an example.
+            TableError: With an example of either kind; only those that lie wrongly are a reason to doubt positions.
         """
         limit = self.config.max_rejected_fraction
-        if rejected and (len(rejected) > limit * len(self.plan) or len(rejected) == len(self.plan)):
-            synapse_id, reason = next(iter(rejected.items()))
-            raise TableError(
-                f"{len(rejected)} of {len(self.plan)} synapses had to be rejected, more than "
-                f"preprocessing.max_rejected_fraction = {limit:g} allows. The first, synapse {synapse_id}: {reason}. "
-                "Check that the table's positions are in units of preprocessing.position_voxel_size_nm, and that the "
-                "volumes can be read."
+        if not rejected or (len(rejected) <= limit * len(self.plan) and len(rejected) < len(self.plan)):
+            return
+        said = [
+            f"{len(rejected)} of {len(self.plan)} synapses had to be rejected, more than "
+            f"preprocessing.max_rejected_fraction = {limit:g} allows."
+        ]
+        misplaced = [synapse_id for synapse_id in rejected if synapse_id not in failed]
+        unread = [synapse_id for synapse_id in rejected if synapse_id in failed]
+        if misplaced:
+            said.append(
+                f"The first{' of those that could be read' * bool(unread)}, synapse {misplaced[0]}: "
+                f"{rejected[misplaced[0]]}. Check that the table's positions are in units of "
+                "preprocessing.position_voxel_size_nm."
             )
+        if unread:
+            said.append(
+                f"{len(unread)} of them touch storage blocks that cannot be read. The first, synapse {unread[0]}: "
+                f"{rejected[unread[0]]}"
+            )
+        raise TableError(" ".join(said))
