@@ -9,7 +9,15 @@ from kedro.utils import find_kedro_project
 
 from synapseclr.errors import ConfigurationError
 from synapseclr.exclusion import DefectExclusion
-from synapseclr.hooks import OneWriter, ParameterGuard, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
+from synapseclr.hooks import (
+    LogGuard,
+    OneWriter,
+    ParameterGuard,
+    PipelineClock,
+    ReadOnlyGuard,
+    RunTracking,
+    SimulationGuard,
+)
 from synapseclr.storage_credentials import StorageCredentials
 
 _PROJECT = find_kedro_project(Path.cwd()) or Path(__file__).resolve().parents[2]
@@ -39,6 +47,7 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
 
 
 HOOKS = (
+    LogGuard(),
     StorageCredentials(),
     ParameterGuard(),
     SimulationGuard(),

@@ -7,6 +7,7 @@ from synapseclr.datasets.chunk_store import ChunkStoreDataset
 from synapseclr.datasets.encoder_weights import EncoderWeightsDataset
 from synapseclr.datasets.feature_files import FeatureFilesDataset
 from synapseclr.datasets.folder import FolderDataset
+from synapseclr.datasets.ledger import LedgerDataset
 from synapseclr.datasets.ome_zarr_volume import OmeZarrVolumeDataset
 from synapseclr.datasets.optional_table import OptionalCSVDataset
 from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
@@ -21,6 +22,7 @@ __all__ = [
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "LedgerDataset",
     "NoTrainingDataset",
     "OmeZarrVolumeDataset",
     "OnDemandDataset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,8 +11,20 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from synapseclr.errors import ConfigurationError
+from synapseclr.redaction import SecretsFilter
 
 SIMULATED = "simulated"
+
+
+class LogGuard:
+    """Keeps passwords out of the log, whichever package writes the record."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self) -> None:
+        """Have the root logger's handlers mask secrets; Kedro's own file of settings cannot name a filter of ours."""
+        for handler in logging.getLogger().handlers:
+            if not any(isinstance(found, SecretsFilter) for found in handler.filters):
+                handler.addFilter(SecretsFilter())
 
 
 class ParameterGuard:
