@@ -1,8 +1,16 @@
 """Errors that say what was wrong, where, what was expected and what to do."""
 
+from synapseclr.redaction import mask_secrets
+
 
 class SynapseCLRError(ValueError):
-    """Base of every error that a user's data or configuration can cause."""
+    """Base of every error that a user's data or configuration can cause.
+
+    Passwords in the message, as in the address of a bucket or server, are masked.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(mask_secrets(argument) if isinstance(argument, str) else argument for argument in arguments))
 
 
 class VolumeError(SynapseCLRError):

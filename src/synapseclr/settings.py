@@ -11,6 +11,7 @@ from synapseclr.errors import ConfigurationError
 from synapseclr.exclusion import DefectExclusion
 from synapseclr.hooks import (
     EnvironmentGuard,
+    LogGuard,
     OneWriter,
     OutputCare,
     ParameterGuard,
@@ -48,6 +49,7 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
 
 
 HOOKS = (
+    LogGuard(),
     StorageCredentials(),
     ParameterGuard(),
     EnvironmentGuard(),  # the last of those that come first is called first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path, PurePosixPath
 from typing import Any, get_type_hints
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from synapseclr.error_sentences import did_you_mean, parameter_sentences
 from synapseclr.errors import ConfigurationError
+from synapseclr.redaction import SecretsFilter
 
 SIMULATED = "simulated"
 
@@ -32,6 +34,17 @@ class EnvironmentGuard:
             f"There is no configuration environment '{context.env}': the folder {folder.name}/{context.env} is missing."
             f"{did_you_mean(context.env, known)} docs/own_data.md says how to make one."
         )
+
+
+class LogGuard:
+    """Keeps passwords out of the log, whichever package writes the record."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self) -> None:
+        """Have the root logger's handlers mask secrets; Kedro's own file of settings cannot name a filter of ours."""
+        for handler in logging.getLogger().handlers:
+            if not any(isinstance(found, SecretsFilter) for found in handler.filters):
+                handler.addFilter(SecretsFilter())
 
 
 class ParameterGuard:
