@@ -53,13 +53,13 @@ def written_whole(target: str | Path, *, is_recorded: bool = True) -> Iterator[P
             before is untouched.
     """
     target = Path(os.path.realpath(target))
-    with _explained(target):
+    with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_writable(target)
     partial = _beside(target, _PARTIAL)
     _ours.add(partial.name)
     try:
-        with _explained(target):
+        with explained(target):
             yield partial
             _flush(partial)
             if is_recorded:
@@ -117,13 +117,13 @@ def folder_written_whole(target: str | Path) -> Iterator[Path]:
         OutputError: If it cannot be written or the old one cannot be moved. The old one is untouched.
     """
     target = Path(os.path.realpath(target))
-    with _explained(target):
+    with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(target)
     partial = _beside(target, _PARTIAL)
     _ours.add(partial.name)
     try:
-        with _explained(target):
+        with explained(target):
             yield partial
             write_manifest(partial)
             replace_folder(partial, target)
@@ -288,12 +288,19 @@ def _check_writable(target: Path) -> None:
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """Name the output in what the operating system complains about."""
+def explained(target: str | Path) -> Iterator[None]:
+    """Name the output in what the operating system complains about, and say what to do.
+
+    Args:
+        target: Path of the file or folder that is being written. Errors about a URL are left as they are.
+
+    Raises:
+        OutputError: Instead of an OSError of the operating system.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # of a library that says something else with it
+        if error.errno is None or "://" in str(target):  # of a library that says something else with it
             raise
         raise OutputError(
             f"{target} cannot be written ({error.strerror or error}). What lay there before is untouched. Make room or "
