@@ -11,13 +11,13 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.redaction import SecretsFilter
+from synapseclr.redaction import SecretsFilter, mask_exception
 
 SIMULATED = "simulated"
 
 
 class LogGuard:
-    """Keeps passwords out of the log, whichever package writes the record."""
+    """Keeps passwords out of log and errors, whichever package writes them."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self) -> None:
@@ -25,6 +25,11 @@ class LogGuard:
         for handler in logging.getLogger().handlers:
             if not any(isinstance(found, SecretsFilter) for found in handler.filters):
                 handler.addFilter(SecretsFilter())
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Mask what the error that ends the run will show."""
+        mask_exception(error)
 
 
 class ParameterGuard:
