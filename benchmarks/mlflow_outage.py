@@ -25,6 +25,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCENARIOS = ("off", "local", "alive", "killed", "hangs", "back")
@@ -115,11 +116,12 @@ def train(scenario: str, work: Path, data: Path, epochs: int) -> dict[str, objec
         "hangs": lambda: server.send_signal(signal.SIGSTOP),
         "back": lambda: (server.stop(), server.start(waits=False)),
     }
+    uri = f"sqlite:///{results}/mlflow.db" if scenario == "local" else server and server.uri
     epochs = 10 * epochs if scenario == "back" else epochs
     params = f"data_root={data},results_root={results},pretraining.epochs={epochs}"
     status, seconds, output = kedro(
         *("run", "--env=test", "--pipeline=pretraining", f"--params={params}"),
-        server=f"sqlite:///{results}/mlflow.db" if scenario == "local" else server,
+        server=uri,
         on_epoch_1=actions.get(scenario, lambda: None),
     )
     (results / "output.txt").write_text(output)
@@ -136,36 +138,36 @@ def train(scenario: str, work: Path, data: Path, epochs: int) -> dict[str, objec
         "history": (results / "06_models/training_history.parquet").exists(),
         "warnings": output.count("WARNING"),
         "kept": len(list((results / "08_reporting/mlflow_unsent").glob("*.json"))),
-        "epochs in MLflow": n_epochs(server),
+        "epochs in MLflow": n_epochs(uri),
     }
     if row["kept"]:
         sent, _, told = kedro("synapseclr", "mlflow", "send", f"{results}/08_reporting/mlflow_unsent", server=server)
-        row |= {"send": sent, "epochs afterwards": n_epochs(server), "state": state(server)}
+        row |= {"send": sent, "epochs afterwards": n_epochs(uri), "state": state(uri)}
         (results / "sent.txt").write_text(told)
     if server is not None:
         server.stop()
     return row
 
 
-def _runs(server: Server) -> list:
+def _only_run(uri: str) -> tuple[Any, Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(server.uri)
+    client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("synapseclr")
-    return [(client, run) for run in client.search_runs([experiment.experiment_id])]
+    return client, client.search_runs([experiment.experiment_id])[0]
 
 
-def n_epochs(server: Server | None) -> int:
-    """Epochs of the only run whose loss the server has."""
-    if server is None:
+def n_epochs(uri: str | None) -> int:
+    """Epochs of the only run whose loss MLflow has."""
+    if uri is None:
         return 0
-    client, run = _runs(server)[0]
+    client, run = _only_run(uri)
     return len({m.step for m in client.get_metric_history(run.info.run_id, "pretraining/train_loss")})
 
 
-def state(server: Server) -> str:
+def state(uri: str) -> str:
     """Status of the only run."""
-    return str(_runs(server)[0][1].info.status)
+    return str(_only_run(uri)[1].info.status)
 
 
 def main() -> None:
@@ -174,7 +176,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="Folder for everything that is written.")
     parser.add_argument("--data-root", type=Path, help="Outputs of an earlier `kedro run --env=test` to train on.")
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--scenarios", nargs="+", default=SCENARIOS, choices=SCENARIOS)
+    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
+    parser.add_argument("--repeats", type=int, default=1, help="Rounds over the scenarios: other programs make noise.")
     options = parser.parse_args()
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -184,7 +187,7 @@ def main() -> None:
             status, _, output = kedro("run", "--env=test", f"--pipeline={pipeline}", f"--params=data_root={data}")
             if status:
                 raise SystemExit(output)
-    for scenario in options.scenarios:
+    for scenario in options.scenarios * options.repeats:
         print(train(scenario, work, data, options.epochs), flush=True)
     away = Server(work / "nowhere", port=9)  # nothing listens there
     with socket.socket() as silent:

@@ -84,3 +84,12 @@ def test_the_log_shows_no_passwords_whoever_writes(capsys, monkeypatch):
     logger.warning("reading %s, %d%% done", "https://ada:pa55@host/em", 5)
     logger.warning("%d%% done", 5)
     assert capsys.readouterr().err.splitlines() == ["reading https://***@host/em, 5% done", "5% done"]
+
+
+def test_an_error_of_another_package_is_shown_without_the_password_in_it():
+    error = RuntimeError("dataset https://ada:pa55@host/em failed")
+    error.__cause__ = OSError(5, "cannot connect to https://ada:pa55@host/em")
+    error.__cause__.__context__ = error
+    LogGuard().on_pipeline_error(error)
+    assert str(error) == "dataset https://***@host/em failed"
+    assert str(error.__cause__) == "[Errno 5] cannot connect to https://***@host/em"

@@ -39,19 +39,20 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str], patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
-    """Hold the lock ``<path>.lock`` among processes; go on without it where it cannot be had.
+    """Hold a file's lock among processes, ``.<name>.lock`` beside it; go on without it where it cannot be had.
 
     The lock is the operating system's: it ends with the process that holds it, however that ends.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(f"{path}.lock")
+    target = Path(path)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
     with contextlib.ExitStack() as held:
         try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(lock.acquire(timeout=patience_seconds))
         except (OSError, NotImplementedError, Timeout) as error:
-            logger.debug("Going on without the lock %s.lock: %s", path, error)
+            logger.debug("Going on without the lock of %s: %s", path, error)
         yield
 
 

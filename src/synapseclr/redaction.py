@@ -78,6 +78,24 @@ def redact_tree(value: Any) -> Any:
     return redact(value if isinstance(value, str) else str(value)) if isinstance(value, str | os.PathLike) else value
 
 
+def mask_exception(error: BaseException) -> None:
+    """Mask secrets in the texts of an exception, and of those that led to it: other packages quote addresses."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        masked = tuple(mask_secrets(part) if isinstance(part, str) else part for part in found.args)
+        if masked != found.args:
+            found.args = masked
+        for name in ("strerror", "filename"):  # of OSError, whose text is not made of its arguments
+            if isinstance(text := getattr(found, name, None), str) and isinstance(found, OSError):
+                setattr(found, name, mask_secrets(text))
+        waiting += [found.__cause__, found.__context__]
+
+
 class SecretsFilter(logging.Filter):
     """Masks secrets in log records, whoever writes them."""
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,14 @@ def test_mlflow_has_flat_parameters_and_tags(demo_run):
     assert run.data.tags["environment"] == "test"
     assert len(run.data.tags["data_sha256"]) == 64
     assert run.info.status == "FINISHED"
+
+
+def test_neither_mlflow_nor_the_report_has_paths_of_this_machine(demo, demo_run):
+    _, run = demo_run
+    told = [str(run.data.tags), str(run.data.params), (demo.root / "08_reporting/report.html").read_text()]
+    for private in (str(demo.root), sys.prefix):
+        assert not [text for text in told if private in text], private
+    assert run.data.params["parameters.data_root"] == f".../{demo.root.name}"
 
 
 def test_mlflow_has_metrics_of_every_epoch(demo_run):

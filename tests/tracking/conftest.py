@@ -20,7 +20,6 @@ def short_requests(monkeypatch):
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("MLFLOW_HTTP")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("synapseclr.tracking.server.PROBE_SECONDS", 0.3)
     monkeypatch.setattr("synapseclr.tracking.outbox._FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("synapseclr.tracking.server._set_here", set())
     keep_requests_short()

@@ -46,13 +46,14 @@ def test_a_server_that_answers_gets_everything_and_the_end(server, outbox, tmp_p
 
 @pytest.mark.parametrize("fault", ["dies", "hangs"])
 def test_what_a_lost_server_missed_is_kept_and_sent_by_the_command_that_the_run_names(
-    server, outbox, tmp_path, caplog, fault
+    server, outbox, tmp_path, caplog, monkeypatch, fault
 ):
     outbox.metrics({"loss": 1.0}, 1)
     sent = threading.Event()
     while not server.metrics:
         sent.wait(0.01)
     server.die() if fault == "dies" else setattr(server, "hangs", True)
+    monkeypatch.setattr("synapseclr.tracking.server.PROBE_SECONDS", 0.2)  # nothing is going to answer
     with caplog.at_level(logging.WARNING, "synapseclr"):
         for step in range(2, 6):
             outbox.metrics({"loss": 1 / step}, step)
@@ -67,6 +68,7 @@ def test_what_a_lost_server_missed_is_kept_and_sent_by_the_command_that_the_run_
     if fault == "dies":
         server.start()
     server.hangs = False
+    monkeypatch.undo()
     done = CliRunner().invoke(cli, ["synapseclr", "mlflow", "send", str(tmp_path / "unsent")])
     assert done.exit_code == 0, done.output
     assert "Still to be done: MLFLOW_RUN_ID=x kedro run --nodes=log_encoder_model" in done.output

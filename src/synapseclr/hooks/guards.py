@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from synapseclr.error_sentences import did_you_mean, parameter_sentences
 from synapseclr.errors import ConfigurationError
-from synapseclr.redaction import SecretsFilter
+from synapseclr.redaction import SecretsFilter, mask_exception
 
 SIMULATED = "simulated"
 
@@ -37,7 +37,7 @@ class EnvironmentGuard:
 
 
 class LogGuard:
-    """Keeps passwords out of the log, whichever package writes the record."""
+    """Keeps passwords out of log and errors, whichever package writes them."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self) -> None:
@@ -45,6 +45,11 @@ class LogGuard:
         for handler in logging.getLogger().handlers:
             if not any(isinstance(found, SecretsFilter) for found in handler.filters):
                 handler.addFilter(SecretsFilter())
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Mask what the error that ends the run will show."""
+        mask_exception(error)
 
 
 class ParameterGuard:

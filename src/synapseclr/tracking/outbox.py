@@ -96,7 +96,7 @@ class Outbox:
         self._commands: list[str] = []
         self._changed = threading.Condition()
         self._is_away = self._was_away = self._is_uploading = self._is_closing = False
-        self._last_attempt_failed = False
+        self._attempts_left = 1
         self._n_sent = 0
         self._thread = threading.Thread(target=self._send_all, daemon=True, name="mlflow-outbox")
         self._thread.start()
@@ -156,10 +156,15 @@ class Outbox:
             self._note_failure(error)
             self._changed.notify_all()
 
+    def flush(self) -> None:
+        """Wait some seconds at most until MLflow has what was added so far, artifacts excepted."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._entries or self._is_away, timeout=_LAST_WAIT_SECONDS)
+
     def close(self, status: str | None) -> bool:
         """Send what is left, and end the run; what cannot be sent is written to a file, with the run's end.
 
-        A server that answers is waited for; one that is away gets one more attempt.
+        A server that answers is waited for; one that was away gets one more attempt, another one two.
 
         Args:
             status: FINISHED, FAILED or KILLED; None: the run goes on.
@@ -172,10 +177,10 @@ class Outbox:
         self.is_closed = True
         ended = time.time_ns() // 10**6
         with self._changed:
-            self._is_closing, self._last_attempt_failed = True, False
+            self._is_closing, self._attempts_left = True, 1 if self._is_away else 2
             self._changed.notify_all()
             self._wait_until_sent()
-            is_sent = not self._entries and not self._artifacts and not self._last_attempt_failed
+            is_sent = not self._entries and not self._artifacts and self._attempts_left > 0
         if is_sent and self._end(status, ended) and not self._commands:
             shutil.rmtree(self.copies_folder, ignore_errors=True)
             return True
@@ -189,7 +194,7 @@ class Outbox:
     def _wait_until_sent(self) -> None:
         """Wait for the thread, as long as it gets on; called with the lock held."""
         n_sent, since = self._n_sent, time.monotonic()
-        while (self._entries or self._artifacts) and not self._last_attempt_failed:
+        while (self._entries or self._artifacts) and self._attempts_left > 0:
             limit = _UPLOAD_SECONDS if self._is_uploading else _LAST_WAIT_SECONDS
             if self._n_sent != n_sent:
                 n_sent, since = self._n_sent, time.monotonic()
@@ -203,7 +208,7 @@ class Outbox:
             return True
         with request_limits(int(_LAST_WAIT_SECONDS)):
             try:
-                if answers(self._uri):
+                if answers(self._uri) or answers(self._uri):
                     self._client().set_terminated(self.run_id, status, ended)
                     return True
             except Exception as error:  # the run's results are saved: nothing that MLflow raises may end it
@@ -232,10 +237,13 @@ class Outbox:
                     pause = _FIRST_PAUSE_SECONDS
                     continue
                 self._note_failure(error)
-                self._last_attempt_failed = True
-                self._changed.notify_all()
                 if self._is_closing:
-                    return
+                    self._attempts_left -= 1
+                    self._changed.notify_all()
+                    if self._attempts_left <= 0:
+                        return
+                    continue
+                self._changed.notify_all()
                 self._changed.wait_for(lambda: self._is_closing, timeout=pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 

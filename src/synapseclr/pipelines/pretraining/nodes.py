@@ -107,6 +107,8 @@ def log_encoder_model(
         outbox.failed("it does not answer")
         outbox.rerun_later("log_encoder_model")
         return
+    if outbox is not None:
+        outbox.flush()  # MLflow copies the run's parameters to the model
     try:
         with request_limits(_MODEL_SECONDS):
             logged = log_encoder(
