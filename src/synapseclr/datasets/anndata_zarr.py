@@ -39,14 +39,14 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
         return "://" not in self._filepath
 
     def load(self) -> AnnData:
-        """Read the whole matrix into memory."""
-        import anndata
+        """Read the whole matrix into memory, once its arrays have the sizes that they should have."""
+        from synapseclr.declared_sizes import read_anndata
 
         if self._is_local:
-            return anndata.read_zarr(self._path)
+            return read_anndata(self._path, self._filepath)
         with tempfile.TemporaryDirectory() as folder:
             self._filesystem.get(f"{self._path}/", f"{folder}/adata.zarr/", recursive=True)
-            return anndata.read_zarr(f"{folder}/adata.zarr")
+            return read_anndata(f"{folder}/adata.zarr", self._filepath)
 
     def save(self, data: AnnData) -> None:
         """Write beside the old matrix, then put the new one in its place."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synapseclr.declared_sizes import check_zarr_array, parse_json
 from synapseclr.errors import UnreachableError, VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from synapseclr.volumes.store.reading import ChunkReader
 
 __all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
+
+_MOST_CHUNK_BYTES = 2**31 - 1  # of Blosc
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ChunkStore:
                 group = zarr.open_group(self.url, mode="r", storage_options=self.storage_options)
         except UnreachableError:
             raise
-        except (FileNotFoundError, ValueError, KeyError) as error:
+        except (FileNotFoundError, ValueError, KeyError, RecursionError) as error:
             raise VolumeError(
                 f"There is no chunk store at {self.url}. Run `kedro run --pipeline=preprocessing` first."
             ) from error
@@ -82,6 +85,7 @@ class ChunkStore:
                 f"The chunk store at {self.url} holds {chunks.dtype} chunks, expected uint8, which has no "
                 "NaN. Run `kedro run --pipeline=preprocessing` again."
             )
+        _check_shape(self.url, chunks, group.attrs)
         return group
 
     @cached_property
@@ -99,7 +103,16 @@ class ChunkStore:
 
     def _column(self, name: str) -> NDArray[Any]:
         with reaching(f"{self.url}/{name}"):
-            values = np.asarray(self._group[name][:])
+            column = self._group[name]
+            if column.shape[0] != self._chunks.shape[0]:
+                raise VolumeError(
+                    f"The chunk store at {self.url} has {self._chunks.shape[0]} places for chunks, but its column "
+                    f"{name} has {column.shape[0]} rows: it is damaged. `kedro synapseclr chunks verify --repair` and "
+                    "`kedro run --pipeline=preprocessing` mend it."
+                )
+            if name == "synapse_id":  # distinct numbers; the other columns may be constant
+                check_zarr_array(column, f"{self.url}/{name}")
+            values = np.asarray(column[:])
         return values if self._slots is None else values[self._slots]
 
     @cached_property
@@ -119,7 +132,7 @@ class ChunkStore:
     def rejected(self) -> dict[int, str]:
         """Reason by synapse id for every synapse of the table that has no chunk."""
         assert self._group is not None  # says what is wrong with a store that is not there
-        rejected = json.loads(ObjectFolder(self.url, self.storage_options).read(REJECTED_KEY))
+        rejected = parse_json(ObjectFolder(self.url, self.storage_options).read(REJECTED_KEY))
         return {int(synapse_id): reason for synapse_id, reason in rejected.items()}
 
     @property
@@ -204,6 +217,23 @@ class ChunkStore:
         """Read all chunks in store order, ``batch_size`` at a time."""
         for start in range(0, len(self), batch_size):
             yield self.read(slice(start, min(start + batch_size, len(self))))
+
+
+def _check_shape(url: str, chunks: Any, attributes: Mapping[str, Any]) -> None:
+    """Compare the shape that the array of chunks declares with what the store says of itself, and what is possible."""
+    shape = tuple(chunks.shape)
+    is_chunks = len(shape) == 5 and shape[1] == len(CHANNELS) and chunks.shards is not None
+    if not is_chunks or shape[0] > int(attributes["n_shards"]) * chunks.shards[0]:
+        raise VolumeError(
+            f"The chunk store at {url} declares chunks of the shape {shape}, expected (n, {len(CHANNELS)}, x, y, z) in "
+            f"{attributes['n_shards']} shards. Its description is damaged; run `kedro run --pipeline=preprocessing` "
+            "again."
+        )
+    if math.prod(shape[1:]) > _MOST_CHUNK_BYTES:
+        raise VolumeError(
+            f"The chunk store at {url} declares chunks of the shape {shape[1:]}, more than the {_MOST_CHUNK_BYTES} "
+            "bytes that its codec can hold. Its description is damaged; run `kedro run --pipeline=preprocessing` again."
+        )
 
 
 def _may_be_black(chunk_cxyz: NDArray[np.uint8]) -> bool:
