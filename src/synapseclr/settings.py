@@ -9,7 +9,17 @@ from kedro.utils import find_kedro_project
 
 from synapseclr.errors import ConfigurationError
 from synapseclr.exclusion import DefectExclusion
-from synapseclr.hooks import OneWriter, ParameterGuard, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
+from synapseclr.hooks import (
+    EnvironmentGuard,
+    LogGuard,
+    OneWriter,
+    OutputCare,
+    ParameterGuard,
+    PipelineClock,
+    ReadOnlyGuard,
+    RunTracking,
+    SimulationGuard,
+)
 from synapseclr.storage_credentials import StorageCredentials
 
 _PROJECT = find_kedro_project(Path.cwd()) or Path(__file__).resolve().parents[2]
@@ -39,11 +49,14 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
 
 
 HOOKS = (
+    LogGuard(),
     StorageCredentials(),
     ParameterGuard(),
+    EnvironmentGuard(),  # the last of those that come first is called first
     SimulationGuard(),
     ReadOnlyGuard(),
     OneWriter(),
+    OutputCare(),
     DefectExclusion(),
     PipelineClock(),
     RunTracking(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synapseclr.command_line_values import split_at_commas
-from synapseclr.errors import ConfigurationError
+from synapseclr.errors import ConfigurationError, UnreachableError
+from synapseclr.redaction import redact, redact_tree
+from synapseclr.tracking.abandoned import process_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -122,6 +125,8 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
     Raises:
         ConfigurationError: If a sweep of this name had other settings.
     """
+    from mlflow.exceptions import MlflowException
+
     variables = dict(os.environ)  # of the children: MLflow puts its own settings into ours
     client, experiment_id, data_root = _open_project(sweep, project)
     parent, known = _find_or_create(sweep, client, experiment_id)
@@ -136,15 +141,21 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
                 logger.info("Combination %d of %d has finished before: %s", number, len(combinations), text)
                 continue
             logger.info("Combination %d of %d: %s", number, len(combinations), text)
-            command = sweep.command(combination, run.data.tags["results_root"])
+            command = sweep.command(combination, results_root(sweep, combination, data_root))
             done = subprocess.run(command, cwd=project, env=variables | {"MLFLOW_RUN_ID": run.info.run_id}, check=False)
             if done.returncode:
                 client.set_terminated(run.info.run_id, "FAILED")
                 failed.append(text)
             client.update_run(run.info.run_id, name=_label(combination))  # `kedro run` calls it by the pipeline's name
         status = "FAILED" if failed else "FINISHED"
+    except MlflowException as error:
+        raise UnreachableError(
+            f"MLflow went away during the sweep: {str(error).splitlines()[0]} The same command continues the sweep "
+            "when it is back."
+        ) from error
     finally:
-        client.set_terminated(parent.info.run_id, status)
+        with contextlib.suppress(MlflowException):  # the next start marks a sweep whose process is gone
+            client.set_terminated(parent.info.run_id, status)
     _print_table(sweep, _runs(sweep, client, experiment_id))
     return failed
 
@@ -159,6 +170,10 @@ def _open_project(sweep: Sweep, project: Path) -> tuple[MlflowClient, str, str]:
     session: Any = KedroSession.create(project, env=sweep.environment)
     with session:
         context = session.load_context()
+        if not hasattr(context, "mlflow"):
+            raise ConfigurationError(
+                "A sweep keeps its state in MLflow: take SYNAPSECLR_TRACKING out of the environment."
+            )
         data_root = sweep.shared.get("data_root") or str(context.config_loader["globals"]["data_root"])
         experiment_id = str(context.mlflow.tracking.experiment._experiment.experiment_id)
     return mlflow.MlflowClient(), experiment_id, data_root
@@ -167,12 +182,16 @@ def _open_project(sweep: Sweep, project: Path) -> tuple[MlflowClient, str, str]:
 def _find_or_create(sweep: Sweep, client: MlflowClient, experiment_id: str) -> tuple[Run, dict[str, Run]]:
     """The sweep's own run, and those of its combinations by their text."""
     settings = json.dumps(
-        {"pipeline": sweep.pipeline, "environment": sweep.environment, "params": dict(sorted(sweep.shared.items()))}
+        {
+            "pipeline": sweep.pipeline,
+            "environment": sweep.environment,
+            "params": redact_tree(dict(sorted(sweep.shared.items()))),
+        }
     )
     runs = _runs(sweep, client, experiment_id)
     parents = [run for run in runs if "sweep_settings" in run.data.tags]
     if not parents:
-        tags = {"sweep": sweep.name, "sweep_settings": settings}
+        tags = {"sweep": sweep.name, "sweep_settings": settings, **process_tags()}
         return client.create_run(experiment_id, tags=tags, run_name=f"sweep {sweep.name}"), {}
     if (found := parents[0].data.tags["sweep_settings"]) != settings:
         raise ConfigurationError(
@@ -180,19 +199,25 @@ def _find_or_create(sweep: Sweep, client: MlflowClient, experiment_id: str) -> t
             "--name."
         )
     client.update_run(parents[0].info.run_id, status="RUNNING")
+    for name, value in process_tags().items():
+        client.set_tag(parents[0].info.run_id, name, value)
     return parents[0], {run.data.tags.get("sweep_combination", ""): run for run in runs}
+
+
+def results_root(sweep: Sweep, combination: Mapping[str, str], data_root: str) -> str:
+    """The folder or address that a combination writes to."""
+    folder = hashlib.sha256(describe(combination).encode()).hexdigest()[:8]
+    return f"{data_root.rstrip('/')}/sweeps/{sweep.name}/{folder}"
 
 
 def _create_child(
     sweep: Sweep, client: MlflowClient, parent: Run, combination: Mapping[str, str], data_root: str
 ) -> Run:
-    text = describe(combination)
-    folder = hashlib.sha256(text.encode()).hexdigest()[:8]
     tags = {
         "mlflow.parentRunId": parent.info.run_id,
         "sweep": sweep.name,
-        "sweep_combination": text,
-        "results_root": f"{data_root.rstrip('/')}/sweeps/{sweep.name}/{folder}",
+        "sweep_combination": describe(combination),
+        "results_root": redact(results_root(sweep, combination, data_root)),
     }
     return client.create_run(parent.info.experiment_id, tags=tags, run_name=_label(combination))
 

@@ -72,9 +72,16 @@ def test_everything_lies_in_the_bucket(run, demo):
     filesystem = fsspec.filesystem("gs", token="anon")
     filesystem.invalidate_cache()
     there = {path.removeprefix("synapseclr-test/demo/") for path in filesystem.find(BUCKET)}
-    for path in sorted(demo.root.glob("0[1-8]_*/**/*")):
+    for path in sorted(demo.root.glob("0[1-8]_*/**/[!.]*")):
         name = path.relative_to(demo.root).as_posix()
-        if path.is_file() and ".zarr/" not in name and "checkpoints" not in name and "/simulated/" not in name:
+        if (
+            path.is_file()
+            and "/." not in name
+            and path.suffix != ".lock"
+            and ".zarr/" not in name
+            and "checkpoints" not in name
+            and "/simulated/" not in name
+        ):
             assert name in there
     assert any(name.startswith("06_models/checkpoints/") for name in there)
     assert any(name.startswith("07_model_output/synapse_embeddings.zarr/") for name in there)

@@ -12,6 +12,7 @@ from synapseclr.volumes import (
     write_chunk_store,
     write_precomputed,
 )
+from synapseclr.volumes.schemas import SYNAPSE_METADATA
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,34 @@ def test_the_report_counts_what_was_dropped(tabulated, tiny_volume):
     assert report["cutout_sections"] == {"1": 2}
 
 
-def test_root_ids_that_int64_cannot_hold_go_through_exactly(tiny_volume, tmp_path):
-    from synapseclr.volumes.schemas import SYNAPSE_METADATA
+def test_an_autapse_has_a_flag_of_its_own_and_lacks_no_side(tiny_volume, tmp_path):
+    """Both sides are one neurite; the second synapse names a neurite on both sides that is not there."""
+    tiny, there = tiny_volume, int(tiny_volume.synapses["pre_root_id"][0])
+    synapses = tiny.synapses.assign(pre_root_id=[there, 55], post_root_id=[there, 55])
+    path = str(tmp_path / "chunks.zarr")
+    write_chunk_store(cut_chunks(tiny.em, tiny.segmentation, tiny.cleft, synapses, tiny.config), path)
+    store = ChunkStore(path)
+    table, statistics = tabulate_chunks(store, synapses, tiny.config.position_unit_nm)
+    flags = table.set_index("synapse_id")[["is_autapse", "is_pre_missing", "is_post_missing"]]
+    assert flags.loc[7].tolist() == [True, False, False]
+    assert flags.loc[3].tolist() == [True, True, True]
+    report = summarise(store, synapses, table, statistics, unknown_ids=[])
+    assert (report["n_autapses"], report["n_pre_missing"], report["n_post_missing"]) == (2, 1, 1)
+    SYNAPSE_METADATA.validate(table)
+    SYNAPSE_METADATA.validate(table.drop(columns="is_autapse"))  # written before there was the flag
 
+
+def test_two_neurites_are_no_autapse_and_neither_are_two_unnamed_sides(tiny_volume, tabulated):
+    assert not tabulated[1]["is_autapse"].any()
+    store, unnamed = tabulated[0], tiny_volume.synapses.assign(pre_root_id=0, post_root_id=0)
+    assert not tabulate_chunks(store, unnamed, tiny_volume.config.position_unit_nm)[0]["is_autapse"].any()
+
+
+def test_sections_without_structure_are_counted_inside_of_the_volume(tabulated):
+    assert tabulated[2]["constant_sections"] == {"n": 2, "of": 16}  # the cut-out section of both
+
+
+def test_root_ids_that_int64_cannot_hold_go_through_exactly(tiny_volume, tmp_path):
     large = 2**63 + 5
     segmentation = np.full((64, 48, 20), large, np.uint64)
     segmentation[:, 24:] = 7

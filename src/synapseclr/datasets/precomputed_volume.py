@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from synapseclr.atomic_files import folder_written_whole
 from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
 from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
 from synapseclr.volumes.layers.precomputed import write_precomputed
@@ -102,15 +102,20 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
 
     def save(self, data: VolumeArray) -> None:
         """Write the volume. A precomputed volume that is already there is replaced, anything else is left alone."""
+        if not self.uri.startswith("file://"):
+            self._write(data, self.uri)
+            return
         folder = Path(self.uri.removeprefix("file://"))
-        if self.uri.startswith("file://") and folder.exists():
-            if any(folder.iterdir()) and not (folder / "info").exists():
-                raise DatasetError(
-                    f"{folder} holds files but no precomputed volume; it is not overwritten. Move it away first."
-                )
-            shutil.rmtree(folder)
+        if folder.exists() and any(folder.iterdir()) and not (folder / "info").exists():
+            raise DatasetError(
+                f"{folder} holds files but no precomputed volume; it is not overwritten. Move it away first."
+            )
+        with folder_written_whole(folder) as written:
+            self._write(data, f"file://{written}")
+
+    def _write(self, data: VolumeArray, uri: str) -> None:
         write_precomputed(
-            data.array_xyz, self.uri, data.voxel_size_nm, self._layer_type, storage_options=self._storage_options
+            data.array_xyz, uri, data.voxel_size_nm, self._layer_type, storage_options=self._storage_options
         )
 
     def _exists(self) -> bool:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from synapseclr.atomic_files import explained
 from synapseclr.errors import UnreachableError
 from synapseclr.volumes.storage_errors import unreachable
 
@@ -88,6 +89,10 @@ class ObjectFolder:
 
         A local file is written under another name, flushed to the disk and renamed; object stores show an object when
         its upload is complete.
+
+        Raises:
+            OutputError: If a local file cannot be written, as when the disk is full.
+            UnreachableError: If an object cannot be written.
         """
         if self.is_remote:
             filesystem, root = self.filesystem
@@ -95,9 +100,14 @@ class ObjectFolder:
                 filesystem.pipe_file(f"{root}/{key}", data)
             return
         target = Path(self.url, key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(self.url, _SCRATCH, uuid.uuid4().hex)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            self._write_local(target, partial, data)
+
+    @staticmethod
+    def _write_local(target: Path, partial: Path, data: bytes) -> None:
         try:
             with partial.open("wb") as file:
                 file.write(data)

@@ -80,6 +80,7 @@ SYNAPSE_METADATA = TableSchema(
         "n_cutout_sections": _COUNT,
         "n_padded_voxels": _COUNT,
         **{name: Column("flag") for name in ("is_padded", "is_pre_missing", "is_post_missing")},
+        "is_autapse": Column("flag", optional=True),  # not known of metadata written before
     },
     key="synapse_id",
     may_be_empty=False,

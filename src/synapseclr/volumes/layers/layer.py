@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synapseclr.errors import UnreachableError, VolumeError
+from synapseclr.errors import DecoderError, UnreachableError, VolumeError
 from synapseclr.volumes.storage_errors import is_unreachable, unreachable
 
 if TYPE_CHECKING:
@@ -74,10 +74,12 @@ class VolumeLayer:
             voxel_size_nm: Voxel size (x, y, z) in nm.
 
         Raises:
-            VolumeError: If nothing readable lies at the address, no scale has this voxel size, or its storage blocks
-                are too large to be read.
+            VolumeError: If nothing readable lies at the address, no scale has this voxel size, its storage blocks are
+                too large to be read, or its ids are agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
+        if self.uri.lower().startswith("graphene://"):
+            raise self.agglomerated()
         opened: OpenLayer
         if self.format == "ome_zarr":
             from synapseclr.volumes.layers.ome_zarr import open_ome_zarr
@@ -108,6 +110,14 @@ class VolumeLayer:
             return UnreachableError(f"The {self.role} {what}: {unreachable(self.uri, error)}")
         return VolumeError(
             f"The {self.role} at {self.uri} {what} ({type(error).__name__}: {first_line(error)}).{advice}"
+        )
+
+    def agglomerated(self) -> VolumeError:
+        """The error of a chunked graph, whose voxels hold supervoxels: no root id of a table occurs among them."""
+        return VolumeError(
+            f"The {self.role} at {self.uri} is a chunked graph, agglomerated on demand: its voxels hold supervoxels, "
+            "among which no root id of the synapse table occurs. Flatten it at the table's timestamp (docs/data.md, "
+            "'Agglomerated segmentations', has the lines), or name a flat release of it (precomputed://...)."
         )
 
     def nearest_scale(self, wanted_nm: Sequence[float], sizes_nm: Sequence[Sequence[float]]) -> int:
@@ -183,6 +193,11 @@ class OpenLayer(ABC):
 
     @property
     @abstractmethod
+    def codec(self) -> str:
+        """Encoding of the storage blocks, as the volume names it."""
+
+    @property
+    @abstractmethod
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a storage block (x, y, z)."""
 
@@ -202,7 +217,9 @@ class OpenLayer(ABC):
         return ""
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing."""
+        """Whether reading again would give the same error: a block is missing, or a decoder."""
+        if isinstance(error, DecoderError):
+            return True
         cause = error.__cause__
         status = getattr(cause, "code", None) or getattr(getattr(cause, "response", None), "status_code", None)
         return isinstance(cause, (FileNotFoundError, PermissionError)) or status == 404
@@ -235,10 +252,16 @@ class OpenLayer(ABC):
 
         Raises:
             VolumeError: If a storage block is missing or damaged; names volume and block.
+            DecoderError: If no block can be read, for want of a decoder.
             UnreachableError: If the store does not answer, or refuses access.
         """
         try:
             return self._voxels(start, stop)
+        except (ImportError, NotImplementedError) as error:
+            raise DecoderError(
+                f"The {self.layer.role} at {self.layer.uri} is encoded as '{self.codec}', and there is no decoder for "
+                f"it here ({first_line(error)}). Install what decodes it, or convert the volume."
+            ) from error
         except Exception as error:  # network, decoding and missing blocks all end here, with the box that was wanted
             what = f"cannot be read in voxels {start.tolist()} to {stop.tolist()}{self._object(start, stop)}"
             raise self.layer.failure(error, what, self._advice(error)) from error

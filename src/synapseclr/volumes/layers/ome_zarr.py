@@ -173,6 +173,12 @@ class OpenOmeZarr(OpenLayer):
         return np.dtype(self.array.dtype).newbyteorder("=")
 
     @property
+    def codec(self) -> str:
+        """Names of the array's compressors."""
+        names = [_codec_name(compressor) for compressor in self.array.compressors]
+        return ", ".join(names) or "raw"
+
+    @property
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a chunk, of an inner one if the array is sharded (x, y, z)."""
         return self._xyz(self.array.chunks)
@@ -208,6 +214,11 @@ class OpenOmeZarr(OpenLayer):
         box = np.asarray(self.array[index])
         space = [name for name in self.axes if name in "xyz"]
         return np.asarray(box.transpose([space.index(name) for name in "xyz"]), self.dtype)
+
+
+def _codec_name(compressor: Any) -> str:
+    """What Zarr calls a codec: those of version 2 have an id, those of version 3 a class."""
+    return str(getattr(compressor, "codec_id", None) or type(compressor).__name__.removesuffix("Codec")).lower()
 
 
 def _multiscale(layer: VolumeLayer, attributes: dict[str, Any]) -> Multiscale:

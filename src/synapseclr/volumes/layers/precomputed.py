@@ -21,6 +21,8 @@ from synapseclr.volumes.layers.units import nm_of_unit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_GRAPH_KEYS = {"app", "graph"}  # of the `info` that a chunked graph's server gives
+
 
 def open_precomputed(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float]) -> OpenPrecomputed:
     """Open the scale with this voxel size.
@@ -44,6 +46,8 @@ def open_precomputed(layer: VolumeLayer, voxel_size_nm: tuple[float, float, floa
         raise
     except Exception as error:  # CloudVolume raises many kinds, all of which mean: there is no volume to be read here
         raise layer.failure(error, "cannot be opened", _how_to_open(layer)) from error
+    if _GRAPH_KEYS & set(volume.info):
+        raise layer.agglomerated()
     volume.mip = layer.nearest_scale(voxel_size_nm, scales)
     return OpenPrecomputed(layer, volume, layer.chosen_channel(n_channels))
 
@@ -103,6 +107,11 @@ class OpenPrecomputed(OpenLayer):
     def dtype(self) -> np.dtype[Any]:
         """Type of a voxel."""
         return np.dtype(self.volume.dtype)
+
+    @property
+    def codec(self) -> str:
+        """Encoding that ``info`` names for this scale."""
+        return str(self.volume.scale.get("encoding", "unknown"))
 
     @property
     def block_size_vx(self) -> NDArray[np.int64]:
@@ -165,6 +174,7 @@ def write_precomputed(
         block_size_vx: Size of a storage block.
         storage_options: Credentials for a bucket, as fsspec takes them.
     """
+    from cloudfiles import CloudFiles
     from cloudvolume import CloudVolume
 
     info = CloudVolume.create_new_info(
@@ -179,8 +189,9 @@ def write_precomputed(
     )
     secrets = cloud_secrets(uri, storage_options)
     volume = CloudVolume(uri, info=info, progress=False, compress="gzip", non_aligned_writes=True, secrets=secrets)
-    volume.commit_info()
+    CloudFiles(uri, secrets=secrets).delete("info")  # what an interruption leaves is no volume
     volume[:, :, :] = array_xyz[..., np.newaxis]
+    volume.commit_info()
 
 
 def _written_at(volume: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synapseclr.atomic_files import explained, replace_folder
 from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.objects import ObjectFolder
@@ -76,20 +78,21 @@ def write_chunk_store(stream: ChunkStream, url: str, storage_options: dict[str, 
 
 def _write(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None) -> None:
     source = stream.batches
+    with explained(url):
+        folder = _begin(stream, source.fingerprint if isinstance(source, ShardSource) else "", url, storage_options)
     if isinstance(source, ShardSource):
-        folder = _begin(stream, source.fingerprint, url, storage_options)
         n_shards = _write_missing(source, ShardWriter(folder, stream.layout))
     else:
-        folder = _begin(stream, "", url, storage_options)
         writer, n_shards = ShardWriter(folder, stream.layout), 0
         for n_shards, batch in enumerate(_split(source, stream.synapses_per_shard), start=1):
             writer(n_shards - 1, batch)
     folder.remove_leftovers()
     if n_shards is not None:
-        complete_store(folder, n_shards)
+        with explained(folder.url):
+            complete_store(folder, n_shards)
     if folder.url != url:
-        ObjectFolder(url).clear()
-        Path(folder.url).rename(url)
+        with explained(url):
+            replace_folder(Path(folder.url), Path(os.path.realpath(url)))
 
 
 def _check_voxels(batch: ChunkBatch, n: int) -> None:
