@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from kedro.framework.cli.project import run as kedro_run
 
+from synapseclr.check_command import check
 from synapseclr.chunk_commands import synapseclr
+from synapseclr.command_line_values import accept_lists
 from synapseclr.explorer_commands import explore
+from synapseclr.run_command import make_run_command
 from synapseclr.tracking_commands import mlflow
+
+accept_lists(kedro_run)
 
 
 @click.group(name="synapseclr")
@@ -46,6 +52,8 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
         )
 
 
+synapseclr.add_command(check)
 synapseclr.add_command(mlflow)
 cli.add_command(synapseclr)
 cli.add_command(explore)
+cli.add_command(make_run_command())

@@ -17,6 +17,10 @@ class VolumeError(SynapseCLRError):
     """A volume is missing, unreadable, or does not fit the request."""
 
 
+class DecoderError(VolumeError):
+    """A volume's blocks are encoded in a way that nothing installed here decodes: none of them can be read."""
+
+
 class UnreachableError(SynapseCLRError, OSError):
     """A store does not answer, or refuses access: what was asked of it may well be there."""
 
@@ -25,8 +29,16 @@ class TableError(SynapseCLRError):
     """A table lacks a column, is empty, or holds values that cannot be used."""
 
 
+class OutputError(SynapseCLRError):
+    """What a run has written, or is to write, is cut short, has changed, or cannot be written."""
+
+
 class ConfigurationError(SynapseCLRError):
     """A parameter is unknown, ill-typed, or contradicts another one."""
+
+
+class InputError(SynapseCLRError):
+    """Tables and volumes cannot belong together, or cannot be read: nothing was cut."""
 
 
 class CheckpointError(SynapseCLRError):

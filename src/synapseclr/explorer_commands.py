@@ -99,12 +99,14 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             chunks = None
         tables = {name: optional(name, otherwise) for name, otherwise in _TABLES.items()}
         folder = catalog.load("synapse_labels")
+        labels = LabelTables(folder)
+        notes += [f"The labels of {name} are left out: {why}." for name, why in labels.read().damaged.items()]
         return RunOutputs(
             synapses=synapses,
             chunks=chunks,
             tables={name: table for name, table in tables.items() if table is not None},
             neuroglancer=NeuroglancerConfig.model_validate(catalog.load("params:neuroglancer")),
-            labels=LabelTables(folder),
+            labels=labels,
             notes=tuple(notes),
             title=folder.rpartition("/07_model_output")[0],
         )

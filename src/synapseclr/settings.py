@@ -10,8 +10,10 @@ from kedro.utils import find_kedro_project
 from synapseclr.errors import ConfigurationError
 from synapseclr.exclusion import DefectExclusion
 from synapseclr.hooks import (
+    EnvironmentGuard,
     LogGuard,
     OneWriter,
+    OutputCare,
     ParameterGuard,
     PipelineClock,
     ReadOnlyGuard,
@@ -50,9 +52,11 @@ HOOKS = (
     LogGuard(),
     StorageCredentials(),
     ParameterGuard(),
+    EnvironmentGuard(),  # the last of those that come first is called first
     SimulationGuard(),
     ReadOnlyGuard(),
     OneWriter(),
+    OutputCare(),
     DefectExclusion(),
     PipelineClock(),
     RunTracking(),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synapseclr.command_line_values import split_at_commas
 from synapseclr.errors import ConfigurationError, UnreachableError
 from synapseclr.redaction import redact, redact_tree
 from synapseclr.tracking.abandoned import process_tags
@@ -62,7 +63,7 @@ class Sweep:
         axes: dict[str, tuple[str, ...]] = {}
         for argument in grid:
             parameter, _, listed = argument.partition("=")
-            values = tuple(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
+            values = tuple(dict.fromkeys(_split(listed, f"--grid {argument}")))
             if not parameter.strip() or not values:
                 raise ConfigurationError(
                     f"--grid {argument}: expected parameter=value,value, such as "
@@ -93,10 +94,17 @@ class Sweep:
 
 def parse_assignments(text: str) -> dict[str, str]:
     """Read ``name=value,name=value``."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in _split(text, "--params")]
     if wrong := [name for name, sign, _ in pairs if not sign]:
         raise ConfigurationError(f"--params has '{wrong[0]}', expected name=value; separate several by commas.")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _split(text: str, what: str) -> list[str]:
+    try:
+        return split_at_commas(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{what}: {error}.") from error
 
 
 def describe(parameters: Mapping[str, str], separator: str = ", ") -> str:
@@ -229,27 +237,30 @@ def _print_table(sweep: Sweep, runs: Sequence[Run]) -> None:
     """Show the combinations with their last metrics, in the order in which they were begun."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     runs = sorted(
         (run for run in runs if "sweep_combination" in run.data.tags), key=lambda run: int(run.info.start_time)
     )
     logged = {name.removeprefix("pretraining/") for run in runs for name in run.data.metrics}
     shown = [name for name in sorted(logged) if name in _SHOWN or name.startswith("knn_")]
-    table = Table(title=f"Sweep {sweep.name}")
+    table = Table(title=Text(f"Sweep {sweep.name}"))  # a text: brackets in a string would be markup
     table.add_column("combination", no_wrap=True)
     for name in ("status", *shown):
-        table.add_column(name.replace("_", " "))
+        table.add_column(Text(name.replace("_", " ")))
     for run in runs:
         values = [run.data.metrics.get(f"pretraining/{name}") for name in shown]
-        combination = _label(parse_assignments(run.data.tags["sweep_combination"])).replace(", ", "\n")
-        table.add_row(combination, run.info.status, *("" if value is None else f"{value:.4g}" for value in values))
+        combination = _label(parse_assignments(run.data.tags["sweep_combination"]), "\n")
+        table.add_row(
+            Text(combination), run.info.status, *("" if value is None else f"{value:.4g}" for value in values)
+        )
     console = Console()
     console.width = max(console.width, 120)
     console.print(table)
 
 
-def _label(combination: Mapping[str, str]) -> str:
+def _label(combination: Mapping[str, str], separator: str = ", ") -> str:
     """A combination by the last parts of its parameters' names, where these differ."""
     short = {name: name.rpartition(".")[2] for name in combination}
     is_clear = len(set(short.values())) == len(short)
-    return describe({short[name] if is_clear else name: value for name, value in combination.items()})
+    return describe({short[name] if is_clear else name: value for name, value in combination.items()}, separator)

@@ -76,7 +76,7 @@ def test_a_lasso_is_summarised_exported_searched_and_labelled(open_page, explore
     page.locator("#said").get_by_text("Saved:").wait_for()
     page.locator("#mark").click()
     page.locator("#said").get_by_text("“defective”").wait_for()
-    saved = explorer.outputs.labels.read()
+    saved = explorer.outputs.labels.read().labels
     assert saved.groupby("label").size().to_dict() == {"defective": len(rows), f"{HOSTILE} ../..": len(rows)}
     records = [json.loads(path.read_text()) for path in explorer.labels.glob("*.json")]
     assert all("lasso=" in record["chosen_by"] and record["run"] == {"weights": "abc"} for record in records)

@@ -44,6 +44,14 @@ def test_a_damaged_table_does_not_stop_the_page(run_folder):
     assert any("outlier_scores cannot be read" in note for note in outputs.notes)
 
 
+def test_a_damaged_label_table_is_named_on_the_page(run_folder):
+    folder = run_folder / "07_model_output" / "synapse_labels"
+    folder.mkdir()
+    (folder / "mine.csv").write_text("synapse_id\n")
+    notes = load_outputs("test", f"data_root={run_folder}").notes
+    assert "The labels of mine.csv are left out: it lacks the column label." in notes
+
+
 def test_a_copy_is_written_but_not_over_something_else(run_folder, tmp_path):
     arguments = ["--env=test", f"--params=data_root={run_folder}", f"--export={tmp_path / 'copy'}"]
     done = CliRunner().invoke(explore, arguments)

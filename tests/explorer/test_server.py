@@ -2,13 +2,19 @@
 
 import io
 import json
+import socket
+import threading
+import urllib.parse
 
 import numpy as np
 import pytest
 from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from synapseclr.explorer.server import create_app
+from synapseclr.explorer.serving import make_explorer_server
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +79,12 @@ def test_pictures_show_the_chunk(client, explorer):
         ("/assets/..%2fserver.py", 404),
         ("/assets/server.py", 404),
         ("/elsewhere", 404),
+        ("/api/synapse/²/details.json", 404),
+        ("/api/synapse/٣/thumbnail.jpg", 404),
+        (f"/api/synapse/{'9' * 5000}/details.json", 404),
+        (f"/api/synapse/{'9' * 5000}/em.jpg", 404),
+        (f"/api/column/{'9' * 5000}.bin", 404),
+        ("/api/plane/-1.bin", 404),
     ],
 )
 def test_what_does_not_exist_is_said_in_json(client, path, status):
@@ -93,12 +105,99 @@ def test_what_does_not_exist_is_said_in_json(client, path, status):
         ("labels", {"ids": [], "label": "x"}, "No synapse is selected"),
         ("labels", {"ids": [str(FIRST_ID)], "label": ""}, "1 to 64"),
         ("labels", {"ids": [str(FIRST_ID)]}, "lacks 'label'"),
+        ("summary", {"ids": ["²"]}, "written as text"),
+        ("summary", {"ids": ["9" * 5000]}, "written as text"),
+        ("summary", {"ids": [str(FIRST_ID), str(FIRST_ID), "12", "13"]}, "no synapse 12"),
+        *(
+            ("search", {"ids": [str(FIRST_ID)], "kind": "similar", "k": k}, "no whole number above 0")
+            for k in ([], {}, "8", 1.5, True, -3, 0, float("nan"), float("inf"))
+        ),
+        ("search", {"ids": [str(FIRST_ID)], "kind": ["similar"]}, "'similar' or for 'defective'"),
     ],
 )
 def test_a_request_that_cannot_be_met_gets_a_sentence(client, path, body, said):
     answer = client.post(f"/api/{path}", json=body)
     assert answer.status_code == 400
     assert said in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"a":' * 100_000, b"{", b"", b"\xff", b'{"ids": [' + b"9" * 5000 + b"]}", b"null"],
+    ids=["deep list", "deep object", "unfinished", "empty", "no UTF-8", "long number", "null"],
+)
+@pytest.mark.parametrize("path", ["summary", "search", "labels"])
+def test_json_that_is_none_gets_a_sentence(client, path, body):
+    answer = client.post(f"/api/{path}", data=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json["error"]
+
+
+_SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just(str(FIRST_ID)))
+_JSON = st.recursive(_SCALARS, lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text(), of, max_size=3))
+_ADDRESSES = ["/api/synapse/{}/details.json", "/api/synapse/{}/em.jpg", "/api/column/{}.bin", "/assets/{}", "/{}"]
+
+
+@given(
+    path=st.sampled_from(["summary", "search", "labels"]),
+    body=st.fixed_dictionaries(
+        {"ids": st.lists(_SCALARS, max_size=3) | _JSON},
+        optional={"kind": st.sampled_from(["similar", "defective"]) | _JSON, "k": _JSON, "chosen_by": _JSON},
+    )
+    | _JSON,
+)
+def test_no_request_makes_the_server_fail(client, path, body):
+    answer = client.post(f"/api/{path}", json=body)
+    assert answer.status_code < 500, answer.json
+
+
+@given(text=st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), address=st.sampled_from(_ADDRESSES))
+def test_no_address_makes_the_server_fail(client, text, address):
+    assert client.get(address.format(urllib.parse.quote(text, safe=""))).status_code < 500
+
+
+def test_a_label_of_half_a_character_is_kept_readable(explorer):
+    outputs = explorer.outputs
+    body = {"ids": [str(FIRST_ID)], "label": "odd \ud83d shape", "chosen_by": "\ud83d"}
+    answer = create_app(outputs).test_client().post("/api/labels", json=body)
+    assert answer.status_code == 200
+    labels, damaged = outputs.labels.read()
+    assert "odd shape" in set(labels["label"])
+    assert not damaged
+
+
+@pytest.mark.parametrize("host", ["evil.example:80", "[", "[::1", "127.0.0.1@evil.example", ""])
+def test_no_other_host_name_is_answered(client, host):
+    assert client.get("/", headers={"Host": host}).status_code in (400, 403)
+
+
+def test_other_sites_cannot_show_the_pictures(client):
+    for name in ("em.jpg", "masks.png", "thumbnail.jpg", "scene.json"):
+        answer = client.get(f"/api/synapse/{FIRST_ID}/{name}")
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_an_unfinished_request_does_not_hold_a_thread(explorer, monkeypatch):
+    monkeypatch.setattr("synapseclr.explorer.serving.UNFINISHED_REQUEST_S", 0.05)
+    server = make_explorer_server(create_app(explorer.outputs), 0)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    before = threading.active_count()
+    head = f"POST /api/summary HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Type: application/json\r\n"
+    try:
+        for sent in ("PO", head, f"{head}Content-Length: 50\r\n\r\n", f'{head}Content-Length: 50\r\n\r\n{{"ids":'):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+                connection.sendall(sent.encode())
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes it
+                assert answer.startswith(b"HTTP/1.1 400 ") or not answer
+        for thread in set(threading.enumerate()) - {threading.current_thread(), serving}:
+            if "process_request_thread" in thread.name:
+                thread.join(60)
+        assert threading.active_count() <= before
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 def test_only_this_machine_and_its_own_pages_are_served(client):

@@ -72,11 +72,11 @@ def test_everything_lies_in_the_bucket(run, demo):
     filesystem = fsspec.filesystem("gs", token="anon")
     filesystem.invalidate_cache()
     there = {path.removeprefix("synapseclr-test/demo/") for path in filesystem.find(BUCKET)}
-    for path in sorted(demo.root.glob("0[1-8]_*/**/*")):
+    for path in sorted(demo.root.glob("0[1-8]_*/**/[!.]*")):
         name = path.relative_to(demo.root).as_posix()
         if (
             path.is_file()
-            and path.suffix != ".lock"
+            and "/." not in name
             and ".zarr/" not in name
             and "checkpoints" not in name
             and "/simulated/" not in name

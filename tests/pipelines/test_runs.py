@@ -174,13 +174,14 @@ def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):
     shutil.rmtree(tmp_path / "01_raw/simulated/segmentation")
     done = copy("--pipeline=preprocessing", check=False)
     assert done.returncode != 0
-    assert "The segmentation volume at file://" in " ".join(done.stdout.split())
-    assert "cannot be opened" in done.stdout
+    assert "Error: Nothing was cut, because the inputs cannot be right. The segmentation volume at" in done.stderr
+    assert "cannot be opened" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_weights_of_other_channels_end_in_a_sentence(demo):
     done = demo("--pipeline=embedding", "--params=pretraining.augmentation.channel_organization=merged", check=False)
-    printed = " ".join(done.stdout.split())
+    printed = " ".join(done.stderr.split())
     assert done.returncode != 0
     assert "take in_channels 2, but the augmentation makes images of channel_organization 'merged'" in printed
 

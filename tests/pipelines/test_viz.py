@@ -85,11 +85,11 @@ def test_no_node_leads_back_to_an_earlier_layer():
 def _previewed():
     """Datasets that are figures or tables, and the kind of their preview."""
     kinds = {
-        "matplotlib.MatplotlibDataset": "ImagePreview",
-        "plotly.JSONDataset": "PlotlyPreview",
-        "pandas.CSVDataset": "TablePreview",
-        "pandas.ParquetDataset": "TablePreview",
-        "json.JSONDataset": "JSONPreview",
+        "synapseclr.datasets.MatplotlibDataset": "ImagePreview",
+        "synapseclr.datasets.PlotlyJSONDataset": "PlotlyPreview",
+        "synapseclr.datasets.CSVDataset": "TablePreview",
+        "synapseclr.datasets.ParquetDataset": "TablePreview",
+        "synapseclr.datasets.JSONDataset": "JSONPreview",
         "synapseclr.datasets.AnnDataZarrDataset": "TablePreview",
     }
     used = {name for node in register_pipelines()["demo"].nodes for name in (*node.inputs, *node.outputs)}

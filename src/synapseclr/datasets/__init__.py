@@ -9,25 +9,39 @@ from synapseclr.datasets.feature_files import FeatureFilesDataset
 from synapseclr.datasets.folder import FolderDataset
 from synapseclr.datasets.ledger import LedgerDataset
 from synapseclr.datasets.ome_zarr_volume import OmeZarrVolumeDataset
-from synapseclr.datasets.optional_table import OptionalCSVDataset
 from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
 from synapseclr.datasets.published_checkpoint import NoTrainingDataset, PublishedCheckpointDataset
 from synapseclr.datasets.query import OnDemandDataset, QueryChunksDataset
+from synapseclr.datasets.whole_files import (
+    CSVDataset,
+    JSONDataset,
+    MatplotlibDataset,
+    OptionalCSVDataset,
+    ParquetDataset,
+    PlotlyJSONDataset,
+    TextDataset,
+)
 
 __all__ = [
     "AnnDataFolderDataset",
     "AnnDataZarrDataset",
+    "CSVDataset",
     "ChunkSourceDataset",
     "ChunkStoreDataset",
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "JSONDataset",
     "LedgerDataset",
+    "MatplotlibDataset",
     "NoTrainingDataset",
     "OmeZarrVolumeDataset",
     "OnDemandDataset",
     "OptionalCSVDataset",
+    "ParquetDataset",
+    "PlotlyJSONDataset",
     "PrecomputedVolumeDataset",
     "PublishedCheckpointDataset",
     "QueryChunksDataset",
+    "TextDataset",
 ]

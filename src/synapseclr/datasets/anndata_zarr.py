@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NewType
 
 import fsspec
 from kedro.io import AbstractDataset
+
+from synapseclr.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,30 +41,76 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
         return "://" not in self._filepath
 
     def load(self) -> AnnData:
-        """Read the whole matrix into memory."""
+        """Read the whole matrix into memory.
+
+        Raises:
+            OutputError: If a file of it is missing or not as it was written; Zarr would read a missing one as zeros.
+        """
         import anndata
 
         if self._is_local:
+            settle_folder(self._path)
+            check_folder(self._path)
             return anndata.read_zarr(self._path)
+        place = self._staging if self._is_staged() else self._path
         with tempfile.TemporaryDirectory() as folder:
-            self._filesystem.get(f"{self._path}/", f"{folder}/adata.zarr/", recursive=True)
+            self._filesystem.get(f"{place}/", f"{folder}/adata.zarr/", recursive=True)
+            check_folder(f"{folder}/adata.zarr", self._filepath)
             return anndata.read_zarr(f"{folder}/adata.zarr")
 
     def save(self, data: AnnData) -> None:
-        """Write beside the old matrix, then put the new one in its place."""
+        """Write beside the old matrix, then put the new one in its place.
+
+        In a bucket the new one is whole when its manifest lies at ``<filepath>.partial``: from then on it is what is
+        read, while its objects are copied over the old ones.
+        """
+        if self._is_local:
+            with folder_written_whole(self._path) as written:
+                self._write(data, written)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "adata.zarr"
+            self._write(data, written)
+            write_manifest(written)
+            manifest = (written / MANIFEST).read_bytes()
+            (written / MANIFEST).unlink()
+            if self._is_staged():
+                self._filesystem.rm_file(f"{self._staging}/{MANIFEST}")
+            if self._filesystem.exists(self._staging):
+                self._filesystem.rm(self._staging, recursive=True)
+            self._filesystem.put(f"{written}/", f"{self._staging}/", recursive=True)
+            self._filesystem.pipe_file(f"{self._staging}/{MANIFEST}", manifest)
+        self._replace_by_staged(json.loads(manifest)["files"])
+
+    @staticmethod
+    def _write(data: AnnData, folder: Path) -> None:
         import anndata
 
-        with tempfile.TemporaryDirectory(dir=self._make_parent() if self._is_local else None) as folder:
-            written = Path(folder) / "adata.zarr"
-            with anndata.settings.override(zarr_write_format=3):
-                data.write_zarr(written)
-            if self._is_local:
-                shutil.rmtree(self._path, ignore_errors=True)
-                shutil.move(written, self._path)
-            else:
-                if self._filesystem.exists(self._path):
-                    self._filesystem.rm(self._path, recursive=True)
-                self._filesystem.put(f"{written}/", f"{self._path}/", recursive=True)
+        with anndata.settings.override(zarr_write_format=3):
+            data.write_zarr(folder)
+
+    @property
+    def _staging(self) -> str:
+        return f"{self._path}.partial"
+
+    def _is_staged(self) -> bool:
+        """Whether a whole matrix lies beside, where a killed run has left it."""
+        self._filesystem.invalidate_cache()
+        return bool(self._filesystem.exists(f"{self._staging}/{MANIFEST}"))
+
+    def _replace_by_staged(self, keys: Iterable[str]) -> None:
+        """Copy the objects of the staged matrix to their place; the manifests go first and come last."""
+        keys = list(keys)
+        there = self._filesystem.find(self._path) if self._filesystem.exists(self._path) else []
+        names = {path[len(self._path.rstrip("/")) + 1 :] for path in there}
+        if MANIFEST in names:
+            self._filesystem.rm_file(f"{self._path}/{MANIFEST}")
+        for key in (*keys, MANIFEST):
+            self._filesystem.cp_file(f"{self._staging}/{key}", f"{self._path}/{key}")
+        for name in names.difference(keys, {MANIFEST}):
+            self._filesystem.rm_file(f"{self._path}/{name}")
+        self._filesystem.rm_file(f"{self._staging}/{MANIFEST}")
+        self._filesystem.rm(self._staging, recursive=True)
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows of ``obs``, for kedro-viz; features are not read."""
@@ -74,13 +122,11 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
         obs = anndata.io.read_elem(zarr.open_group(location, mode="r", storage_options=options)["obs"]).head(nrows)
         return TablePreview(json.loads(obs.to_json(orient="split", default_handler=str)))
 
-    def _make_parent(self) -> Path:
-        parent = Path(self._path).parent
-        parent.mkdir(parents=True, exist_ok=True)
-        return parent
-
     def _exists(self) -> bool:
-        return bool(self._filesystem.exists(f"{self._path}/zarr.json"))
+        if self._is_local:
+            settle_folder(self._path)
+            return Path(self._path, "zarr.json").exists()
+        return self._is_staged() or bool(self._filesystem.exists(f"{self._path}/zarr.json"))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset
+
+from synapseclr.atomic_files import check_file, write_whole
 
 if TYPE_CHECKING:
     from synapseclr.models import EncoderWeights
@@ -27,15 +30,23 @@ class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"])
         self.metadata = metadata
 
     def load(self) -> EncoderWeights:
-        """Read the file; raises CheckpointError when it is not one of ours."""
+        """Read the file; raises CheckpointError when it is not one of ours, OutputError when it has changed."""
         from synapseclr.models import EncoderWeights
 
+        if self._is_local:
+            check_file(self._path)
         return EncoderWeights.from_bytes(self._filesystem.cat_file(self._path), self._filepath)
 
     def save(self, data: EncoderWeights) -> None:
         """Write the file; the old one stays until the new one is complete."""
-        with self._filesystem.transaction, self._filesystem.open(self._path, "wb") as file:
-            file.write(data.to_bytes())
+        if self._is_local:
+            write_whole(self._path, data.to_bytes())
+        else:
+            self._filesystem.pipe_file(self._path, data.to_bytes())
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._filesystem, LocalFileSystem)
 
     def _exists(self) -> bool:
         return bool(self._filesystem.exists(self._path))

@@ -6,13 +6,14 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import re
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 import pandas as pd
@@ -24,6 +25,21 @@ DEFECTIVE = "defective"
 MAX_LENGTH = 64
 _FORMULA_STARTS = "=+-@"
 _TRIES = 5
+
+
+logger = logging.getLogger(__name__)
+
+
+class SavedLabels(NamedTuple):
+    """What was saved.
+
+    Attributes:
+        labels: ``synapse_id``, ``label``, ``table``, in the order of saving.
+        damaged: Problem by name of the tables that cannot be read.
+    """
+
+    labels: pd.DataFrame
+    damaged: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,35 +85,34 @@ class LabelTables:
             "sha256": hashlib.sha256(table).hexdigest(),
             **provenance,
         }
-        name = self._write_new(f"{now:%Y%m%dT%H%M%SZ}_{_slug(label)}", table)
-        filesystem, folder = self._opened()
-        filesystem.pipe_file(f"{folder}/{name}.json", json.dumps(record, indent=2, ensure_ascii=False).encode())
-        return f"{name}.csv"
+        beside = json.dumps(record, indent=2, ensure_ascii=False).encode(errors="replace")
+        return f"{self._write_new(f'{now:%Y%m%dT%H%M%SZ}_{_slug(label)}', table, beside)}.csv"
 
-    def read(self) -> pd.DataFrame:
-        """All labels that were ever saved.
-
-        Returns:
-            ``synapse_id``, ``label``, ``table``, in the order of saving; without rows where nothing was saved.
-        """
+    def read(self) -> SavedLabels:
+        """All labels that were ever saved, but those of tables that cannot be read, which are named."""
         filesystem, folder = self._opened()
-        parts = []
+        parts, damaged = [], {}
         for path in sorted(filesystem.glob(f"{folder}/*.csv")):
-            with filesystem.open(path) as stream:
-                part = pd.read_csv(stream, dtype={"synapse_id": "int64", "label": "str"}, keep_default_na=False)
-            parts.append(part.assign(table=path.rpartition("/")[2]))
+            name = path.rpartition("/")[2]
+            try:
+                parts.append(_read_table(filesystem, path).assign(table=name))
+            except (OSError, ValueError, KeyError) as error:
+                damaged[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                logger.warning("The labels of %s are left out, as it cannot be read: %s", path, damaged[name])
         if not parts:
-            return pd.DataFrame({"synapse_id": pd.Series(dtype="int64"), "label": "", "table": ""})
-        return pd.concat(parts, ignore_index=True)
+            none = pd.DataFrame({"synapse_id": pd.Series(dtype="int64"), "label": "", "table": ""})
+            return SavedLabels(none, damaged)
+        return SavedLabels(pd.concat(parts, ignore_index=True), damaged)
 
     def _opened(self) -> tuple[Any, str]:
         filesystem, folder = fsspec.core.url_to_fs(self.url, **(self.storage_options or {}))
         filesystem.makedirs(folder, exist_ok=True)
         return filesystem, folder
 
-    def _write_new(self, stem: str, content: bytes) -> str:
+    def _write_new(self, stem: str, content: bytes, record: bytes) -> str:
         """Write under a name that nobody has; several people may save within one second.
 
+        The record, which has the table's digest, comes first: a table that is cut short is told by it.
         Object stores do not all refuse to overwrite: there, what tells names apart is drawn at random.
         """
         filesystem, folder = self._opened()
@@ -106,9 +121,28 @@ class LabelTables:
             path = f"{folder}/{name}.csv"
             if filesystem.exists(path):
                 continue
+            filesystem.pipe_file(f"{folder}/{name}.json", record, mode="create")
             filesystem.pipe_file(path, content, mode="create")
             return name
         raise TableError(f"{folder} has tables named {stem} already. Save again in a second.")
+
+
+def _read_table(filesystem: Any, path: str) -> pd.DataFrame:
+    """Read one table; raises ValueError or OSError if it is not one, or not as it was saved."""
+    content = filesystem.cat_file(path)
+    record = path.removesuffix(".csv") + ".json"
+    if filesystem.exists(record):  # a table that was put there by hand has none
+        try:
+            expected = json.loads(filesystem.cat_file(record))["sha256"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError("its record, the JSON file beside it, is damaged") from error
+        if expected != hashlib.sha256(content).hexdigest():
+            raise ValueError("it is cut short or has changed since it was saved")
+    table = pd.read_csv(io.BytesIO(content), dtype={"synapse_id": "int64", "label": "str"}, keep_default_na=False)
+    missing = [name for name in ("synapse_id", "label") if name not in table]
+    if missing:
+        raise ValueError(f"it lacks the column {missing[0]}")
+    return table
 
 
 def checked_label(label: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import secrets
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +38,7 @@ _POLICY = (
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _MAX_REQUEST_BYTES = 8_000_000
+_ID = re.compile(r"[0-9]{1,20}")
 
 
 def read_asset(name: str) -> bytes:
@@ -57,6 +59,7 @@ def create_app(outputs: RunOutputs) -> Flask:
         pages.
     """
     from flask import Flask, Response, abort, jsonify, request
+    from werkzeug.exceptions import HTTPException
 
     app = Flask("synapseclr.explorer", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_REQUEST_BYTES
@@ -67,7 +70,7 @@ def create_app(outputs: RunOutputs) -> Flask:
     @app.before_request
     def from_this_machine() -> None:
         """Refuse other sites' pages, also those that let their name point to this machine."""
-        if urlsplit(f"//{request.host}").hostname not in ("127.0.0.1", "localhost", "::1"):
+        if _host_name(request.host) not in ("127.0.0.1", "localhost", "::1"):
             abort(403, "This explorer answers on 127.0.0.1 only.")
         origin = request.headers.get("Origin")
         if request.method == "POST" and (not request.is_json or origin not in (None, f"http://{request.host}")):
@@ -78,19 +81,20 @@ def create_app(outputs: RunOutputs) -> Flask:
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         return response
 
     @app.errorhandler(SynapseCLRError)
     def refused(error: SynapseCLRError) -> tuple[Response, int]:
         return jsonify(error=str(error)), 400
 
-    @app.errorhandler(400)
-    @app.errorhandler(403)
-    @app.errorhandler(404)
-    @app.errorhandler(405)
-    @app.errorhandler(413)
+    @app.errorhandler(HTTPException)
     def not_served(error: Any) -> tuple[Response, int]:
-        return jsonify(error=error.description), error.code
+        return jsonify(error=error.description or error.name), error.code or 500
+
+    @app.errorhandler(RecursionError)
+    def too_deep(error: RecursionError) -> tuple[Response, int]:
+        return jsonify(error="The request's JSON is nested too deeply."), 400
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> tuple[Response, int]:
@@ -130,40 +134,40 @@ def create_app(outputs: RunOutputs) -> Flask:
         if name == "overview":
             return jsonify(overview(outputs, can_save=outputs.labels is not None))
         if name == "labels" and outputs.labels is not None:
-            table = outputs.labels.read()
-            counts = table.groupby(["table", "label"], sort=False).size().reset_index(name="n")
+            labels, damaged = outputs.labels.read()
+            counts = labels.groupby(["table", "label"], sort=False).size().reset_index(name="n")
             tables = counts.to_dict("records")
-            return jsonify(tables=tables[::-1])
+            return jsonify(tables=tables[::-1], damaged=damaged)
         return abort(404, "There is no such page.")
 
     @app.get("/api/ids.bin")
     def ids() -> Response:
         return revalidated(outputs.synapse_id.astype("<i8").tobytes(), "application/octet-stream")
 
-    @app.get("/api/plane/<int:number>.bin")
-    def plane(number: int) -> Response:
-        planes = list(outputs.planes.values())
-        if number >= len(planes):
+    @app.get("/api/plane/<number>.bin")
+    def plane(number: str) -> Response:
+        planes = {str(place): found for place, found in enumerate(outputs.planes.values())}
+        if number not in planes:
             abort(404, "There is no such plane.")
         return revalidated(planes[number].T.astype("<f4").tobytes(), "application/octet-stream")
 
-    @app.get("/api/column/<int:number>.bin")
-    def column(number: int) -> Response:
-        columns = list(outputs.columns.values())
-        if number >= len(columns):
+    @app.get("/api/column/<number>.bin")
+    def column(number: str) -> Response:
+        columns = {str(place): found for place, found in enumerate(outputs.columns.values())}
+        if number not in columns:
             abort(404, "There is no such column.")
         return revalidated(columns[number].values_n.astype("<f4").tobytes(), "application/octet-stream")
 
-    @app.get("/api/synapse/<int:synapse_id>/details.json")
-    def details(synapse_id: int) -> Response:
-        found = synapse_details(outputs, images, synapse_id)
-        return jsonify(found) if found else abort(404, f"This run has no synapse {synapse_id}.")
+    @app.get("/api/synapse/<synapse_id>/details.json")
+    def details(synapse_id: str) -> Response:
+        found = synapse_details(outputs, images, _id(synapse_id))
+        return jsonify(found) if found else abort(404, f"This run has no synapse {_shown(synapse_id)}.")
 
-    @app.get("/api/synapse/<int:synapse_id>/<picture>")
-    def image(synapse_id: int, picture: str) -> Response:
-        position = outputs.chunk_row_of_id.get(synapse_id)
+    @app.get("/api/synapse/<synapse_id>/<picture>")
+    def image(synapse_id: str, picture: str) -> Response:
+        position = outputs.chunk_row_of_id.get(_id(synapse_id))
         if images is None or position is None or picture not in PICTURES:
-            abort(404, f"There is no such picture of synapse {synapse_id}.")
+            abort(404, f"There is no such picture of synapse {_shown(synapse_id)}.")
         method, kind = PICTURES[picture]
         return revalidated(getattr(images, method)(position), kind)
 
@@ -176,7 +180,10 @@ def create_app(outputs: RunOutputs) -> Flask:
         kind = _field(request.json, "kind")
         if kind not in ("similar", "defective"):
             raise TableError("A search is for 'similar' or for 'defective' synapses.")
-        found = search.find(_rows(outputs, request.json), cast(SearchKind, kind), int(_field(request.json, "k", 48)))
+        k = _field(request.json, "k", 48)
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise TableError("The request's k, how many synapses to find, is no whole number above 0.")
+        found = search.find(_rows(outputs, request.json), cast(SearchKind, kind), k)
         synapses = [
             {"id": str(outputs.synapse_id[row]), "row": int(row), "value": round(float(value), 4)}
             for row, value in zip(found.rows_k, found.values_k, strict=True)
@@ -206,12 +213,29 @@ def _field(body: Any, name: str, default: Any = None) -> Any:
     return value
 
 
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # brackets that are no address
+        return None
+
+
+def _id(text: str) -> int:
+    """A synapse id as it stands in a request; -1, which no synapse has, for what is none."""
+    return int(text) if _ID.fullmatch(text) else -1
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
 def _rows(outputs: RunOutputs, body: Any) -> list[int]:
     """Rows of the ids in a request, each once."""
     wanted = _field(body, "ids")
-    if not isinstance(wanted, list) or not all(isinstance(item, str) and item.isdigit() for item in wanted):
+    if not isinstance(wanted, list) or not all(isinstance(item, str) and _ID.fullmatch(item) for item in wanted):
         raise TableError("The request's ids are not a list of synapse ids written as text.")
-    rows = [outputs.row_of_id.get(int(item), -1) for item in dict.fromkeys(wanted)]
+    wanted = list(dict.fromkeys(wanted))
+    rows = [outputs.row_of_id.get(int(item), -1) for item in wanted]
     if -1 in rows:
         raise TableError(f"This run has no synapse {wanted[rows.index(-1)]}.")
-    return rows
+    return list(dict.fromkeys(rows))

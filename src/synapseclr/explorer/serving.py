@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
 HOST = "127.0.0.1"
+UNFINISHED_REQUEST_S = 20.0
+"""Longest pause within a request, or in taking an answer; a connection that is silent for longer is closed."""
 
 
 def make_explorer_server(app: Flask, port: int) -> BaseWSGIServer:
@@ -28,6 +30,7 @@ def make_explorer_server(app: Flask, port: int) -> BaseWSGIServer:
 
     class Handler(WSGIRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = UNFINISHED_REQUEST_S
 
         def log_request(self, *arguments: Any, **options: Any) -> None:
             """Say nothing of what went well."""

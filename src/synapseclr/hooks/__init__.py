@@ -1,12 +1,15 @@
 """What happens around every run: guards, the clock, and tracking in MLflow."""
 
-from synapseclr.hooks.guards import LogGuard, ParameterGuard, ReadOnlyGuard, SimulationGuard
+from synapseclr.hooks.guards import EnvironmentGuard, LogGuard, ParameterGuard, ReadOnlyGuard, SimulationGuard
+from synapseclr.hooks.outputs import OutputCare
 from synapseclr.hooks.saving import OneWriter, PipelineClock
 from synapseclr.hooks.tracking import RunTracking, untracked
 
 __all__ = [
+    "EnvironmentGuard",
     "LogGuard",
     "OneWriter",
+    "OutputCare",
     "ParameterGuard",
     "PipelineClock",
     "ReadOnlyGuard",

@@ -116,7 +116,7 @@ def log_encoder_model(
                 pretraining.augmentation,
                 synapse_chunks,
                 serving.registered_model,
-                embedding.n_rotations,
+                embedding.poses,
                 run_id=outbox.run_id if outbox is not None else None,
             )
     except SynapseCLRError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from synapseclr import __version__
 from synapseclr.models.weights import FILE_NAME
 from synapseclr.redaction import redact_tree
 from synapseclr.training.compatibility import check_channels
+from synapseclr.training.config import EmbeddingPoses
 from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def log_encoder(
     augmentation: AugmentationConfig,
     chunks: ChunkStore,
     registered_model: str | None,
-    n_rotations: int = 1,
+    poses: EmbeddingPoses | None = None,
     run_id: str | None = None,
 ) -> LoggedEncoder:
     """Log an encoder with what prepares its input to the active MLflow run: uint8 chunks in, features out.
@@ -65,7 +65,7 @@ def log_encoder(
         augmentation: Pretraining's; the model applies its extraction form, as the embedding pipeline does.
         chunks: What the encoder was trained on: says the voxel size, and gives the input example.
         registered_model: Name in the registry that gets a new version; None: not registered.
-        n_rotations: Poses over which the model averages, as the embedding pipeline does.
+        poses: In which the model embeds, as the embedding pipeline does; default: one.
         run_id: Another run than the active one.
 
     Raises:
@@ -76,12 +76,13 @@ def log_encoder(
     from mlflow.types import Schema, TensorSpec
 
     check_channels(weights.model, augmentation)
-    n_features = int(weights.build().encoder.n_features)  # type: ignore[arg-type]
+    poses = poses or EmbeddingPoses()
+    n_features = int(weights.build().encoder.n_features) * len(poses.magnifications)  # type: ignore[arg-type]
     extraction = augmentation.for_extraction()
     with tempfile.TemporaryDirectory() as folder:
-        names = {"weights": FILE_NAME, "extraction": "extraction.json", "rotations": "rotations.json"}
+        names = {"weights": FILE_NAME, "extraction": "extraction.json", "poses": "poses.json"}
         files = {name: Path(folder, file_name) for name, file_name in names.items()}
-        files["rotations"].write_text(json.dumps({"n_rotations": n_rotations}))
+        files["poses"].write_text(poses.model_dump_json())
         files["weights"].write_bytes(weights.to_bytes())
         files["extraction"].write_text(extraction.model_dump_json(indent=1))
         info = Model.log(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from synapseclr.volumes.config import PreprocessingConfig
     from synapseclr.volumes.importing.source import ChunkSource
+
+logger = logging.getLogger(__name__)
 
 METADATA_FILE = "meta.csv"
 
@@ -144,6 +147,16 @@ class RawFolder(ChunkFolder):
     def synapse_ids(self) -> list[int]:
         """Ids that any file, EM or mask, is named after."""
         ids = {int(m[1]) for folder in (self.folder, self._masks) for m in map(_RAW_NAME.match, folder.names) if m}
+        large = sorted(synapse_id for synapse_id in ids if synapse_id > np.iinfo(np.int64).max)
+        if large:
+            logger.warning(
+                "%d files in %s are left out: they are named after ids of 2^63 or more, such as %d, which no synapse "
+                "table may have.",
+                len(large),
+                self.folder.url,
+                large[0],
+            )
+            ids.difference_update(large)
         if not ids:
             raise VolumeError(f"The folder {self.folder.url} has no files named <id>.npy or <id>_mask.npy.")
         return sorted(ids)

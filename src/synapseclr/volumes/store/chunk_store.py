@@ -16,9 +16,10 @@ from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
 from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, shard_key
 from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream
-from synapseclr.volumes.store.completion import REJECTED_KEY
+from synapseclr.volumes.store.completion import REJECTED_KEY, column_digest
+from synapseclr.volumes.store.identity import StoreIdentity, replaced
 from synapseclr.volumes.store.local_cache import LocalCache
-from synapseclr.volumes.store.reading import shard_reader
+from synapseclr.volumes.store.reading import has_our_codecs, shard_reader
 from synapseclr.volumes.store.shard_objects import open_shards
 from synapseclr.volumes.store.shard_record import RECORD_DTYPES
 from synapseclr.volumes.store.writing import write_chunk_store
@@ -48,7 +49,10 @@ class ChunkStore:
     cache_gb: float = 20.0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("url", "storage_options", "cache_folder", "cache_gb")}
+        """What opens the store again, in another process; it has to be the same store then."""
+        state = {name: getattr(self, name) for name in ("url", "storage_options", "cache_folder", "cache_gb")}
+        opened = self.sha256 if "_group" in self.__dict__ else self.__dict__.get("_opened")
+        return state | ({} if opened is None else {"_opened": opened})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -82,7 +86,13 @@ class ChunkStore:
                 f"The chunk store at {self.url} holds {chunks.dtype} chunks, expected uint8, which has no "
                 "NaN. Run `kedro run --pipeline=preprocessing` again."
             )
+        if group.attrs["sha256"] != self.__dict__.get("_opened", group.attrs["sha256"]):
+            raise VolumeError(replaced(self.url))
         return group
+
+    @cached_property
+    def _identity(self) -> StoreIdentity:
+        return StoreIdentity(ObjectFolder(self.url, self.storage_options), self.sha256)
 
     @cached_property
     def _chunks(self) -> Any:
@@ -98,17 +108,38 @@ class ChunkStore:
         return {name: self._column(name) for name in RECORD_DTYPES}
 
     def _column(self, name: str) -> NDArray[Any]:
-        with reaching(f"{self.url}/{name}"):
-            values = np.asarray(self._group[name][:])
+        values = self._array(name)
         return values if self._slots is None else values[self._slots]
+
+    def _array(self, name: str) -> NDArray[Any]:
+        """Read a per-synapse array, of which Zarr would read lost pieces as zeros.
+
+        Raises:
+            VolumeError: If it is not as it was written, or the store was replaced.
+        """
+        expected = self._group.attrs.get("column_sha256", {}).get(name)
+        try:
+            with reaching(f"{self.url}/{name}"):
+                values = np.asarray(self._group[name][:])
+            is_intact = expected in (None, column_digest(values))
+        except (KeyError, ValueError, RuntimeError) as error:  # gone, or its checksum or codec complains
+            if isinstance(error, UnreachableError):
+                raise
+            is_intact = False
+        if not is_intact:
+            self._identity.look()
+            raise VolumeError(
+                f"The array {name} of the chunk store at {self.url} is damaged: a part is missing or has changed. "
+                "`kedro synapseclr chunks verify --repair` writes it again out of the shards' records."
+            )
+        return values
 
     @cached_property
     def _slots(self) -> NDArray[np.int64] | None:
         """Places of the chunks in the Zarr array; None if there is no empty one."""
         if self._group.attrs["n_chunks"] == self._chunks.shape[0]:
             return None
-        with reaching(f"{self.url}/is_stored"):
-            return np.flatnonzero(np.asarray(self._group["is_stored"][:]))
+        return np.flatnonzero(self._array("is_stored"))
 
     @property
     def synapse_id(self) -> NDArray[np.int64]:
@@ -149,7 +180,8 @@ class ChunkStore:
             uint8 (k, 2, x, y, z) in the order asked for; channel 0 is the intensity, channel 1 the mask codes.
 
         Raises:
-            VolumeError: If a chunk is damaged (it has a checksum) or its shard is missing; names synapse and shard.
+            VolumeError: If a chunk is damaged (it has a checksum) or its shard is missing; names synapse and shard. If
+                another store has taken this one's place since it was opened.
             UnreachableError: If a remote store does not answer, or refuses access; names the shard.
         """
         n = len(self)
@@ -166,11 +198,29 @@ class ChunkStore:
         except UnreachableError:
             raise
         except Exception as error:  # of checksums, decoders and all kinds of storage
+            if self._must_read_again():
+                return self.read(indices)
             raise self._damage(positions, slots, error) from error
+        if not self._is_looked_at_by_reader and self._must_read_again():
+            return self.read(indices)
         for position, slot, chunk_cxyz in zip(positions, slots, chunk_ncxyz, strict=True):
             if _may_be_black(chunk_cxyz) and not self._is_intact(int(slot), chunk_cxyz):
                 raise self._damage([position], [slot], VolumeError("its shard is missing"))
         return chunk_ncxyz
+
+    @cached_property
+    def _is_looked_at_by_reader(self) -> bool:
+        """Whether the reader looks if the store is still the same: in a bucket, while it fetches."""
+        return "://" in self.url and has_our_codecs(self._chunks)
+
+    def _must_read_again(self) -> bool:
+        """Look if the store is still the same; written again, its shards may lie otherwise, which voids the reader."""
+        self._identity.look()
+        if self._identity.n_rewritten == self.__dict__.get("_n_rewritten", 0):
+            return False
+        self.__dict__["_n_rewritten"] = self._identity.n_rewritten
+        self.__dict__.pop("_reader", None)
+        return True
 
     def _is_intact(self, slot: int, chunk_cxyz: NDArray[np.uint8]) -> bool:
         digest = hashlib.sha256(np.ascontiguousarray(chunk_cxyz).data).digest()
@@ -198,7 +248,7 @@ class ChunkStore:
     def _reader(self) -> ChunkReader:
         cache = LocalCache(self.cache_folder, int(self.cache_gb * 1e9)) if self.cache_folder else None
         folder = ObjectFolder(self.url, self.storage_options)
-        return shard_reader(self._chunks, open_shards(folder, self.sha256, cache))
+        return shard_reader(self._chunks, open_shards(folder, self.sha256, cache, self._identity.look))
 
     def iterate(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
         """Read all chunks in store order, ``batch_size`` at a time."""

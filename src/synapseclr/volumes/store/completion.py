@@ -39,6 +39,7 @@ def complete_store(folder: ObjectFolder, n_shards: int) -> None:
     group["chunks"].resize((n, *group["chunks"].shape[1:]))
     arrays = _create_columns(group, n, max(_COLUMN_CHUNK // per_shard, 1) * per_shard)
     digest = hashlib.sha256()
+    of_column = {name: hashlib.sha256() for name in arrays}
     rejected: dict[int, str] = {}
     n_chunks = 0
     for first, records in _pieces(folder, n_shards, per_shard):
@@ -47,11 +48,25 @@ def complete_store(folder: ObjectFolder, n_shards: int) -> None:
         digest.update(columns["chunk_sha256"][columns["is_stored"]].tobytes())
         for name, values in columns.items():
             arrays[name][first : first + len(values)] = values[: n - first]
+            of_column[name].update(values[: n - first].tobytes())
         for record in records:
             rejected |= record.rejected
             n_chunks += len(record)
     folder.write(REJECTED_KEY, json.dumps(rejected).encode())
-    group.attrs.update({"n_shards": n_shards, "n_chunks": n_chunks, "sha256": digest.hexdigest(), "complete": True})
+    group.attrs.update(
+        {
+            "n_shards": n_shards,
+            "n_chunks": n_chunks,
+            "sha256": digest.hexdigest(),
+            "column_sha256": {name: found.hexdigest() for name, found in of_column.items()},
+            "complete": True,
+        }
+    )
+
+
+def column_digest(values: NDArray[Any]) -> str:
+    """Digest of a per-synapse array, as the attribute ``column_sha256`` of a store has it."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def check_columns(folder: ObjectFolder, n_shards: int) -> list[str]:

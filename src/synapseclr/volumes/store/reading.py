@@ -60,7 +60,7 @@ def shard_reader(array: Any, objects: ShardObjects) -> ChunkReader:
     """
     from numcodecs import blosc
 
-    if not _has_our_codecs(array):
+    if not has_our_codecs(array):
         return zarr_reader(array)
     shape, per_shard = tuple(array.shape[1:]), int(array.shards[0])
     chunk_nbytes = int(np.prod(shape))
@@ -102,7 +102,8 @@ def _checked(data: Any, what: str) -> memoryview:
     return content
 
 
-def _has_our_codecs(array: Any) -> bool:
+def has_our_codecs(array: Any) -> bool:
+    """Whether a Zarr array's shards are those that a chunk store has, which are read without Zarr."""
     codecs = array.metadata.to_dict()["codecs"]
     sharding = codecs[0]["configuration"] if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed" else {}
     return (

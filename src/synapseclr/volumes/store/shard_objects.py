@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,13 @@ class RemoteShards(ShardObjects):
         folder: The store.
         cache: Keeps what was fetched, on this machine.
         version: Tells this store from another one at the same place, in the cache.
+        check: Raises if another store has taken this one's place.
     """
 
-    def __init__(self, folder: ObjectFolder, cache: LocalCache | None, version: str) -> None:
+    def __init__(
+        self, folder: ObjectFolder, cache: LocalCache | None, version: str, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._check = check
         self._folder = folder
         self._filesystem, self._root = folder.filesystem
         self._cache = cache
@@ -92,7 +97,9 @@ class RemoteShards(ShardObjects):
                 with reaching(self._folder.address(shard_key(shard))):
                     data = bytes(self._filesystem.cat_file(f"{self._root}/{shard_key(shard)}", start=-nbytes))
             except FileNotFoundError:
+                self._check()
                 return None
+            self._check()
             if self._cache:
                 self._cache.put(key, data)
         return data
@@ -101,12 +108,7 @@ class RemoteShards(ShardObjects):
         """Fetch what the cache lacks, then yield all pieces."""
         kept = {piece: self._cache.get(self._cache_key(*piece)) if self._cache else None for piece in pieces}
         missing = [piece for piece, data in kept.items() if data is None]
-        fetched = self._filesystem.cat_ranges(
-            [f"{self._root}/{shard_key(shard)}" for shard, _, _ in missing],
-            [offset for _, offset, _ in missing],
-            [offset + nbytes for _, offset, nbytes in missing],
-            on_error="return",
-        )
+        fetched = self._fetch(missing) if missing else []
         for piece, data in zip(missing, fetched, strict=True):
             if isinstance(data, BaseException):
                 raise self._failure(piece[0], data) from data
@@ -114,9 +116,22 @@ class RemoteShards(ShardObjects):
             if self._cache and len(data) == piece[2]:
                 self._cache.put(self._cache_key(*piece), data)
         for piece in pieces:
-            data = kept[piece]
-            assert data is not None  # fetched above
-            yield data
+            found = kept[piece]
+            assert found is not None  # fetched above
+            yield found
+
+    def _fetch(self, pieces: list[Piece]) -> list[bytes | BaseException]:
+        """Fetch pieces and look meanwhile if the store is the same: one is emptied long before it is replaced."""
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(self._check)
+            fetched: list[bytes | BaseException] = self._filesystem.cat_ranges(
+                [f"{self._root}/{shard_key(shard)}" for shard, _, _ in pieces],
+                [offset for _, offset, _ in pieces],
+                [offset + nbytes for _, offset, nbytes in pieces],
+                on_error="return",
+            )
+        looking.result()
+        return fetched
 
     def _cache_key(self, *piece: int) -> str:
         return f"{self._folder.url} {self._version} {piece}"
@@ -128,7 +143,9 @@ class RemoteShards(ShardObjects):
         return VolumeError(f"{address} cannot be read ({type(error).__name__}: {error})")
 
 
-def open_shards(folder: ObjectFolder, version: str, cache: LocalCache | None = None) -> ShardObjects:
-    """The shards of a store, wherever it is."""
+def open_shards(
+    folder: ObjectFolder, version: str, cache: LocalCache | None = None, check: Callable[[], None] = lambda: None
+) -> ShardObjects:
+    """The shards of a store, wherever it is; arguments as of :class:`RemoteShards`."""
     is_remote: Any = folder.is_remote
-    return RemoteShards(folder, cache, version) if is_remote else LocalShards(folder.url)
+    return RemoteShards(folder, cache, version, check) if is_remote else LocalShards(folder.url)

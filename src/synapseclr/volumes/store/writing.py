@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synapseclr.atomic_files import replace_folder
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
@@ -87,8 +89,7 @@ def _write(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None
     if n_shards is not None:
         complete_store(folder, n_shards)
     if folder.url != url:
-        ObjectFolder(url).clear()
-        Path(folder.url).rename(url)
+        replace_folder(Path(folder.url), Path(os.path.realpath(url)))
 
 
 def _check_voxels(batch: ChunkBatch, n: int) -> None:
@@ -109,6 +110,7 @@ def _write_missing(source: ShardSource, writer: ShardWriter) -> int | None:
     folder = writer.folder
     folder.remove_leftovers()
     rejected: dict[int, str] = {}
+    failed: set[int] = set()
     missing = set(range(source.n_shards))
     for shard in recorded_shards(folder):
         record = _record_or_none(folder, shard)
@@ -128,8 +130,9 @@ def _write_missing(source: ShardSource, writer: ShardWriter) -> int | None:
             logger.warning("Synapse %d is rejected: %s", synapse_id, reason)
         if record.rejected:
             rejected |= record.rejected
-            source.check(rejected)
-    source.check(rejected)
+            failed.update(record.failed)
+            source.check(rejected, failed)
+    source.check(rejected, failed)
     return source.n_shards
 
 

@@ -1,0 +1,340 @@
+"""Files and folders that take their names only when they are whole, and that are checked when they are read again.
+
+A file is written beside its target, flushed to the disk and renamed. What it has to hold is kept in
+``.written/<name>.json`` in the same folder. A folder is written beside its target and gets a list of its files with
+their digests, ``.written.json``, last of all; then the old folder is renamed, the new one takes its place, and the old
+one is deleted. Whatever moment a process is killed at, the old or the new one is there, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from synapseclr.errors import OutputError
+
+MANIFEST = ".written.json"
+RECORDS = ".written"
+_PARTIAL, _OLD = ".partial", ".old"
+_ABANDONED_AFTER_S = 86_400.0  # leftovers of processes on other machines, which cannot be asked
+
+pipeline_at_work: ContextVar[str] = ContextVar("pipeline_at_work", default="")
+"""Pipeline whose outputs are being saved; messages about a damaged output name it."""
+
+_ours: set[str] = set()  # what this process is writing now
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def written_whole(target: str | Path, *, is_recorded: bool = True) -> Iterator[Path]:
+    """Write a file under another name, and give it its own when it is whole.
+
+    Args:
+        target: Path of the file; its folder is made.
+        is_recorded: Keep its digest, which :func:`check_file` compares when it is read again.
+
+    Yields:
+        Path to write to, in the same folder.
+
+    Raises:
+        OutputError: If it cannot be written: no room, no right, or the target is write-protected. What lay there
+            before is untouched.
+    """
+    target = Path(os.path.realpath(target))
+    with _explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _check_writable(target)
+    partial = _beside(target, _PARTIAL)
+    _ours.add(partial.name)
+    try:
+        with _explained(target):
+            yield partial
+            _flush(partial)
+            if is_recorded:
+                _record(target, partial)
+            os.replace(partial, target)
+            _flush(target.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        _ours.discard(partial.name)
+
+
+def write_whole(target: str | Path, data: bytes, *, is_recorded: bool = True) -> None:
+    """Write bytes to a file, all at once or not at all; arguments and errors as of :func:`written_whole`."""
+    with written_whole(target, is_recorded=is_recorded) as partial:
+        partial.write_bytes(data)
+
+
+def check_file(path: str | Path) -> None:
+    """Compare a file with what was written; nothing is known of files that :func:`written_whole` has not recorded.
+
+    Raises:
+        OutputError: If it is cut short or has changed.
+    """
+    path = Path(os.path.realpath(path))
+    record = _read_json(_record_path(path))
+    if record is None or not path.is_file():
+        return
+    versions = record.get("versions", [])
+    n_bytes = path.stat().st_size
+    if not versions or [n_bytes, _digest(path)] in versions:
+        return
+    expected = versions[0][0]
+    found = (
+        f"is cut short: it has {n_bytes} of the {expected} bytes that were written"
+        if n_bytes < expected
+        else "has changed since it was written"
+    )
+    raise OutputError(
+        f"{path} {found}. {_again(record)} If you have changed the file on purpose, delete {_record_path(path)}."
+    )
+
+
+@contextmanager
+def folder_written_whole(target: str | Path) -> Iterator[Path]:
+    """Write a folder under another name, and let it replace the old one when it is whole.
+
+    Args:
+        target: Path of the folder; its parent is made.
+
+    Yields:
+        Path of the new folder, not made yet.
+
+    Raises:
+        OutputError: If it cannot be written or the old one cannot be moved. The old one is untouched.
+    """
+    target = Path(os.path.realpath(target))
+    with _explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    settle_folder(target)
+    partial = _beside(target, _PARTIAL)
+    _ours.add(partial.name)
+    try:
+        with _explained(target):
+            yield partial
+            write_manifest(partial)
+            replace_folder(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        _ours.discard(partial.name)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Let a whole folder take the place of an older one, which is deleted afterwards.
+
+    Raises:
+        OSError: If one of them cannot be renamed; the old one is in its place then.
+    """
+    old = _beside(target, _OLD)
+    had_old = target.exists()
+    if had_old:
+        os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        if had_old:
+            os.rename(old, target)
+        raise
+    _flush(target.parent)
+    if had_old:
+        _delete(old)
+
+
+def settle_folder(target: str | Path) -> None:
+    """Finish or take back a replacement that was killed between its two renames; nothing happens otherwise."""
+    target = Path(os.path.realpath(target))
+    if target.exists() or not target.parent.is_dir():
+        return
+    candidates = [path for path in _leftovers(target.parent, target.name) if path.is_dir() and _is_abandoned(path)]
+    new = [path for path in candidates if path.suffix == _PARTIAL and (path / MANIFEST).is_file()]
+    old = [path for path in candidates if path.suffix == _OLD]
+    if new or old:
+        logger.warning("%s was being replaced when a run was killed; it is put in its place.", target)
+        os.rename(max(new or old, key=_modified), target)
+
+
+def write_manifest(folder: Path) -> None:
+    """List the files of a folder with their digests; the folder is whole from then on."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _digest(path)]
+        _flush(path)
+    content = {"pipeline": pipeline_at_work.get(), "files": files}
+    write_whole(folder / MANIFEST, json.dumps(content).encode(), is_recorded=False)
+
+
+def check_folder(folder: str | Path, address: str = "") -> None:
+    """Compare a folder with its manifest; nothing is known of a folder without one.
+
+    Args:
+        folder: Local path.
+        address: For messages, if the folder is a copy of something remote.
+
+    Raises:
+        OutputError: If a file is missing, cut short or has changed.
+    """
+    folder, address = Path(folder), address or str(folder)
+    if not (folder / MANIFEST).is_file():
+        return
+    manifest = _read_json(folder / MANIFEST)
+    if manifest is None or not isinstance(manifest.get("files"), dict):
+        raise OutputError(f"{address}/{MANIFEST} is damaged. {_again({})}")
+    for key, expected in manifest["files"].items():
+        path = folder / key
+        if not path.is_file():
+            problem = f"has lost its file {key}, which would be read as zeros"
+        elif path.stat().st_size < expected[0]:
+            problem = f"is damaged: {key} is cut short, to {path.stat().st_size} of {expected[0]} bytes"
+        elif [path.stat().st_size, _digest(path)] != expected:
+            problem = f"is damaged: {key} has changed since it was written"
+        else:
+            continue
+        raise OutputError(
+            f"{address} {problem}. {_again(manifest)} If you have changed it on purpose, delete {address}/{MANIFEST}."
+        )
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete what killed processes have left of files and folders that they were writing into a folder.
+
+    What a process that still runs is writing is left alone. Folders that were being replaced are settled first.
+    """
+    folder = Path(os.path.realpath(folder))
+    if not folder.is_dir():
+        return
+    leftovers = [path for path in _leftovers(folder) if _is_abandoned(path)]
+    for name in {_target_name(path) for path in leftovers if path.is_dir()}:
+        settle_folder(folder / name)
+    for path in leftovers:
+        if path.exists():
+            _delete(path)
+    if (folder / RECORDS).is_dir():
+        remove_leftovers(folder / RECORDS)
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A name that tells who is writing: ``.<target>.<machine>.<process>.<number><suffix>``."""
+    machine = socket.gethostname().replace(".", "-")
+    return target.with_name(f".{target.name}.{machine}.{os.getpid()}.{uuid.uuid4().hex[:8]}{suffix}")
+
+
+def _leftovers(folder: Path, name: str = "") -> list[Path]:
+    """What is being written, or was, below a folder; of one target if its name is given."""
+    found = (path for path in folder.iterdir() if path.suffix in (_PARTIAL, _OLD) and path.name.startswith("."))
+    return [path for path in found if path.name.count(".") >= 5 and name in ("", _target_name(path))]
+
+
+def _target_name(path: Path) -> str:
+    return path.name[1:].rsplit(".", 4)[0]
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether the process that was writing is gone."""
+    machine, process = path.name.rsplit(".", 4)[1:3]
+    if path.name in _ours or not process.isdigit():
+        return False
+    if machine != socket.gethostname().replace(".", "-"):
+        return time.time() - _modified(path) > _ABANDONED_AFTER_S
+    return int(process) == os.getpid() or not _is_running(int(process))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or folder that nothing needs any more; what cannot be deleted is tried again at the next start."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s cannot be deleted (%s). Nothing needs it; delete it by hand.", path, error.strerror)
+
+
+def _check_writable(target: Path) -> None:
+    """A rename would replace a file that its owner has protected."""
+    if target.is_dir():
+        raise IsADirectoryError(21, "it is a folder")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(13, "it is write-protected")
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Name the output in what the operating system complains about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # of a library that says something else with it
+            raise
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror or error}). What lay there before is untouched. Make room or "
+            "see to the rights of the folder, and run the same command again."
+        ) from error
+
+
+def _record_path(path: Path) -> Path:
+    return path.parent / RECORDS / f"{path.name}.json"
+
+
+def _record(target: Path, partial: Path) -> None:
+    """Keep what a file will hold beside what it holds now, since it may be killed before the rename."""
+    now = [partial.stat().st_size, _digest(partial)]
+    before = (_read_json(_record_path(target)) or {}).get("versions", []) if target.exists() else []
+    content = {"pipeline": pipeline_at_work.get(), "versions": [now, *before[:1]]}
+    write_whole(_record_path(target), json.dumps(content).encode(), is_recorded=False)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _again(record: dict[str, Any]) -> str:
+    pipeline = record.get("pipeline")
+    return f"Run `kedro run --pipeline={pipeline}` again." if pipeline else "Run the pipeline that writes it again."
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Have a file's content, or a folder's entries, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""Kedro's datasets of single files, written whole or not at all, and checked when they are read again.
+
+The catalog's outputs have these types. In every other respect, and in buckets, where an object appears when its upload
+is complete, they are the datasets of ``kedro_datasets`` under the same names.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+from kedro_datasets import json, matplotlib, pandas, plotly, text
+
+from synapseclr.atomic_files import check_file, written_whole
+
+
+class _WholeFile:
+    """Comes before a dataset of ``kedro_datasets`` among the bases."""
+
+    _filepath: PurePosixPath
+    _protocol: str
+    _version: Any
+
+    @property
+    def _is_plain_local_file(self) -> bool:
+        return self._protocol == "file" and self._version is None
+
+    def load(self) -> Any:
+        """Load the file; raises OutputError if it is not as it was written."""
+        if self._is_plain_local_file:
+            check_file(str(self._filepath))
+        return super().load()  # type: ignore[misc]
+
+    def save(self, data: Any) -> None:
+        """Save beside the old file, then replace it."""
+        if not self._is_plain_local_file:
+            super().save(data)  # type: ignore[misc]
+            return
+        with written_whole(str(self._filepath)) as partial:
+            beside = copy.copy(self)
+            beside._filepath = PurePosixPath(partial.as_posix())
+            super(_WholeFile, beside).save(data)  # type: ignore[misc]
+
+
+class CSVDataset(_WholeFile, pandas.CSVDataset):
+    """``pandas.CSVDataset``."""
+
+
+class ParquetDataset(_WholeFile, pandas.ParquetDataset):
+    """``pandas.ParquetDataset``."""
+
+
+class JSONDataset(_WholeFile, json.JSONDataset):
+    """``json.JSONDataset``."""
+
+
+class TextDataset(_WholeFile, text.TextDataset):
+    """``text.TextDataset``."""
+
+
+class PlotlyJSONDataset(_WholeFile, plotly.JSONDataset):
+    """``plotly.JSONDataset``."""
+
+
+class MatplotlibDataset(_WholeFile, matplotlib.MatplotlibDataset):
+    """``matplotlib.MatplotlibDataset``."""
+
+
+class OptionalCSVDataset(CSVDataset):
+    """A CSV table that loads as an empty one, without columns, where there is no file.
+
+    For what cannot be demanded of real data, such as the truth behind a simulation. In every other respect it is
+    :class:`CSVDataset`.
+    """
+
+    def load(self) -> pd.DataFrame:
+        """Read the table, or make an empty one."""
+        return super().load() if self.exists() else pd.DataFrame()

@@ -1,0 +1,33 @@
+"""Care for outputs: what killed runs have left is cleared away, and outputs know the pipeline that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from synapseclr.atomic_files import pipeline_at_work, remove_leftovers
+
+
+class OutputCare:
+    """Looks after the folders that a run writes to."""
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Delete the temporary files and folders of killed runs; finish replacements that were killed half-way."""
+        folders = set()
+        for name in pipeline.all_outputs():
+            dataset = catalog.get(name)
+            path = str(getattr(dataset, "_filepath", ""))
+            if path and "://" not in path and getattr(dataset, "_protocol", "file") == "file":
+                folders.add(Path(path).parent)
+        for folder in sorted(folders):
+            remove_leftovers(folder)
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Note the pipeline, which is recorded with what its nodes save."""
+        pipeline_at_work.set(min(node.tags, default=""))
