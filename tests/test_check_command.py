@@ -94,8 +94,8 @@ def test_autapses_end_with_0_and_a_warning(project):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cave_raw", "synapse_table cannot be read"),
-        ("cave_split_4nm", "synapse_table cannot be read"),
+        ("cave_raw", "synapse_table cannot be used. The synapse table lacks"),
+        ("cave_split_4nm", "synapse_table cannot be used. The synapse table lacks"),
         ("excel", "pre_root_id"),
         ("other_version", "another version of the segmentation"),
     ],

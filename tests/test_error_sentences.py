@@ -8,8 +8,11 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from synapseclr.check_command import check
+from synapseclr.chunk_commands import verify
 from synapseclr.error_sentences import did_you_mean, parameter_sentences, sentence_of
 from synapseclr.errors import ConfigurationError, TableError
+from synapseclr.explorer_commands import explore
 from synapseclr.hooks import ParameterGuard, untracked
 from synapseclr.pipeline_registry import register_pipelines
 from synapseclr.run_command import make_run_command
@@ -117,6 +120,18 @@ def test_kedro_run_ends_in_a_sentence(arguments, said):
     assert errors.startswith(f"Error: {said}")
     assert len(errors.splitlines()) == 1
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [(explore, ["--no-browser"]), (verify, []), (check, [])],
+    ids=["explore", "chunks verify", "check"],
+)
+def test_the_other_commands_name_the_environments_too(command, arguments):
+    done = CliRunner().invoke(command, ["--env=tset", *arguments])
+    assert done.exit_code == 1
+    assert "Error: There is no configuration environment 'tset'" in done.output
+    assert "Did you mean test?" in done.output
 
 
 def test_the_traceback_is_there_for_those_who_ask():

@@ -9,6 +9,7 @@ one is deleted. Whatever moment a process is killed at, the old or the new one i
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -53,13 +54,15 @@ def written_whole(target: str | Path, *, is_recorded: bool = True) -> Iterator[P
             before is untouched.
     """
     target = Path(os.path.realpath(target))
-    with _explained(target):
+    check_writable(target)  # a rename would replace a file that its owner has protected
+    with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _check_writable(target)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
     partial = _beside(target, _PARTIAL)
     _ours.add(partial.name)
     try:
-        with _explained(target):
+        with explained(target):
             yield partial
             _flush(partial)
             if is_recorded:
@@ -117,13 +120,13 @@ def folder_written_whole(target: str | Path) -> Iterator[Path]:
         OutputError: If it cannot be written or the old one cannot be moved. The old one is untouched.
     """
     target = Path(os.path.realpath(target))
-    with _explained(target):
+    with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(target)
     partial = _beside(target, _PARTIAL)
     _ours.add(partial.name)
     try:
-        with _explained(target):
+        with explained(target):
             yield partial
             write_manifest(partial)
             replace_folder(partial, target)
@@ -207,6 +210,23 @@ def check_folder(folder: str | Path, address: str = "") -> None:
         )
 
 
+def check_writable(target: str | Path) -> None:
+    """Look if an output can be written, without writing anything.
+
+    Raises:
+        OutputError: If it is write-protected, or its folder takes no new file.
+    """
+    target = Path(os.path.realpath(target))
+    with explained(target):
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "it is write-protected")
+        parent = next(folder for folder in target.parents if folder.exists())
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is a file")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"the folder {parent} is write-protected")
+
+
 def remove_leftovers(folder: str | Path) -> None:
     """Delete what killed processes have left of files and folders that they were writing into a folder.
 
@@ -279,21 +299,20 @@ def _delete(path: Path) -> None:
         logger.warning("%s cannot be deleted (%s). Nothing needs it; delete it by hand.", path, error.strerror)
 
 
-def _check_writable(target: Path) -> None:
-    """A rename would replace a file that its owner has protected."""
-    if target.is_dir():
-        raise IsADirectoryError(21, "it is a folder")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise PermissionError(13, "it is write-protected")
-
-
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """Name the output in what the operating system complains about."""
+def explained(target: str | Path) -> Iterator[None]:
+    """Name the output in what the operating system complains about, and say what to do.
+
+    Args:
+        target: Path of the file or folder that is being written. Errors about a URL are left as they are.
+
+    Raises:
+        OutputError: Instead of an OSError of the operating system.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # of a library that says something else with it
+        if error.errno is None or "://" in str(target):  # of a library that says something else with it
             raise
         raise OutputError(
             f"{target} cannot be written ({error.strerror or error}). What lay there before is untouched. Make room or "

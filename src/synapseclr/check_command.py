@@ -30,20 +30,15 @@ def check(env: str | None, params: str, picture: Path | None) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    from synapseclr.error_sentences import sentence_of
+    from synapseclr.error_sentences import in_sentences
     from synapseclr.hooks import untracked
 
     bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    try:
+    with in_sentences():
         given = nested_parameters(params)
         with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:
             catalog = cast(Any, session).load_context().catalog
             errors = _check(catalog, picture)
-    except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
-            raise
-        raise click.ClickException(sentence) from error
     if errors:
         raise click.ClickException(f"{errors} of these would stop preprocessing. Nothing was cut.")
     click.echo("Preprocessing can begin: kedro run --pipeline=preprocessing" + (f" --env={env}" if env else ""))
@@ -53,6 +48,7 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
     """Print and draw what was found; returns the number of errors."""
     from kedro.io import DatasetError
 
+    from synapseclr.error_sentences import sentence_of
     from synapseclr.errors import SynapseCLRError
     from synapseclr.pipelines.preprocessing.nodes import draw_first_chunk, inspect
     from synapseclr.volumes import PreprocessingConfig
@@ -65,7 +61,7 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
         try:
             loaded[name] = catalog.load(name)
         except (DatasetError, SynapseCLRError, OSError) as error:
-            broken.append(f"{name} cannot be read: {str(error).strip().splitlines()[-1]}")
+            broken.append(f"{name} cannot be used. {sentence_of(error) or error}")
     for text in broken:
         click.echo(f"ERROR    {text}")
     if broken:

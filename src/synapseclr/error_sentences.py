@@ -6,7 +6,10 @@ import difflib
 import re
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from synapseclr.errors import SynapseCLRError
 
@@ -50,6 +53,24 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and places and any(part in places[-1] for part in _KEDRO_LOOKS_UP_NAMES):
         return _unknown_name(error)
     return None
+
+
+@contextmanager
+def in_sentences(advice: str = "") -> Iterator[None]:
+    """End a command with what :func:`sentence_of` says of an error, and status 1; other errors pass.
+
+    Args:
+        advice: What to add, such as where the traceback is.
+    """
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        raise click.ClickException(f"{sentence} {advice}".strip()) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -12,15 +13,10 @@ def make_run_command() -> click.Command:
     from kedro.framework.cli.project import run as kedro_run
 
     def run(verbose: bool, **options: Any) -> Any:
-        from synapseclr.error_sentences import sentence_of
+        from synapseclr.error_sentences import in_sentences
 
-        try:
+        with nullcontext() if verbose else in_sentences("(--verbose shows the traceback.)"):
             return kedro_run.callback(**options)  # type: ignore[misc]
-        except Exception as error:
-            sentence = None if verbose else sentence_of(error)
-            if sentence is None:
-                raise
-            raise click.ClickException(f"{sentence} (--verbose shows the traceback.)") from error
 
     option = click.Option(["--verbose"], is_flag=True, help="Show the traceback of every error.")
     return click.Command("run", callback=run, params=[*kedro_run.params, option], help=kedro_run.help)

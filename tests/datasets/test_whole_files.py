@@ -34,6 +34,7 @@ from synapseclr.datasets import (
     TextDataset,
     whole_files,
 )
+from synapseclr.errors import OutputError
 from synapseclr.hooks import OutputCare
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipeline_registry import register_pipelines
@@ -102,6 +103,40 @@ def test_a_save_that_fails_leaves_the_old_output(tmp_path, name, monkeypatch):
         dataset.save(make())
     assert (tmp_path / name).read_bytes() == content
     assert {path.name for path in tmp_path.iterdir()} == {name, ".written"}
+
+
+def test_a_disk_that_fills_up_within_a_write_is_named_with_the_output(tmp_path, monkeypatch):
+    def fill(self, path_or_buf, **options):
+        path_or_buf.write("synapse_id,")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fill)
+    with pytest.raises(DatasetError, match=r"/t\.csv cannot be written \(No space left on device\)\. .* Make room"):
+        CSVDataset(filepath=f"{tmp_path}/t.csv").save(TABLE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_saved_for_another_reason_keeps_its_message(tmp_path):
+    with pytest.raises(DatasetError, match=r"filepath=.*/m\.json'(?s:.*)not JSON serializable"):
+        JSONDataset(filepath=f"{tmp_path}/m.json").save({"a": object()})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("protected", ["results", "results/07/t.csv"])
+def test_outputs_that_cannot_be_written_end_a_run_at_its_start(tmp_path, monkeypatch, protected):
+    dataset = CSVDataset(filepath=f"{tmp_path}/results/07/t.csv")
+    if protected == "results":
+        (tmp_path / "results").mkdir()
+    else:
+        dataset.save(TABLE)
+    access = os.access
+    monkeypatch.setattr(
+        "synapseclr.atomic_files.os.access",
+        lambda path, mode: str(path) != f"{tmp_path}/{protected}" and access(path, mode),
+    )
+    made = pipeline([node(lambda: TABLE, None, "t", name="make")])
+    with pytest.raises(OutputError, match=r"t\.csv cannot be written \(.*write-protected\)"):
+        OutputCare().before_pipeline_run(made, DataCatalog({"t": dataset}))
 
 
 def test_in_a_bucket_nothing_but_the_output_is_written():

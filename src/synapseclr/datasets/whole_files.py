@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
+from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, plotly, text
 
 from synapseclr.atomic_files import check_file, written_whole
@@ -41,7 +42,10 @@ class _WholeFile:
         with written_whole(str(self._filepath)) as partial:
             beside = copy.copy(self)
             beside._filepath = PurePosixPath(partial.as_posix())
-            super(_WholeFile, beside).save(data)  # type: ignore[misc]
+            try:
+                super(_WholeFile, beside).save(data)  # type: ignore[misc]
+            except DatasetError as error:  # Kedro's sentence would name the temporary file
+                raise error.__cause__ or error from None
 
 
 class CSVDataset(_WholeFile, pandas.CSVDataset):

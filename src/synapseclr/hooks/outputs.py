@@ -9,22 +9,28 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from synapseclr.atomic_files import pipeline_at_work, remove_leftovers
+from synapseclr.atomic_files import check_writable, pipeline_at_work, remove_leftovers
 
 
 class OutputCare:
     """Looks after the folders that a run writes to."""
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Delete the temporary files and folders of killed runs; finish replacements that were killed half-way."""
-        folders = set()
-        for name in pipeline.all_outputs():
+        """Delete the temporary files and folders of killed runs; finish replacements that were killed half-way.
+
+        Raises:
+            OutputError: If an output cannot be written, before hours are spent on it.
+        """
+        outputs = []
+        for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
             path = str(getattr(dataset, "_filepath", ""))
             if path and "://" not in path and getattr(dataset, "_protocol", "file") == "file":
-                folders.add(Path(path).parent)
-        for folder in sorted(folders):
+                outputs.append(Path(path))
+        for output in outputs:
+            check_writable(output)
+        for folder in sorted({output.parent for output in outputs}):
             remove_leftovers(folder)
 
     @hook_impl

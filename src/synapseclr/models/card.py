@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from synapseclr import __version__
+from synapseclr.atomic_files import write_whole
 from synapseclr.errors import CheckpointError, ConfigurationError
 from synapseclr.models.weights import FILE_NAME, EncoderWeights
 
@@ -155,7 +157,10 @@ def export(
         )
     filesystem.makedirs(path, exist_ok=True)
     for name, content in files.items():
-        filesystem.pipe_file(f"{path}/{name}", content)
+        if isinstance(filesystem, LocalFileSystem):
+            write_whole(f"{path}/{name}", content, is_recorded=False)
+        else:
+            filesystem.pipe_file(f"{path}/{name}", content)
     return str(folder)
 
 

@@ -5,17 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from synapseclr.atomic_files import explained
 from synapseclr.errors import UnreachableError
 from synapseclr.volumes.storage_errors import unreachable
 
 _SCRATCH = "chunks/partial"
+_VERSION_KEYS = ("size", "mtime", "generation", "etag", "ETag", "LastModified", "updated")
+
+
+def object_version(info: Mapping[str, Any]) -> str:
+    """Tell a file or object from one that was written under the same name at another time.
+
+    Args:
+        info: As fsspec's ``info`` or detailed ``ls`` gives it.
+
+    Returns:
+        Its size, and the time of writing, generation or etag, whichever its file system knows.
+    """
+    return " ".join(f"{key} {info[key]}" for key in _VERSION_KEYS if info.get(key) is not None)
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,10 @@ class ObjectFolder:
 
         A local file is written under another name, flushed to the disk and renamed; object stores show an object when
         its upload is complete.
+
+        Raises:
+            OutputError: If a local file cannot be written, as when the disk is full.
+            UnreachableError: If an object cannot be written.
         """
         if self.is_remote:
             filesystem, root = self.filesystem
@@ -82,9 +100,14 @@ class ObjectFolder:
                 filesystem.pipe_file(f"{root}/{key}", data)
             return
         target = Path(self.url, key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(self.url, _SCRATCH, uuid.uuid4().hex)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            self._write_local(target, partial, data)
+
+    @staticmethod
+    def _write_local(target: Path, partial: Path, data: bytes) -> None:
         try:
             with partial.open("wb") as file:
                 file.write(data)

@@ -1,5 +1,6 @@
 """Interrupted stores are continued; damaged ones are noticed."""
 
+import errno
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synapseclr.errors import TableError, VolumeError
+from synapseclr.errors import OutputError, TableError, VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.store.chunk_layout import shard_key
 from synapseclr.volumes.store.chunk_stream import ChunkBatch, ShardSource
@@ -83,6 +84,29 @@ def test_an_interrupted_store_is_continued_and_equals_a_whole_one(whole, tmp_pat
     assert write(Source(), url).cut_shards == list(range(n_done, 4))
     assert objects(tmp_path / "s.zarr") == objects(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+
+@pytest.mark.parametrize("n_done", range(0, 9, 2))
+def test_a_disk_that_fills_up_ends_in_a_sentence_and_what_is_there_is_continued(whole, tmp_path, n_done, monkeypatch):
+    left = [n_done]
+
+    def fill(descriptor):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("synapseclr.volumes.objects.os.fsync", fill)
+    with pytest.raises(OutputError, match=r"s\.zarr.* cannot be written \(No space left on device\)\. .* Make room"):
+        write(Source(), tmp_path / "s.zarr")
+    monkeypatch.undo()
+    assert write(Source(), tmp_path / "s.zarr").cut_shards == list(range(n_done // 2, 4))
+    assert objects(tmp_path / "s.zarr") == objects(whole)
+
+
+def test_a_folder_that_takes_no_store_ends_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file/s\.zarr cannot be written \(Not a directory\)"):
+        write(Source(), tmp_path / "file/s.zarr")
 
 
 @pytest.mark.parametrize("lost", [record_key(1), "chunks/partial/0123"])

@@ -132,6 +132,18 @@ def test_nothing_of_a_replaced_store_is_kept_for_the_one_that_was_opened(tmp_pat
     np.testing.assert_array_equal(again.read(slice(None))[:, 0, 0, 0, 0], 100 + np.arange(N))
 
 
+def test_a_piece_that_was_cut_short_in_the_cache_is_fetched_again(tmp_path):
+    """As a power cut leaves it."""
+    url = f"memory://{tmp_path.name}/cut.zarr"
+    write(url, np.arange(N))
+    expected = ChunkStore(url, cache_folder=str(tmp_path / "cache")).read(slice(None))
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:7])
+    np.testing.assert_array_equal(ChunkStore(url, cache_folder=str(tmp_path / "cache")).read(slice(None)), expected)
+    assert len(kept) == N + 3  # chunks, and an index a shard
+
+
 @pytest.mark.parametrize("name", ["synapse_id", "cleft_id"])
 def test_a_lost_piece_of_an_array_is_an_error_and_not_zeros(url, name):
     filesystem, path = fsspec.core.url_to_fs(url)

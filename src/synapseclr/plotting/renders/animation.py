@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synapseclr.atomic_files import write_whole
 from synapseclr.errors import ConfigurationError
 from synapseclr.plotting.renders.image import render_scene
 from synapseclr.plotting.renders.scene import synapse_scene
@@ -105,4 +106,5 @@ def save_animation(frames_nyxc: np.ndarray, path: str | Path, frames_per_second:
         path: Where to; its ending says what kind.
         frames_per_second: Speed.
     """
-    Path(path).write_bytes(encode_animation(frames_nyxc, Path(path).suffix.lstrip(".").lower(), frames_per_second))
+    kind = Path(path).suffix.lstrip(".").lower()
+    write_whole(path, encode_animation(frames_nyxc, kind, frames_per_second), is_recorded=False)

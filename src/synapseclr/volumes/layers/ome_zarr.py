@@ -23,12 +23,12 @@ from pydantic import BaseModel, ValidationError
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
 from synapseclr.volumes.layers.units import nm_of_unit
+from synapseclr.volumes.objects import object_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ZIPPED = re.compile(r"(.+?\.(?:zip|ozx))(?:/(.*))?")
-_VERSION_KEYS = ("mtime", "generation", "etag", "ETag", "LastModified", "updated")
 
 
 class Axis(BaseModel):
@@ -202,7 +202,7 @@ class OpenOmeZarr(OpenLayer):
             info = filesystem.info(f"{root.rstrip('/')}/{self.array.path}/{name}")
         except Exception:  # what a store says of its objects is a help, not a need
             return ""
-        return "".join(str(info[key]) for key in _VERSION_KEYS if key in info)
+        return object_version(info)
 
     def _xyz(self, of_axes: Any) -> NDArray[np.int64]:
         return np.array([of_axes[self.axes.index(name)] for name in "xyz"], np.int64)

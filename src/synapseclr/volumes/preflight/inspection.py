@@ -265,6 +265,7 @@ class _Surroundings:
         findings = []
         misplaced = [kind for kind in _POSITION_KINDS if severities.get(kind) == "error"]
         positions = self._positions() if misplaced else None
+        causes: set[str] = set()
         told_already = {"autapses"}
         if positions:
             told_already |= {*_POSITION_KINDS, "without_pre", "without_post"} - {misplaced[0]}
@@ -273,7 +274,9 @@ class _Surroundings:
                 continue
             told = f"{shares[kind]} {self._place(kind)}."
             if severity == "error":
-                told += f" {positions if positions and kind in misplaced else self._cause(kind, severities)}"
+                cause = positions if positions and kind in misplaced else self._cause(kind, severities)
+                told += "" if cause in causes else f" {cause}"
+                causes.add(cause)
             findings.append(Finding(severity, told, kind))
         return findings
 
@@ -318,7 +321,10 @@ class _Surroundings:
                 "The neurites are where the table says, so most likely the cleft volume has another voxel size, offset "
                 "or axis order, or preprocessing.max_cleft_distance_nm is too small."
             )
-        return "Check preprocessing.position_voxel_size_nm, the order of the axes, and the volumes' scale and offset."
+        return (
+            "Check preprocessing.position_voxel_size_nm, the order of the axes, the volumes' scale and offset, and "
+            "that table and volumes are of one data set."
+        )
 
     def _positions(self) -> str | None:
         n = len(self._synapses)

@@ -27,7 +27,7 @@ LABELS = {
     "without_either": "without either neurite",
     "unreadable": "in blocks that cannot be read",
     "constant_sections": "sections that are black or of one intensity",
-    "autapses": "whose two root ids are the same",
+    "autapses": "autapses, of one root id on both sides",
 }
 
 

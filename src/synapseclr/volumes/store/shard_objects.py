@@ -92,7 +92,7 @@ class RemoteShards(ShardObjects):
         """The last bytes of a shard; None if there is no such object."""
         key = self._cache_key(shard, -nbytes, nbytes)
         data = self._cache.get(key) if self._cache else None
-        if data is None:
+        if data is None or len(data) != nbytes:  # not kept, or cut short by a power cut
             try:
                 with reaching(self._folder.address(shard_key(shard))):
                     data = bytes(self._filesystem.cat_file(f"{self._root}/{shard_key(shard)}", start=-nbytes))
@@ -107,7 +107,7 @@ class RemoteShards(ShardObjects):
     def read(self, pieces: Sequence[Piece]) -> Iterator[bytes]:
         """Fetch what the cache lacks, then yield all pieces."""
         kept = {piece: self._cache.get(self._cache_key(*piece)) if self._cache else None for piece in pieces}
-        missing = [piece for piece, data in kept.items() if data is None]
+        missing = [piece for piece, data in kept.items() if data is None or len(data) != piece[2]]
         fetched = self._fetch(missing) if missing else []
         for piece, data in zip(missing, fetched, strict=True):
             if isinstance(data, BaseException):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.atomic_files import replace_folder
+from synapseclr.atomic_files import explained, replace_folder
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
@@ -77,19 +77,21 @@ def write_chunk_store(stream: ChunkStream, url: str, storage_options: dict[str, 
 
 def _write(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None) -> None:
     source = stream.batches
+    with explained(url):
+        folder = _begin(stream, source.fingerprint if isinstance(source, ShardSource) else "", url, storage_options)
     if isinstance(source, ShardSource):
-        folder = _begin(stream, source.fingerprint, url, storage_options)
         n_shards = _write_missing(source, ShardWriter(folder, stream.layout))
     else:
-        folder = _begin(stream, "", url, storage_options)
         writer, n_shards = ShardWriter(folder, stream.layout), 0
         for n_shards, batch in enumerate(_split(source, stream.synapses_per_shard), start=1):
             writer(n_shards - 1, batch)
     folder.remove_leftovers()
     if n_shards is not None:
-        complete_store(folder, n_shards)
+        with explained(folder.url):
+            complete_store(folder, n_shards)
     if folder.url != url:
-        replace_folder(Path(folder.url), Path(os.path.realpath(url)))
+        with explained(url):
+            replace_folder(Path(folder.url), Path(os.path.realpath(url)))
 
 
 def _check_voxels(batch: ChunkBatch, n: int) -> None:
