@@ -205,7 +205,7 @@ def test_a_file_that_was_changed_on_purpose_is_taken_when_its_record_is_deleted(
 
 def test_a_damaged_record_stops_nothing(tmp_path):
     write_whole(tmp_path / "t.csv", SMALL[1])
-    for content in (b"", b"[" * 100_000, b"[]", b'{"versions": []}'):
+    for content in (b"", b"[" * 100_000, b"[]", b'{"versions": []}', b'{"versions": [3]}', b'{"versions": 3}'):
         (tmp_path / ".written/t.csv.json").write_bytes(content)
         check_file(tmp_path / "t.csv")
     write_whole(tmp_path / "t.csv", SMALL[0])
@@ -232,3 +232,25 @@ def test_the_manifest_lists_every_other_file(tmp_path):
     write_folder(tmp_path / "m.zarr", b"old")
     files = json.loads((tmp_path / "m.zarr" / MANIFEST).read_bytes())["files"]
     assert sorted(files) == ["c/0", "zarr.json"]
+
+
+def test_runs_that_write_and_read_the_same_file_at_once_find_it_whole(tmp_path):
+    contents = [b"%d\n" % number * 50 for number in range(8)]
+    write_whole(tmp_path / "t.csv", contents[0])
+
+    def write(content):
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(10):
+                    write_whole(tmp_path / "t.csv", content)
+                    check_file(tmp_path / "t.csv")
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        return child
+
+    children = [write(content) for content in contents[:4]]
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    check_file(tmp_path / "t.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", ".written"}

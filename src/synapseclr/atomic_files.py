@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -65,9 +66,10 @@ def written_whole(target: str | Path, *, is_recorded: bool = True) -> Iterator[P
         with explained(target):
             yield partial
             _flush(partial)
-            if is_recorded:
-                _record(target, partial)
-            os.replace(partial, target)
+            with _alone_in(target.parent):
+                if is_recorded:
+                    _record(target, partial)
+                os.replace(partial, target)
             _flush(target.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -89,21 +91,14 @@ def check_file(path: str | Path) -> None:
     """
     path = Path(os.path.realpath(path))
     record = _read_json(_record_path(path))
-    if record is None or not path.is_file():
-        return
-    versions = record.get("versions", [])
-    n_bytes = path.stat().st_size
-    if not versions or [n_bytes, _digest(path)] in versions:
-        return
-    expected = versions[0][0]
-    found = (
-        f"is cut short: it has {n_bytes} of the {expected} bytes that were written"
-        if n_bytes < expected
-        else "has changed since it was written"
-    )
-    raise OutputError(
-        f"{path} {found}. {_again(record)} If you have changed the file on purpose, delete {_record_path(path)}."
-    )
+    while record is not None and path.is_file():
+        versions, state = _versions(record), _state(path)
+        if not versions or state in versions:
+            return
+        again = _read_json(_record_path(path))
+        if again == record:  # another run may replace both meanwhile
+            raise OutputError(_damage(path, state, versions[0], record))
+        record = again
 
 
 @contextmanager
@@ -173,7 +168,7 @@ def write_manifest(folder: Path) -> None:
     """List the files of a folder with their digests; the folder is whole from then on."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _digest(path)]
+        files[path.relative_to(folder).as_posix()] = _state(path)
         _flush(path)
     content = {"pipeline": pipeline_at_work.get(), "files": files}
     write_whole(folder / MANIFEST, json.dumps(content).encode(), is_recorded=False)
@@ -201,7 +196,7 @@ def check_folder(folder: str | Path, address: str = "") -> None:
             problem = f"has lost its file {key}, which would be read as zeros"
         elif path.stat().st_size < expected[0]:
             problem = f"is damaged: {key} is cut short, to {path.stat().st_size} of {expected[0]} bytes"
-        elif [path.stat().st_size, _digest(path)] != expected:
+        elif _state(path) != expected:
             problem = f"is damaged: {key} has changed since it was written"
         else:
             continue
@@ -320,14 +315,41 @@ def explained(target: str | Path) -> Iterator[None]:
         ) from error
 
 
+def _damage(path: Path, found: list[Any], expected: list[Any], record: dict[str, Any]) -> str:
+    what = "has changed since it was written"
+    if found[0] < expected[0]:
+        what = f"is cut short: it has {found[0]} of the {expected[0]} bytes that were written"
+    return f"{path} {what}. {_again(record)} If you have changed the file on purpose, delete {_record_path(path)}."
+
+
+def _versions(record: dict[str, Any]) -> list[list[Any]]:
+    """Size and digest of what a file may hold, the last one written first; empty if the record is damaged."""
+    versions = record.get("versions")
+    if not isinstance(versions, list):
+        return []
+    return [pair for pair in versions if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], int)]
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from replacing a file and its record in a folder, where the file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _record_path(path: Path) -> Path:
     return path.parent / RECORDS / f"{path.name}.json"
 
 
 def _record(target: Path, partial: Path) -> None:
     """Keep what a file will hold beside what it holds now, since it may be killed before the rename."""
-    now = [partial.stat().st_size, _digest(partial)]
-    before = (_read_json(_record_path(target)) or {}).get("versions", []) if target.exists() else []
+    now = _state(partial)
+    before = _versions(_read_json(_record_path(target)) or {}) if target.exists() else []
     content = {"pipeline": pipeline_at_work.get(), "versions": [now, *before[:1]]}
     write_whole(_record_path(target), json.dumps(content).encode(), is_recorded=False)
 
@@ -345,9 +367,11 @@ def _again(record: dict[str, Any]) -> str:
     return f"Run `kedro run --pipeline={pipeline}` again." if pipeline else "Run the pipeline that writes it again."
 
 
-def _digest(path: Path) -> str:
+def _state(path: Path) -> list[Any]:
+    """Size in bytes and digest of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return [file.tell(), digest]
 
 
 def _flush(path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from synapseclr.errors import SynapseCLRError, TrainingInterrupted, WorkerError
 from synapseclr.training.scale.mailbox import RaisedError
+from synapseclr.training.scale.worker import COLLECTIVE_TIMEOUT
 
 _AGAIN = "Run the same command again to continue from the last checkpoint."
 
@@ -41,6 +42,9 @@ def cause(raised: list[RaisedError], ended: list[EndedWorker]) -> BaseException:
                 return each.error
     own_accord = [worker for worker in ended if worker.rank not in {each.rank for each in raised}]
     killed = [worker for worker in own_accord if (worker.exit_code or 0) < 0]
+    silent = [worker for worker in killed if worker.exit_code == -signal.SIGKILL]
+    if silent and any(_has_waited(each.error) for each in raised):
+        return _was_silent(silent[0])
     # the launching process itself ends the survivors with SIGTERM
     for worker in sorted(killed, key=lambda worker: worker.exit_code == -signal.SIGTERM):
         if worker.exit_code != -signal.SIGTERM or not raised:
@@ -68,6 +72,21 @@ def _was_killed(worker: EndedWorker) -> WorkerError:
         f"The worker of rank {worker.rank} (process {worker.pid} on {worker.host}) was killed by {name}{hint}; "
         f"the other workers were ended. {_AGAIN}"
     )
+
+
+def _was_silent(worker: EndedWorker) -> WorkerError:
+    """It was ended by the launching process, since SIGTERM does not reach a stopped process."""
+    minutes = COLLECTIVE_TIMEOUT.total_seconds() / 60
+    return WorkerError(
+        f"The worker of rank {worker.rank} (process {worker.pid} on {worker.host}) did not answer the others for "
+        f"{minutes:.0f} minutes: it was stopped (SIGSTOP, a debugger, a suspended machine) or hangs in reading. All "
+        f"workers were ended. {_AGAIN}"
+    )
+
+
+def _has_waited(error: BaseException) -> bool:
+    """Whether an exception is what a collective operation raises when another process is there but does not answer."""
+    return _lost_another(error) and "timed out" in str(error).lower()
 
 
 def _lost_another(error: BaseException) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 from synapseclr.errors import TrainingInterrupted
 from synapseclr.training.scale.mailbox import Mailbox, MailboxHandler
 
-_COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+"""How long workers wait for one of them that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _do(mailbox: Mailbox, rank: int) -> None:
         torch.set_num_threads(job.n_threads)
     if job.on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if job.on_gpu else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    distributed.init_process_group("nccl" if job.on_gpu else "gloo", timeout=COLLECTIVE_TIMEOUT)
 
     def report(*content: Any) -> None:
         if rank == 0:
