@@ -10,6 +10,7 @@ OPENGL := libegl1 libegl-mesa0 libgl1-mesa-dri libgl1
 BROWSER := chromium
 # No usage data leave this machine; GCS clients do not look for a metadata server.
 export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
 export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
 export NO_GCE_CHECK ?= true
 
@@ -70,7 +71,8 @@ mlflow: $(READY) ## Serve MLflow's run comparison on http://127.0.0.1:5000
 	$(BIN)/kedro mlflow ui $(OPTIONS)
 
 jupyter: $(READY) ## Open the notebooks with the catalog loaded
-	$(BIN)/kedro jupyter lab --ip=127.0.0.1 notebooks $(OPTIONS)
+	$(BIN)/kedro jupyter lab --ip=127.0.0.1 --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+		--LabApp.news_url=None notebooks $(OPTIONS)
 
 # Material for MkDocs prints an advertisement of its successor otherwise.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1

@@ -3,7 +3,8 @@
     python scripts/viz.py                              # http://127.0.0.1:4141
     python scripts/viz.py --static=build/viz           # a folder that any web server can serve, previews included
 
-`kedro viz run` asks PyPI before it starts, and ends there on some closed networks. This starts the same server.
+`kedro viz run` asks PyPI before it starts, and ends there on some closed networks; its page asks once more. This starts
+the same server, which answers the page with the version that is installed.
 """
 
 import argparse
@@ -13,10 +14,20 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def ask_nobody_for_versions() -> None:
+    """Let the page's question for a newer kedro-viz be answered without PyPI, for which kedro-viz has no switch."""
+    from kedro_viz import __version__
+    from kedro_viz.api.rest.responses import version
+    from packaging.version import Version
+
+    version.get_latest_version = lambda: Version(__version__)
+
+
 def serve(port: int, env: str | None, params: dict[str, str], pipeline: str | None = None) -> None:
     """Serve the graph on 127.0.0.1 until interrupted."""
     from kedro_viz.server import run_server
 
+    ask_nobody_for_versions()
     print(f"http://127.0.0.1:{port}")
     run_server(
         host="127.0.0.1",

@@ -9,10 +9,11 @@ from kedro.runner import Task
 from kedro_datasets.json import JSONDataset
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
-from synapseclr.datasets import PublishedCheckpointDataset
+from synapseclr.datasets import LedgerDataset, PublishedCheckpointDataset
 from synapseclr.errors import ConfigurationError
 from synapseclr.hooks import OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
-from synapseclr.hooks.tracking import _flatten, _system_metrics
+from synapseclr.hooks.tracking import _system_metrics, flatten_names
+from synapseclr.tracking import Outbox, set_current_outbox
 
 
 def simulation_of(path):
@@ -39,7 +40,7 @@ def test_a_run_that_would_write_published_weights_stops_before_any_node():
 
 
 def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
-    seconds = JSONDataset(filepath=str(tmp_path / "s.json"))
+    seconds = LedgerDataset(filepath=str(tmp_path / "s.json"))
     seconds.save({"simulation": 3.5, "embedding": 99.0})
     clock = PipelineClock()
     clock.after_catalog_created(DataCatalog({"pipeline_seconds": seconds}))
@@ -58,7 +59,7 @@ def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
 def test_the_clock_counts_nodes_without_inputs_and_without_outputs(tmp_path, monkeypatch, inputs, outputs):
     now = iter(range(0, 100, 10))
     monkeypatch.setattr("synapseclr.hooks.saving.time.monotonic", lambda: next(now))
-    seconds = JSONDataset(filepath=str(tmp_path / "s.json"))
+    seconds = LedgerDataset(filepath=str(tmp_path / "s.json"))
     catalog = DataCatalog({"pipeline_seconds": seconds, "x": MemoryDataset(1), "y": MemoryDataset()})
     clock = PipelineClock()
     clock.after_catalog_created(catalog)
@@ -85,7 +86,7 @@ def test_system_metrics_are_on_for_runs_that_train_unless_the_environment_says_o
 
 
 def test_nested_parameters_are_flattened():
-    assert _flatten("a", {"b": 1, "c": {"d": [2]}}) == {"a.b": 1, "a.c.d": [2]}
+    assert flatten_names({"b": 1, "c": {"d": [2]}, "e": {}}, "a") == {"a.b": 1, "a.c.d": [2], "a.e": {}}
 
 
 @pytest.mark.parametrize("machine", [0, 1])
@@ -106,9 +107,10 @@ def test_the_other_machines_end_their_tracking(tmp_path, monkeypatch, request):
     request.addfinalizer(lambda: mlflow.set_tracking_uri(before))
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     run_id = mlflow.start_run().info.run_id
-    mlflow.start_run(run_id=run_id, nested=True)  # as kedro-mlflow does at every node
+    mlflow.start_run(run_id=run_id, nested=True)  # as a node of somebody's may do
     tracking = RunTracking()
-    tracking._is_mlflow_enabled, tracking.run_id = True, run_id
+    tracking._is_mlflow_enabled, tracking._already_active_mlflow, tracking.run_id = True, False, run_id
+    set_current_outbox(Outbox(mlflow.get_tracking_uri(), run_id, tmp_path))
     tracking.after_node_run()
     assert mlflow.active_run() is None
     assert mlflow.get_run(run_id).data.tags["machine"] == "1"

@@ -1,3 +1,7 @@
 """SynapseCLR: representations of synapses in segmented 3D electron microscopy, learned without labels."""
 
+from synapseclr.usage_reporting import switch_off
+
 __version__ = "0.1.0"
+
+switch_off()

@@ -29,14 +29,12 @@ def verify(env: str | None, params: str, store: str | None, repair: bool) -> Non
     Names the damaged shards and their synapses, and then ends with status 1. With --repair, damaged shards are taken
     out of the store's record: `kedro run --pipeline=preprocessing` with the same inputs then cuts them, and only them.
     """
-    from synapseclr.errors import SynapseCLRError
+    from synapseclr.error_sentences import in_sentences
     from synapseclr.volumes.store.verification import verify_chunk_store
 
-    try:
+    with in_sentences():
         url, options = (store, None) if store else _catalogued(env, params)
         found = verify_chunk_store(url, options, repair=repair)
-    except SynapseCLRError as error:
-        raise click.ClickException(str(error)) from error
     for shard in found.damaged:
         click.echo(str(shard))
     for name in found.damaged_arrays:
@@ -59,8 +57,10 @@ def _catalogued(env: str | None, params: str) -> tuple[str, dict[str, object] | 
     """Address and options of the catalog's synapse_chunks."""
     from kedro.framework.session import KedroSession
 
+    from synapseclr.hooks import untracked
     from synapseclr.sweep import parse_assignments
 
-    with KedroSession.create(Path.cwd(), env=env, runtime_params=parse_assignments(params)) as session:
+    given = parse_assignments(params)
+    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:
         handle = cast(KedroSession, session).load_context().catalog.load("synapse_chunks")
     return handle.url, handle.storage_options

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from kedro.framework.cli.project import run as kedro_run
 
+from synapseclr.check_command import check
 from synapseclr.chunk_commands import synapseclr
+from synapseclr.command_line_values import accept_lists
 from synapseclr.explorer_commands import explore
+from synapseclr.run_command import make_run_command
+from synapseclr.tracking_commands import mlflow
+
+accept_lists(kedro_run)
 
 
 @click.group(name="synapseclr")
@@ -29,13 +36,13 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
     Each combination is a run of its own in MLflow, nested under one for the sweep, and writes to a folder of its own. A
     combination that has finished is skipped when the command is given again. See docs/comparing_runs.md.
     """
-    from synapseclr.errors import ConfigurationError
+    from synapseclr.errors import SynapseCLRError
     from synapseclr.sweep import Sweep, parse_assignments, run_sweep
 
     try:
         plan = Sweep.from_arguments(name, pipeline, env, grid, parse_assignments(params))
         failed = run_sweep(plan, Path.cwd())
-    except ConfigurationError as error:
+    except SynapseCLRError as error:
         raise click.ClickException(str(error)) from error
     if failed:
         n = len(plan.combinations())
@@ -45,5 +52,8 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
         )
 
 
+synapseclr.add_command(check)
+synapseclr.add_command(mlflow)
 cli.add_command(synapseclr)
 cli.add_command(explore)
+cli.add_command(make_run_command())

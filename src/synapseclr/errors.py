@@ -1,12 +1,24 @@
 """Errors that say what was wrong, where, what was expected and what to do."""
 
+from synapseclr.redaction import mask_secrets
+
 
 class SynapseCLRError(ValueError):
-    """Base of every error that a user's data or configuration can cause."""
+    """Base of every error that a user's data or configuration can cause.
+
+    Passwords in the message, as in the address of a bucket or server, are masked.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(mask_secrets(argument) if isinstance(argument, str) else argument for argument in arguments))
 
 
 class VolumeError(SynapseCLRError):
     """A volume is missing, unreadable, or does not fit the request."""
+
+
+class DecoderError(VolumeError):
+    """A volume's blocks are encoded in a way that nothing installed here decodes: none of them can be read."""
 
 
 class UnreachableError(SynapseCLRError, OSError):
@@ -23,6 +35,10 @@ class OutputError(SynapseCLRError):
 
 class ConfigurationError(SynapseCLRError):
     """A parameter is unknown, ill-typed, or contradicts another one."""
+
+
+class InputError(SynapseCLRError):
+    """Tables and volumes cannot belong together, or cannot be read: nothing was cut."""
 
 
 class CheckpointError(SynapseCLRError):

@@ -35,16 +35,14 @@ def explore(
     Opens a page over the outputs of a run, local or in a bucket, on this machine's loopback address. With --export, the
     page is written as a folder of files that any web server can serve. See docs/explorer.md.
     """
-    from synapseclr.errors import SynapseCLRError
+    from synapseclr.error_sentences import in_sentences
 
-    try:
+    with in_sentences():
         outputs = load_outputs(env, params)
         if folder is not None:
             _export(outputs, folder, export_pictures)
         else:
             _serve(outputs, port, no_browser)
-    except SynapseCLRError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def load_outputs(env: str | None, params: str) -> RunOutputs:

@@ -10,6 +10,8 @@ from kedro.utils import find_kedro_project
 from synapseclr.errors import ConfigurationError
 from synapseclr.exclusion import DefectExclusion
 from synapseclr.hooks import (
+    EnvironmentGuard,
+    LogGuard,
     OneWriter,
     OutputCare,
     ParameterGuard,
@@ -47,8 +49,10 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
 
 
 HOOKS = (
+    LogGuard(),
     StorageCredentials(),
     ParameterGuard(),
+    EnvironmentGuard(),  # the last of those that come first is called first
     SimulationGuard(),
     ReadOnlyGuard(),
     OneWriter(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.errors import ConfigurationError
+from synapseclr.command_line_values import split_at_commas
+from synapseclr.errors import ConfigurationError, UnreachableError
+from synapseclr.redaction import redact, redact_tree
+from synapseclr.tracking.abandoned import process_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,7 +63,7 @@ class Sweep:
         axes: dict[str, tuple[str, ...]] = {}
         for argument in grid:
             parameter, _, listed = argument.partition("=")
-            values = tuple(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
+            values = tuple(dict.fromkeys(_split(listed, f"--grid {argument}")))
             if not parameter.strip() or not values:
                 raise ConfigurationError(
                     f"--grid {argument}: expected parameter=value,value, such as "
@@ -90,10 +94,17 @@ class Sweep:
 
 def parse_assignments(text: str) -> dict[str, str]:
     """Read ``name=value,name=value``."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in _split(text, "--params")]
     if wrong := [name for name, sign, _ in pairs if not sign]:
         raise ConfigurationError(f"--params has '{wrong[0]}', expected name=value; separate several by commas.")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _split(text: str, what: str) -> list[str]:
+    try:
+        return split_at_commas(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{what}: {error}.") from error
 
 
 def describe(parameters: Mapping[str, str], separator: str = ", ") -> str:
@@ -114,6 +125,8 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
     Raises:
         ConfigurationError: If a sweep of this name had other settings.
     """
+    from mlflow.exceptions import MlflowException
+
     variables = dict(os.environ)  # of the children: MLflow puts its own settings into ours
     client, experiment_id, data_root = _open_project(sweep, project)
     parent, known = _find_or_create(sweep, client, experiment_id)
@@ -128,15 +141,21 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
                 logger.info("Combination %d of %d has finished before: %s", number, len(combinations), text)
                 continue
             logger.info("Combination %d of %d: %s", number, len(combinations), text)
-            command = sweep.command(combination, run.data.tags["results_root"])
+            command = sweep.command(combination, results_root(sweep, combination, data_root))
             done = subprocess.run(command, cwd=project, env=variables | {"MLFLOW_RUN_ID": run.info.run_id}, check=False)
             if done.returncode:
                 client.set_terminated(run.info.run_id, "FAILED")
                 failed.append(text)
             client.update_run(run.info.run_id, name=_label(combination))  # `kedro run` calls it by the pipeline's name
         status = "FAILED" if failed else "FINISHED"
+    except MlflowException as error:
+        raise UnreachableError(
+            f"MLflow went away during the sweep: {str(error).splitlines()[0]} The same command continues the sweep "
+            "when it is back."
+        ) from error
     finally:
-        client.set_terminated(parent.info.run_id, status)
+        with contextlib.suppress(MlflowException):  # the next start marks a sweep whose process is gone
+            client.set_terminated(parent.info.run_id, status)
     _print_table(sweep, _runs(sweep, client, experiment_id))
     return failed
 
@@ -151,6 +170,10 @@ def _open_project(sweep: Sweep, project: Path) -> tuple[MlflowClient, str, str]:
     session: Any = KedroSession.create(project, env=sweep.environment)
     with session:
         context = session.load_context()
+        if not hasattr(context, "mlflow"):
+            raise ConfigurationError(
+                "A sweep keeps its state in MLflow: take SYNAPSECLR_TRACKING out of the environment."
+            )
         data_root = sweep.shared.get("data_root") or str(context.config_loader["globals"]["data_root"])
         experiment_id = str(context.mlflow.tracking.experiment._experiment.experiment_id)
     return mlflow.MlflowClient(), experiment_id, data_root
@@ -159,12 +182,16 @@ def _open_project(sweep: Sweep, project: Path) -> tuple[MlflowClient, str, str]:
 def _find_or_create(sweep: Sweep, client: MlflowClient, experiment_id: str) -> tuple[Run, dict[str, Run]]:
     """The sweep's own run, and those of its combinations by their text."""
     settings = json.dumps(
-        {"pipeline": sweep.pipeline, "environment": sweep.environment, "params": dict(sorted(sweep.shared.items()))}
+        {
+            "pipeline": sweep.pipeline,
+            "environment": sweep.environment,
+            "params": redact_tree(dict(sorted(sweep.shared.items()))),
+        }
     )
     runs = _runs(sweep, client, experiment_id)
     parents = [run for run in runs if "sweep_settings" in run.data.tags]
     if not parents:
-        tags = {"sweep": sweep.name, "sweep_settings": settings}
+        tags = {"sweep": sweep.name, "sweep_settings": settings, **process_tags()}
         return client.create_run(experiment_id, tags=tags, run_name=f"sweep {sweep.name}"), {}
     if (found := parents[0].data.tags["sweep_settings"]) != settings:
         raise ConfigurationError(
@@ -172,19 +199,25 @@ def _find_or_create(sweep: Sweep, client: MlflowClient, experiment_id: str) -> t
             "--name."
         )
     client.update_run(parents[0].info.run_id, status="RUNNING")
+    for name, value in process_tags().items():
+        client.set_tag(parents[0].info.run_id, name, value)
     return parents[0], {run.data.tags.get("sweep_combination", ""): run for run in runs}
+
+
+def results_root(sweep: Sweep, combination: Mapping[str, str], data_root: str) -> str:
+    """The folder or address that a combination writes to."""
+    folder = hashlib.sha256(describe(combination).encode()).hexdigest()[:8]
+    return f"{data_root.rstrip('/')}/sweeps/{sweep.name}/{folder}"
 
 
 def _create_child(
     sweep: Sweep, client: MlflowClient, parent: Run, combination: Mapping[str, str], data_root: str
 ) -> Run:
-    text = describe(combination)
-    folder = hashlib.sha256(text.encode()).hexdigest()[:8]
     tags = {
         "mlflow.parentRunId": parent.info.run_id,
         "sweep": sweep.name,
-        "sweep_combination": text,
-        "results_root": f"{data_root.rstrip('/')}/sweeps/{sweep.name}/{folder}",
+        "sweep_combination": describe(combination),
+        "results_root": redact(results_root(sweep, combination, data_root)),
     }
     return client.create_run(parent.info.experiment_id, tags=tags, run_name=_label(combination))
 
@@ -204,27 +237,30 @@ def _print_table(sweep: Sweep, runs: Sequence[Run]) -> None:
     """Show the combinations with their last metrics, in the order in which they were begun."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     runs = sorted(
         (run for run in runs if "sweep_combination" in run.data.tags), key=lambda run: int(run.info.start_time)
     )
     logged = {name.removeprefix("pretraining/") for run in runs for name in run.data.metrics}
     shown = [name for name in sorted(logged) if name in _SHOWN or name.startswith("knn_")]
-    table = Table(title=f"Sweep {sweep.name}")
+    table = Table(title=Text(f"Sweep {sweep.name}"))  # a text: brackets in a string would be markup
     table.add_column("combination", no_wrap=True)
     for name in ("status", *shown):
-        table.add_column(name.replace("_", " "))
+        table.add_column(Text(name.replace("_", " ")))
     for run in runs:
         values = [run.data.metrics.get(f"pretraining/{name}") for name in shown]
-        combination = _label(parse_assignments(run.data.tags["sweep_combination"])).replace(", ", "\n")
-        table.add_row(combination, run.info.status, *("" if value is None else f"{value:.4g}" for value in values))
+        combination = _label(parse_assignments(run.data.tags["sweep_combination"]), "\n")
+        table.add_row(
+            Text(combination), run.info.status, *("" if value is None else f"{value:.4g}" for value in values)
+        )
     console = Console()
     console.width = max(console.width, 120)
     console.print(table)
 
 
-def _label(combination: Mapping[str, str]) -> str:
+def _label(combination: Mapping[str, str], separator: str = ", ") -> str:
     """A combination by the last parts of its parameters' names, where these differ."""
     short = {name: name.rpartition(".")[2] for name in combination}
     is_clear = len(set(short.values())) == len(short)
-    return describe({short[name] if is_clear else name: value for name, value in combination.items()})
+    return describe({short[name] if is_clear else name: value for name, value in combination.items()}, separator)

@@ -6,7 +6,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
-from synapseclr.augmentation import AugmentationConfig
+from synapseclr.augmentation import AugmentationConfig, Augmenter
 from synapseclr.settings import CONFIG_LOADER_ARGS
 from synapseclr.training import PretrainingConfig
 
@@ -34,7 +34,9 @@ def test_microns_spells_out_every_parameter():
 def test_extract_and_display_are_what_the_pipelines_derive(environment):
     named = {name: AugmentationConfig(**each) for name, each in parameters(environment)["augmentations"].items()}
     assert set(named) == set(NAMES)
-    assert named["extract"] == named["so3"].for_extraction()
+    derived = Augmenter(named["so3"].for_extraction())
+    assert Augmenter(named["extract"]).operations == derived.operations
+    assert Augmenter(named["extract"]).preparation == derived.preparation
     assert named["dihedral"] == named["so3"].replaced(enable_rotation=False)
     assert named["display"].final_img_size == named["display"].final_crop_size == named["so3"].final_crop_size
 

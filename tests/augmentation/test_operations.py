@@ -95,3 +95,33 @@ def test_an_unknown_parameter_of_a_listed_operation_is_refused():
     operations = ("resampling", {"gaussian_blur": {"strength": 2}}, "z_score")
     with pytest.raises(ValidationError, match="strength"):
         Augmenter(SMALL.replaced(operations=operations))
+
+
+def test_a_magnified_view_is_that_of_a_smaller_crop(make_chunk):
+    """At one voxel a pixel nothing is averaged away in the preparation, so both see the same voxels."""
+    chunk = make_chunk(2, (24, 24, 8))
+    config = AugmentationConfig.extract(axial_to_sagittal_spacing=2.5, enable_active_zone=False)
+    whole, half = (config.replaced(final_crop_size=size, final_img_size=16) for size in (16, 8))
+    augmenter = Augmenter(whole.replaced(operations=({"magnification": {}}, "resampling", "z_score")))
+    prepared = augmenter.prepare(chunk)
+    (view,) = augmenter.replay(prepared, [{"magnification": torch.tensor([1.0, 2.0])}])
+    expected = [Augmenter(each)(chunk).intensity_bcxyz[row] for row, each in enumerate((whole, half))]
+    torch.testing.assert_close(view.intensity_bcxyz, torch.stack(expected), atol=1e-4, rtol=0)
+
+
+def test_magnifications_are_drawn_by_sample_and_left_out_of_extraction():
+    config = SMALL.replaced(
+        operations=({"magnification": {"magnification_max": 2.0}}, *OPERATIONS), batch_mode="decoupled"
+    )
+    factor = Augmenter(config).draw_for(2000, 8, torch.Generator().manual_seed(0))["magnification"]
+    assert 1.0 <= float(factor.min()) < 1.01
+    assert 1.99 < float(factor.max()) <= 2.0
+    assert float(factor.log2().mean()) == pytest.approx(0.5, abs=0.03)
+    assert "magnification" not in dict(config.for_extraction().listed_operations())
+    with pytest.raises(ValueError, match="which magnification are not"):
+        Augmenter(config.replaced(fidelity="published"))
+
+
+def test_the_image_is_magnified_before_it_is_sampled():
+    with pytest.raises(ValidationError, match="magnification stands on the wrong side of 'resampling'"):
+        SMALL.replaced(operations=("resampling", "magnification", "z_score"))

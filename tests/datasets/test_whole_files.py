@@ -26,6 +26,7 @@ from synapseclr.datasets import (
     CSVDataset,
     EncoderWeightsDataset,
     JSONDataset,
+    LedgerDataset,
     MatplotlibDataset,
     ParquetDataset,
     PlotlyJSONDataset,
@@ -59,7 +60,7 @@ CASES = {
 
 def test_every_output_of_the_catalog_is_of_a_kind_that_is_written_whole():
     whole = {getattr(whole_files, name) for name in dir(whole_files) if name.endswith("Dataset")}
-    whole |= {AnnDataZarrDataset, ChunkStoreDataset, EncoderWeightsDataset, PrecomputedVolumeDataset}
+    whole |= {AnnDataZarrDataset, ChunkStoreDataset, EncoderWeightsDataset, LedgerDataset, PrecomputedVolumeDataset}
     written = {name for found in register_pipelines().values() for name in found.all_outputs()} | {"pipeline_seconds"}
     seen = 0
     for path in sorted((PROJECT / "conf").glob("*/*/catalog.yml")):

@@ -13,6 +13,7 @@ from synapseclr.datasets import EncoderWeightsDataset
 from synapseclr.errors import CheckpointError
 from synapseclr.hooks import RunTracking
 from synapseclr.models import EncoderWeights, ModelConfig, load_encoder, load_weights
+from synapseclr.tracking import Outbox, set_current_outbox
 
 CATALOG = Path(__file__).resolve().parents[2] / "conf/base/pretraining/catalog.yml"
 TINY = ModelConfig(encoder="resnet18", width_factor=0.125, projection_dims=(16, 8))
@@ -36,8 +37,12 @@ def run_id(weights, tmp_path_factory):
     hook = RunTracking()
     hook.after_catalog_created(catalog, {}, {}, {}, "", {})
     with mlflow.start_run(experiment_id=experiment) as run:
+        outbox = Outbox(mlflow.get_tracking_uri(), run.info.run_id, root)
+        set_current_outbox(outbox)
         catalog.save("encoder_weights", weights)
         hook.after_dataset_saved("encoder_weights", weights)
+        set_current_outbox(None)
+        assert outbox.close(None)
         mlflow.log_text("not weights", "model/notes.txt")
         mlflow.log_text("nothing here", "other/notes.txt")
     path.unlink()
@@ -108,7 +113,7 @@ def test_the_password_of_a_server_is_not_shown(monkeypatch):
         raise MlflowException("no such run")
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
-    with pytest.raises(CheckpointError, match=r"at https://mlflow.example.org \(no such run\)"):
+    with pytest.raises(CheckpointError, match=r"at https://\*\*\*@mlflow.example.org \(no such run\)"):
         load_encoder("runs:/1/model")
 
 

@@ -77,6 +77,7 @@ def test_everything_lies_in_the_bucket(run, demo):
         if (
             path.is_file()
             and "/." not in name
+            and path.suffix != ".lock"
             and ".zarr/" not in name
             and "checkpoints" not in name
             and "/simulated/" not in name

@@ -3,6 +3,7 @@
 The volume is simulated and small, and `conf/mine` scales sizes down; the command lines are those of the pages.
 """
 
+import io
 import json
 import re
 import subprocess
@@ -15,8 +16,8 @@ from documentation import code_blocks, commands, serving, shell_variables
 from mlflow.tracking import MlflowClient
 from readers_project import SMALL, set_up
 
-from synapseclr.volumes import ChunkStore
-from synapseclr.volumes.annotations import RAW_COLUMNS
+from synapseclr.volumes import ChunkStore, transform_annotations
+from synapseclr.volumes.annotations import TRAIT_COLUMNS
 
 REPRESENTATIONS = {"synapseclr", "random", "random_convolution", "trivial_statistics", "mask_statistics"}
 REPRESENTATIONS |= {"synapseclr+statistics"}
@@ -165,7 +166,7 @@ def test_servers_of_the_page_answer(reader, steps, tmp_path, command, page, opti
 
 
 def test_results_are_read_as_the_page_reads_them(reader, steps):
-    (scales, use) = code_blocks("docs/own_data.md", "python")
+    (scales, _, use) = code_blocks("docs/own_data.md", "python")
     code = scales.replace("/lab/", f"{reader.lab}/") + use
     done = subprocess.run(
         ["python", "-c", code], cwd=reader.project, env=shell_variables(), capture_output=True, text=True, timeout=120
@@ -175,9 +176,12 @@ def test_results_are_read_as_the_page_reads_them(reader, steps):
     assert "[16, 16, 40] [272, 272, 80]" in re.sub(r"\s+", " ", done.stdout)
 
 
-def test_the_page_makes_an_empty_annotation_table_with_every_column():
+def test_the_page_makes_an_empty_annotation_table():
     (block,) = [block for block in code_blocks("docs/own_data.md", "bash") if block.startswith("echo")]
-    assert set(block.split()[1].split(",")) == set(RAW_COLUMNS)
+    table = pd.read_csv(io.StringIO(block.split()[1] + "\n"))
+    traits = transform_annotations(table, pd.Series([1])).traits
+    assert traits.empty
+    assert list(traits.columns) == ["synapse_id", *TRAIT_COLUMNS]
 
 
 def test_nothing_on_the_page_is_left_untried():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,14 @@ def test_mlflow_has_flat_parameters_and_tags(demo_run):
     assert run.info.status == "FINISHED"
 
 
+def test_neither_mlflow_nor_the_report_has_paths_of_this_machine(demo, demo_run):
+    _, run = demo_run
+    told = [str(run.data.tags), str(run.data.params), (demo.root / "08_reporting/report.html").read_text()]
+    for private in (str(demo.root), sys.prefix):
+        assert not [text for text in told if private in text], private
+    assert run.data.params["parameters.data_root"] == f".../{demo.root.name}"
+
+
 def test_mlflow_has_metrics_of_every_epoch(demo_run):
     client, run = demo_run
     for name in ("train_loss", "validation_loss", "alignment", "uniformity", "effective_rank", "learning_rate"):
@@ -165,13 +174,14 @@ def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):
     shutil.rmtree(tmp_path / "01_raw/simulated/segmentation")
     done = copy("--pipeline=preprocessing", check=False)
     assert done.returncode != 0
-    assert "The segmentation volume at file://" in " ".join(done.stdout.split())
-    assert "cannot be opened" in done.stdout
+    assert "Error: Nothing was cut, because the inputs cannot be right. The segmentation volume at" in done.stderr
+    assert "cannot be opened" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_weights_of_other_channels_end_in_a_sentence(demo):
     done = demo("--pipeline=embedding", "--params=pretraining.augmentation.channel_organization=merged", check=False)
-    printed = " ".join(done.stdout.split())
+    printed = " ".join(done.stderr.split())
     assert done.returncode != 0
     assert "take in_channels 2, but the augmentation makes images of channel_organization 'merged'" in printed
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -99,11 +100,13 @@ def test_what_another_version_wrote_is_told(run, tmp_path):
 
 
 def test_a_model_that_was_carried_elsewhere_has_no_pickle_and_needs_no_path_of_before(
-    run, tmp_path, chunk_ncxyz, embedded_nf
+    run, demo, tmp_path, chunk_ncxyz, embedded_nf
 ):
     folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/encoder", dst_path=str(tmp_path)))
     assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".pth"}]
     description = folder / "MLmodel"
+    for private in (str(PROJECT), str(demo.root), tempfile.gettempdir()):
+        assert private not in description.read_text()
     description.write_text(re.sub(r"(file://)?/\S+/", "/nowhere/", description.read_text()))
     assert str(PROJECT) not in description.read_text()
     features_nf = mlflow.pyfunc.load_model(str(folder)).predict(chunk_ncxyz[:2])

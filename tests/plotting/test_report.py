@@ -35,6 +35,15 @@ def test_text_is_escaped():
     assert "Some &lt;text&gt;." in _page()
 
 
+def test_passwords_and_paths_of_this_machine_stay_out():
+    cells = ["https://ada:pa55@host/em", "/scratch/ada/data", "data/06_models", "gs://bucket/prefix"]
+    html = _page(tables=[Table(("value",), [[cell] for cell in cells], "of /scratch/ada/data")])
+    assert "pa55" not in html
+    assert "/scratch" not in html
+    for kept in ("https://***@host/em", ".../data", "data/06_models", "gs://bucket/prefix", "of .../data"):
+        assert kept in html
+
+
 def test_tables_mark_the_best():
     html = _page(tables=[Table(("a", "b"), [("1", "2")], "caption", frozenset({(0, 1)}))])
     assert '<td class="strong">2</td>' in html

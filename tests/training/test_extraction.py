@@ -58,9 +58,25 @@ def test_layers_are_averaged_over_poses_and_the_spread_is_kept(chunks, tiny_conf
     np.testing.assert_allclose(one["encoder.fc"][3], poses[0][0].numpy(), atol=1e-5)
 
 
+def test_magnifications_stand_side_by_side(chunks, tiny_config):
+    model, augmentation = tiny_config.model.build(0), tiny_config.augmentation
+    settings = {"device": "cpu", "n_rotations": 2}
+    one, both = (
+        embed_store(model, chunks, augmentation, EmbeddingConfig(**settings, magnifications=factors))
+        for factors in ((1.0,), (1.0, 2.0))
+    )
+    n_features = one["encoder.fc"].shape[1]
+    for name in ("encoder.fc", "projector.mlp.3"):
+        width = one[name].shape[1]
+        assert both[name].shape == (len(chunks), 2 * width)
+        np.testing.assert_allclose(both[name][:, :width], one[name], atol=1e-5)
+    assert np.abs(both["encoder.fc"][:, n_features:] - one["encoder.fc"]).max() > 0.01
+    assert both["rotation_spread"].shape == (len(chunks),)
+
+
 def test_published_fidelity_is_not_averaged_over_poses(chunks, tiny_config):
     augmentation = tiny_config.augmentation.replaced(fidelity="published")
-    with pytest.raises(ConfigurationError, match=r"embedding.n_rotations is 2, but fidelity 'published'"):
+    with pytest.raises(ConfigurationError, match=r"embedding.n_rotations is 2 and .* but fidelity 'published'"):
         embed_store(tiny_config.model.build(0), chunks, augmentation, EmbeddingConfig(device="cpu", n_rotations=2))
 
 
@@ -73,4 +89,4 @@ def test_synapses_are_prepared_once_for_all_embeddings_of_a_store(chunks, tiny_c
         embed_store(tiny_config.model.build(seed), chunks, augmentation, config)
     assert sum(prepared) == len(chunks)
     embed_store(tiny_config.model.build(0), chunks, augmentation, config.model_copy(update={"chunk_cache_mb": 0}))
-    assert sum(prepared) == len(chunks)  # what is there is used
+    assert sum(prepared) == 2 * len(chunks)  # nothing is to be kept, nor taken from what is

@@ -1,5 +1,6 @@
 """A training that goes wrong stops at once, says where, and leaves its good checkpoints."""
 
+import logging
 from pathlib import Path
 
 import lightning
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from synapseclr.errors import SynapseCLRError, TrainingDivergedError, VolumeError
-from synapseclr.training import fit
+from synapseclr.training import PretrainingConfig, fit
 from synapseclr.training.callbacks import EpochRecorder
 from synapseclr.training.checkpoints.checkpoint_io import FolderCheckpointIO
 from synapseclr.training.checkpoints.resuming import Progress, Resumption
@@ -95,6 +96,55 @@ def test_a_collapsed_representation_ends_the_run_after_some_epochs(chunks, tiny_
         fit(chunks, config, str(tmp_path), report=lambda epoch, _metrics: reported.append(epoch))
     assert reported == [1, 2]
     assert BEST not in checkpoints(tmp_path)
+
+
+def stored(chunks, folder, change):
+    """The session's chunks with other intensities."""
+    chunk_ncxyz = chunks.read(slice(None)).copy()
+    chunk_ncxyz[:, 0] = change(chunk_ncxyz[:, 0])
+    batch = ChunkBatch(chunk_ncxyz, {"synapse_id": chunks.synapse_id, **chunks.records})
+    write_chunk_store(ChunkStream([batch], (20, 20, 8), (16, 16, 40), len(chunks)), f"{folder}/constant.zarr")
+    return ChunkStore(f"{folder}/constant.zarr")
+
+
+@pytest.mark.parametrize("intensity", [0, 130], ids=["black", "grey"])
+@pytest.mark.parametrize("cache_mb", [0, 64], ids=["read", "prepared"])
+def test_images_that_show_nothing_end_the_run_in_its_first_epoch(chunks, tiny_config, tmp_path, intensity, cache_mb):
+    config = changed(tiny_config, chunk_cache_mb=cache_mb)
+    constant = stored(chunks, tmp_path, lambda intensity_nxyz: np.full_like(intensity_nxyz, intensity))
+    reported = []
+    with pytest.raises(TrainingDivergedError, match=r"16 of the first 16 synapses are black or of one intensity"):
+        fit(constant, config, str(tmp_path), report=lambda epoch, _metrics: reported.append(epoch))
+    assert reported in ([], [1])
+
+
+def test_a_few_images_that_show_nothing_do_not_end_it(chunks, tiny_config, tmp_path):
+    def first_six_black(intensity_nxyz):
+        return np.where(np.arange(len(intensity_nxyz))[:, None, None, None] < 6, 0, intensity_nxyz)
+
+    some = stored(chunks, tmp_path, first_six_black)
+    assert len(fit(some, changed(tiny_config, epochs=1), str(tmp_path)).history) == 1
+
+
+def test_all_of_the_first_images_are_enough_to_stop_before_the_epoch_ends():
+    guard = TrainingGuard(PretrainingConfig().monitoring)
+    black, noise = torch.zeros(16, 2, 4, 4, 4, dtype=torch.uint8), torch.randint(0, 255, (16, 2, 4, 4, 4)).byte()
+    guard._count_constant(black)
+    with pytest.raises(TrainingDivergedError, match="32 of the first 32"):
+        guard._count_constant(black)
+    mixed = TrainingGuard(PretrainingConfig().monitoring)
+    for batch in (noise, black, black):
+        mixed._count_constant(batch)
+    with pytest.raises(TrainingDivergedError, match="32 of the first 48"):
+        mixed._check_inputs(0.5)
+    mixed._check_inputs(1.0)
+
+
+def test_a_short_training_that_ends_collapsed_says_so(chunks, tiny_config, tmp_path, caplog):
+    config = changed(tiny_config, monitoring={"collapse_effective_rank": 5.0, "collapse_epochs": 9}, epochs=1)
+    with caplog.at_level(logging.WARNING):
+        fit(chunks, config, str(tmp_path))
+    assert "has ended with an effective rank below pretraining.monitoring.collapse_effective_rank (5)" in caplog.text
 
 
 def test_with_a_floor_of_zero_nothing_counts_as_collapsed(chunks, tiny_config, tmp_path):

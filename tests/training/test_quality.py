@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from synapseclr.training.quality import alignment, effective_rank, knn_roc_auc, uniformity
+from synapseclr.augmentation import AugmentationConfig
+from synapseclr.augmentation.preparation import Preparation
+from synapseclr.training.quality import alignment, effective_rank, has_constant_intensity, knn_roc_auc, uniformity
 
 
 def test_alignment_is_zero_for_equal_and_four_for_opposite_directions():
@@ -57,3 +59,20 @@ def test_unannotated_synapses_are_left_out():
 
 def test_one_class_alone_has_no_score():
     assert np.isnan(knn_roc_auc(torch.randn(4, 2), np.zeros(4), np.arange(4), 1))
+
+
+def images(*intensities):
+    """A chunk for each: an array of intensities (x, y, z), with a mask that is the same everywhere."""
+    return torch.stack([torch.stack([torch.as_tensor(i), torch.ones(8, 8, 8)]) for i in intensities]).byte()
+
+
+def test_images_without_structure_are_told_from_others_raw_and_prepared():
+    noise = np.random.default_rng(0).integers(60, 200, (8, 8, 8))
+    grey, padded, dim = np.full((8, 8, 8), 130), np.full((8, 8, 8), 130), np.full((8, 8, 8), 130)
+    padded[:, :3] = 0  # hangs over the border
+    dim[4, 4, 4] = 90
+    chunks = images(np.zeros((8, 8, 8)), grey, padded, noise, dim)
+    expected = [True, True, True, False, False]
+    assert has_constant_intensity(chunks).tolist() == expected
+    config = AugmentationConfig(axial_to_sagittal_spacing=1.0).resized(8, 8, enable_random_periphery_cutout=False)
+    assert has_constant_intensity(Preparation.of(config)(chunks)).tolist() == expected

@@ -72,9 +72,42 @@ def test_a_table_without_rows_gives_no_annotations(raw):
     assert list(empty.traits.columns) == ["synapse_id", *TRAIT_COLUMNS]
 
 
-def test_a_missing_column_is_named(raw):
-    with pytest.raises(TableError, match="annotation table lacks the column n_mitos_pre"):
-        transform_annotations(raw.drop(columns="n_mitos_pre"), pd.Series([1]))
+def test_a_trait_without_a_column_was_not_measured(raw):
+    few = raw[["syn_id", "cleft_size_vx", "pre_cell_type"]]
+    found = transform_annotations(few, pd.Series([1, 2, 3, 4]))
+    whole = transform_annotations(raw, pd.Series([1, 2, 3, 4]))
+    kept = ["cleft_size_log1p_zscore", "pre_cell_type"]
+    pd.testing.assert_frame_equal(found.traits[kept], whole.traits[kept])
+    assert found.traits.drop(columns=["synapse_id", *kept]).isna().all(axis=None)
+    assert list(found.traits.columns) == ["synapse_id", *TRAIT_COLUMNS]
+    assert found.scales.set_index("trait")["n"].to_dict() == dict.fromkeys(TRAIT_COLUMNS[:9], 0) | {
+        "cleft_size_log1p_zscore": 2,
+        "pre_cell_type": 2,
+    }
+
+
+def test_a_published_table_may_lack_traits_too():
+    published = pd.DataFrame({"synapse_id": [1, 2], "n_mitos_pre": [0.0, 3.0]})
+    traits = transform_annotations(published, pd.Series([1, 2])).traits
+    assert traits["has_mito_pre"].tolist() == [0.0, 1.0]
+    assert traits["has_mito_post"].isna().all()
+
+
+def test_the_ids_cannot_be_missing_nor_all_traits(raw):
+    with pytest.raises(TableError, match="annotation table lacks the column syn_id"):
+        transform_annotations(raw.drop(columns="syn_id"), pd.Series([1]))
+    with pytest.raises(
+        TableError, match=r"has no column of a trait; it has syn_id, volume. Known traits are cleft_size_vx"
+    ):
+        transform_annotations(raw[["syn_id"]].assign(volume=1.0), pd.Series([1]))
+
+
+def test_a_column_that_is_nearly_a_trait_is_pointed_out(raw, caplog):
+    nearly = raw[["syn_id", "pre_cell_type", "cleft_size_vx"]].rename(columns={"cleft_size_vx": "cleft_size"})
+    with caplog.at_level("WARNING"):
+        transform_annotations(nearly.assign(comment="x"), pd.Series([1, 2]))
+    assert "has the column cleft_size, which is left out; the trait cleft_size_vx" in caplog.text
+    assert "comment" not in caplog.text
 
 
 def test_constant_values_do_not_divide_by_zero(raw):

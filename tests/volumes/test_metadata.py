@@ -1,7 +1,18 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from synapseclr.volumes import ChunkStore, cut_chunks, summarise, tabulate_chunks, write_chunk_store
+from synapseclr.volumes import (
+    ChunkStore,
+    VolumeLayer,
+    check_synapse_table,
+    cut_chunks,
+    summarise,
+    tabulate_chunks,
+    write_chunk_store,
+    write_precomputed,
+)
+from synapseclr.volumes.schemas import SYNAPSE_METADATA
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +69,50 @@ def test_the_report_counts_what_was_dropped(tabulated, tiny_volume):
     assert (report["n_chunks"], report["n_rejected"], report["n_padded"]) == (2, 0, 1)
     assert report["annotations_of_unknown_synapses"] == [12]
     assert report["cutout_sections"] == {"1": 2}
+
+
+def test_an_autapse_has_a_flag_of_its_own_and_lacks_no_side(tiny_volume, tmp_path):
+    """Both sides are one neurite; the second synapse names a neurite on both sides that is not there."""
+    tiny, there = tiny_volume, int(tiny_volume.synapses["pre_root_id"][0])
+    synapses = tiny.synapses.assign(pre_root_id=[there, 55], post_root_id=[there, 55])
+    path = str(tmp_path / "chunks.zarr")
+    write_chunk_store(cut_chunks(tiny.em, tiny.segmentation, tiny.cleft, synapses, tiny.config), path)
+    store = ChunkStore(path)
+    table, statistics = tabulate_chunks(store, synapses, tiny.config.position_unit_nm)
+    flags = table.set_index("synapse_id")[["is_autapse", "is_pre_missing", "is_post_missing"]]
+    assert flags.loc[7].tolist() == [True, False, False]
+    assert flags.loc[3].tolist() == [True, True, True]
+    report = summarise(store, synapses, table, statistics, unknown_ids=[])
+    assert (report["n_autapses"], report["n_pre_missing"], report["n_post_missing"]) == (2, 1, 1)
+    SYNAPSE_METADATA.validate(table)
+    SYNAPSE_METADATA.validate(table.drop(columns="is_autapse"))  # written before there was the flag
+
+
+def test_two_neurites_are_no_autapse_and_neither_are_two_unnamed_sides(tiny_volume, tabulated):
+    assert not tabulated[1]["is_autapse"].any()
+    store, unnamed = tabulated[0], tiny_volume.synapses.assign(pre_root_id=0, post_root_id=0)
+    assert not tabulate_chunks(store, unnamed, tiny_volume.config.position_unit_nm)[0]["is_autapse"].any()
+
+
+def test_sections_without_structure_are_counted_inside_of_the_volume(tabulated):
+    assert tabulated[2]["constant_sections"] == {"n": 2, "of": 16}  # the cut-out section of both
+
+
+def test_root_ids_that_int64_cannot_hold_go_through_exactly(tiny_volume, tmp_path):
+    large = 2**63 + 5
+    segmentation = np.full((64, 48, 20), large, np.uint64)
+    segmentation[:, 24:] = 7
+    write_precomputed(segmentation, f"file://{tmp_path}/seg", (16, 16, 40), "segmentation", (32, 32, 8))
+    table = tiny_volume.synapses.assign(pre_root_id=np.array([large, large], np.uint64), post_root_id=[7, 7])
+    synapses, tiny = check_synapse_table(table), tiny_volume
+    layer = VolumeLayer(f"file://{tmp_path}/seg", "segmentation")
+    write_chunk_store(cut_chunks(tiny.em, layer, tiny.cleft, synapses, tiny.config), str(tmp_path / "chunks.zarr"))
+    store = ChunkStore(str(tmp_path / "chunks.zarr"))
+    made, statistics = tabulate_chunks(store, synapses, tiny.config.position_unit_nm)
+    made.to_parquet(tmp_path / "metadata.parquet")
+    read = SYNAPSE_METADATA.validate(pd.read_parquet(tmp_path / "metadata.parquet"))
+    assert read["pre_root_id"].tolist() == [large, large]
+    assert read["post_root_id"].dtype == np.uint64
+    assert not read["is_pre_missing"].any()
+    assert not read["is_post_missing"].any()
+    assert summarise(store, synapses, read, statistics, [])["n_neurites"] == 2

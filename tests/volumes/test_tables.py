@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from documentation import code_blocks
 
 from synapseclr.errors import TableError
 from synapseclr.volumes import check_synapse_table
@@ -64,3 +65,99 @@ def test_a_float_id_above_2_to_53_is_an_error():
 def test_a_position_that_is_no_number_names_the_synapse():
     with pytest.raises(TableError, match="ctr_pos_x_vx is not a number for synapse 2"):
         check_synapse_table(table(ctr_pos_x_vx=[1, "left"]))
+
+
+def csv(text, **changes):
+    return pd.read_csv(io.StringIO(text), **changes)
+
+
+ROW = "1,648518346349500011,648518346349500006,52,142,70"
+HEADER = "id,pre_root_id,post_root_id,ctr_pos_x_vx,ctr_pos_y_vx,ctr_pos_z_vx"
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_is_an_error_that_names_the_setting(separator):
+    text = f"{HEADER}\n{ROW}\n".replace(",", separator)
+    with pytest.raises(TableError, match=r"set `load_args: \{sep: ") as error:
+        check_synapse_table(csv(text))
+    sep = {";": '";"', "\t": '"\\t"', "|": '"|"'}[separator]  # as YAML takes it
+    assert f"sep: {sep}" in str(error.value)
+    assert len(check_synapse_table(csv(text, sep=separator))) == 1
+
+
+def test_decimal_commas_do_not_hide_the_separator():
+    with pytest.raises(TableError, match=r'sep: ";".* `decimal: ","`'):
+        check_synapse_table(csv(HEADER.replace(",", ";") + "\n1;2;3;52,5;142,0;70,25\n"))
+
+
+def test_spaces_around_column_names_are_no_part_of_them():
+    assert check_synapse_table(csv(HEADER.replace(",", ", ") + f"\n{ROW}\n"))["pre_root_id"].tolist() == [
+        648518346349500011
+    ]
+
+
+def test_a_table_as_cave_writes_it_is_recognised():
+    raw = ",id,valid,pre_pt_root_id,post_pt_root_id,ctr_pt_position\n0,1,True,648518346349500011,5,[52 142 70]\n"
+    with pytest.raises(
+        TableError, match=r"rename pre_pt_root_id to pre_root_id, post_pt_root_id to.* Split ctr_pt_pos"
+    ):
+        check_synapse_table(csv(raw))
+    split = "id,pre_pt_root_id,post_pt_root_id,ctr_pt_position_x,ctr_pt_position_y,ctr_pt_position_z\n1,2,3,4,5,6\n"
+    with pytest.raises(TableError, match=r"rename .* ctr_pt_position_z to ctr_pos_z_vx. docs/own_data"):
+        check_synapse_table(csv(split))
+
+
+def test_names_of_another_case_are_pointed_out():
+    with pytest.raises(TableError, match="Rename Pre_Root_ID to pre_root_id"):
+        check_synapse_table(table().rename(columns={"pre_root_id": "Pre_Root_ID"}))
+
+
+def test_an_id_that_a_spreadsheet_rounded_is_an_error_that_says_so():
+    with pytest.raises(TableError, match=r"pre_root_id holds 6.49e.17.* Spreadsheets keep 15 digits"):
+        check_synapse_table(csv(f"{HEADER}\n1,6.49E+17,648518346349500006,52,142,70\n"))
+    with pytest.raises(TableError, match="id holds syn_001, which is not a whole number") as error:
+        check_synapse_table(csv(f"{HEADER}\nsyn_{ROW.replace('1,', '001,', 1)}\n"))
+    assert "Spreadsheets" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "row", ["1,648518346349500011,648518346349500011,52,142,70", "1,648518346349500011,0,52,142,70"]
+)
+def test_autapses_and_synapses_without_one_neurite_are_no_errors(row):
+    assert len(check_synapse_table(csv(f"{HEADER}\n{row}\n"))) == 1
+
+
+def test_synapses_of_one_place_are_no_error():
+    assert len(check_synapse_table(csv(f"{HEADER}\n{ROW}\n{ROW.replace('1,', '2,', 1)}\n"))) == 2
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "UInt64", "object"])
+def test_a_synapse_id_that_int64_cannot_hold_is_refused_by_the_table(dtype):
+    with pytest.raises(TableError, match=f"id holds {2**63 + 5}, which is not .* below 2.63"):
+        check_synapse_table(table(id=pd.Series([2**63 + 5, 2], dtype=dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "UInt64", "object"])
+def test_root_ids_of_one_table_have_one_type(dtype):
+    """int64 and uint64 would be joined to float64."""
+    checked = check_synapse_table(table(pre_root_id=pd.Series([2**63 + 5, BIG], dtype=dtype)))
+    assert checked["post_root_id"].dtype == np.uint64
+    together = pd.concat([checked["pre_root_id"], checked["post_root_id"]])
+    assert together.tolist() == [2**63 + 5, BIG, 5, 6]
+    assert np.concatenate([checked["pre_root_id"], checked["post_root_id"]]).dtype == np.uint64
+    assert checked["id"].dtype == np.int64
+
+
+def test_a_root_id_beyond_64_bits_is_refused():
+    with pytest.raises(TableError, match="pre_root_id holds 18446744073709551616"):
+        check_synapse_table(table(pre_root_id=[2**64, 1]))
+
+
+def test_the_lines_of_the_documentation_make_a_synapse_table_of_caves(tmp_path):
+    raw = ",id,valid,pre_pt_root_id,post_pt_root_id,ctr_pt_position\n0,1,True,648518346349500011,5,[ 52 142  70]\n"
+    (tmp_path / "cave.csv").write_text(raw)
+    (block,) = [block for block in code_blocks("docs/own_data.md", "python") if "cave.csv" in block]
+    exec(block.replace("/lab/", f"{tmp_path}/"), {})
+    checked = check_synapse_table(pd.read_csv(tmp_path / "synapses.csv"))
+    assert checked[["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]].to_numpy().tolist() == [[52.0, 142.0, 70.0]]
+    assert checked["pre_root_id"].tolist() == [648518346349500011]

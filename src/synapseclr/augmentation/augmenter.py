@@ -120,7 +120,7 @@ class Augmenter:
 
         Args:
             chunks: What ``prepare`` made.
-            matrix_bij: Rotations, (batch or 1, 3, 3), float64, on the CPU.
+            matrix_bij: Rotations, perhaps magnified (``Pose``), (batch or 1, 3, 3), float64, on the CPU.
         """
         draws = self.draw_for(len(chunks.volume_bxyzc), chunks.shape_xyz[2])
         return self._apply(chunks, draws, Pose(matrix_bij, Pose.identity().displacement_bi))

@@ -60,7 +60,7 @@ _SWITCHES = {
     "published_resampling": (),
     "published_active_zone": (),  # separates the channels also where the zone is off
 }
-_BEFORE_RESAMPLING = ("rotation", "displacement")
+_BEFORE_RESAMPLING = ("rotation", "displacement", "magnification")
 
 _RANDOM_SWITCHES = (
     "enable_section_cutout",
@@ -216,8 +216,8 @@ class AugmentationConfig(BaseModel):
         early = [name for name in names[:resampled] if name in OPERATIONS[4:]]
         if late or early:
             raise ValueError(
-                f"{', '.join(late + early)} stands on the wrong side of 'resampling': rotation and displacement place "
-                "the image in the chunk, before; everything that changes voxels comes after it"
+                f"{', '.join(late + early)} stands on the wrong side of 'resampling': rotation, displacement and "
+                "magnification place the image in the chunk, before; everything that changes voxels comes after it"
             )
         return entries
 

@@ -43,9 +43,9 @@ class Pose:
     """Place of the output cube in the chunk.
 
     Attributes:
-        matrix_bij: Directions of output axes in physical space, float64, (batch or 1, 3, 3): a rotation, perhaps
-            mirrored.
-        displacement_bi: Displacement of the centre, in half sides of the cube along the axes of the input,
+        matrix_bij: Steps of output voxels in physical space, in units of the pitch, float64, (batch or 1, 3, 3): a
+            rotation, perhaps mirrored, divided by the magnification.
+        displacement_bi: Displacement of the centre, in half sides of the unmagnified cube along the axes of the input,
             (batch or 1, 3).
     """
 

@@ -7,6 +7,7 @@ from synapseclr.datasets.chunk_store import ChunkStoreDataset
 from synapseclr.datasets.encoder_weights import EncoderWeightsDataset
 from synapseclr.datasets.feature_files import FeatureFilesDataset
 from synapseclr.datasets.folder import FolderDataset
+from synapseclr.datasets.ledger import LedgerDataset
 from synapseclr.datasets.ome_zarr_volume import OmeZarrVolumeDataset
 from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
 from synapseclr.datasets.published_checkpoint import NoTrainingDataset, PublishedCheckpointDataset
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureFilesDataset",
     "FolderDataset",
     "JSONDataset",
+    "LedgerDataset",
     "MatplotlibDataset",
     "NoTrainingDataset",
     "OmeZarrVolumeDataset",

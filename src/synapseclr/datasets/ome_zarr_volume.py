@@ -9,6 +9,7 @@ import fsspec
 from kedro.io import AbstractDataset, DatasetError
 
 from synapseclr.volumes.layers.layer import VolumeLayer
+from synapseclr.volumes.layers.ome_zarr import split_zip
 
 
 class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
@@ -25,10 +26,11 @@ class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
           credentials: gcs                # of conf/<env>/credentials.yml; as fsspec takes them
 
     Args:
-        filepath: Local path or fsspec URL of the group that holds `multiscales`.
+        filepath: Local path or fsspec URL of the group that holds `multiscales`; or a zip file (``.zip``, ``.ozx``) on
+            this machine, with the path of the group in it.
         role: What error messages call it.
-        channel: Which channel, where there are several.
-        unit: Unit of axes for which the file names none, such as ``nanometer``.
+        channel: Which channel, where there are several; without it several channels are an error.
+        unit: Unit of the axes, such as ``nanometer``; goes before the file's.
         credentials: Passed to fsspec.
     """
 
@@ -37,7 +39,7 @@ class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
         *,
         filepath: str,
         role: str = "volume",
-        channel: int = 0,
+        channel: int | None = None,
         unit: str | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -55,6 +57,9 @@ class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
         raise DatasetError(f"{self._layer.uri} is an OME-Zarr volume, which is read and never written.")
 
     def _exists(self) -> bool:
+        zipped = split_zip(self._layer.uri)
+        if zipped is not None and self._layer.is_local and Path(zipped[0].removeprefix("file://")).is_file():
+            return True
         filesystem, path = fsspec.core.url_to_fs(self._layer.uri, **(self._layer.storage_options or {}))
         return any(filesystem.exists(f"{path}/{name}") for name in ("zarr.json", ".zattrs"))
 

@@ -9,8 +9,17 @@ from kedro.io import AbstractDataset, DatasetError
 
 from synapseclr.atomic_files import folder_written_whole
 from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
-from synapseclr.volumes.layers.layer import VolumeArray, VolumeLayer
+from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
 from synapseclr.volumes.layers.precomputed import write_precomputed
+
+LAYOUTS = {
+    "precomputed": ("info",),
+    "n5": ("attributes.json",),
+    "zarr": (".zattrs", "zarr.json"),
+    "zarr2": (".zattrs",),
+    "zarr3": ("zarr.json",),
+}
+"""Files by which CloudVolume knows the layouts that may stand in front of an address."""
 
 
 class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
@@ -24,6 +33,17 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
           layer_type: image               # or segmentation
           role: EM volume                 # what error messages call it
           credentials: gcs                # of conf/<env>/credentials.yml; as fsspec takes them
+
+    Args:
+        filepath: A local path or any CloudVolume address, such as ``n5://file:///lab/em.n5``.
+        layer_type: ``image`` or ``segmentation``.
+        role: What error messages call it.
+        channel: Which channel, where there are several; without it several channels are an error.
+        unit: Unit of an N5's voxel sizes, such as ``um``; goes before the file's. Precomputed volumes are in nm.
+        fill_missing: Whether storage blocks that do not exist are background, id 0: label layers are often written
+            without their empty blocks. Images may not have it; there a missing block is missing data.
+        credentials: As fsspec takes them.
+        metadata: Of other Kedro plugins.
     """
 
     def __init__(
@@ -32,25 +52,53 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
         filepath: str,
         layer_type: str,
         role: str = "volume",
+        channel: int | None = None,
+        unit: str | None = None,
+        fill_missing: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         if layer_type not in ("image", "segmentation"):
             raise DatasetError(f"layer_type of {filepath} is '{layer_type}'; choose image or segmentation.")
+        if fill_missing and layer_type == "image":
+            raise DatasetError(
+                f"fill_missing is set for {filepath}, an image: black blocks would take the place of missing ones. It "
+                "is for label layers (layer_type: segmentation), where a missing block is background. Remove it."
+            )
+        if unit is not None and not filepath.startswith("n5://"):
+            raise DatasetError(
+                f"unit is set for {filepath}, whose resolutions are in nm by definition; only an N5 (n5://) has units "
+                "of its own. Remove it, and set voxel_size_nm to the resolution that the volume names."
+            )
         self._filepath = filepath
         self._layer_type = layer_type
         self._role = role
+        self._channel = channel
+        self._unit = unit
+        self._fill_missing = fill_missing
         self._storage_options = credentials
         self.metadata = metadata
 
     @property
     def uri(self) -> str:
         """The address as CloudVolume takes it."""
-        return self._filepath if "://" in self._filepath else f"file://{Path(self._filepath).resolve()}"
+        layout, _, path = self._filepath.rpartition("://")
+        if layout in LAYOUTS:
+            return f"{layout}://file://{Path(path).resolve()}"
+        return self._filepath if layout else f"file://{Path(path).resolve()}"
 
     def load(self) -> VolumeLayer:
         """Return the handle; the volume is opened when it is read."""
-        return VolumeLayer(self.uri, self._role, self._storage_options)
+        layer_type: LayerType = "image" if self._layer_type == "image" else "segmentation"
+        return VolumeLayer(
+            self.uri,
+            self._role,
+            self._storage_options,
+            channel=self._channel,
+            unit=self._unit,
+            layer_type=layer_type,
+            fill_missing=self._fill_missing,
+        )
 
     def save(self, data: VolumeArray) -> None:
         """Write the volume. A precomputed volume that is already there is replaced, anything else is left alone."""
@@ -74,7 +122,9 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
         from cloudfiles import CloudFiles
 
         secrets = cloud_secrets(self.uri, self._storage_options)
-        return bool(CloudFiles(self.uri.removeprefix("precomputed://"), secrets=secrets).exists("info"))
+        layout, _, address = self.uri.partition("://")
+        files = CloudFiles(address if layout in LAYOUTS else self.uri, secrets=secrets)
+        return any(bool(files.exists(name)) for name in LAYOUTS.get(layout, LAYOUTS["precomputed"]))
 
     def _describe(self) -> dict[str, Any]:
         return {"uri": self.uri, "layer_type": self._layer_type, "role": self._role}

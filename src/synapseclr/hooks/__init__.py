@@ -1,11 +1,13 @@
 """What happens around every run: guards, the clock, and tracking in MLflow."""
 
-from synapseclr.hooks.guards import ParameterGuard, ReadOnlyGuard, SimulationGuard
+from synapseclr.hooks.guards import EnvironmentGuard, LogGuard, ParameterGuard, ReadOnlyGuard, SimulationGuard
 from synapseclr.hooks.outputs import OutputCare
 from synapseclr.hooks.saving import OneWriter, PipelineClock
-from synapseclr.hooks.tracking import RunTracking, end_as_killed, untracked
+from synapseclr.hooks.tracking import RunTracking, untracked
 
 __all__ = [
+    "EnvironmentGuard",
+    "LogGuard",
     "OneWriter",
     "OutputCare",
     "ParameterGuard",
@@ -13,6 +15,5 @@ __all__ = [
     "ReadOnlyGuard",
     "RunTracking",
     "SimulationGuard",
-    "end_as_killed",
     "untracked",
 ]

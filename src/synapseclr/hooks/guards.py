@@ -2,20 +2,76 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from typing import Any
+import inspect
+import logging
+from pathlib import Path, PurePosixPath
+from typing import Any, get_type_hints
 
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from pydantic import BaseModel, ValidationError
 
+from synapseclr.error_sentences import did_you_mean, parameter_sentences
 from synapseclr.errors import ConfigurationError
+from synapseclr.redaction import SecretsFilter, mask_exception
 
 SIMULATED = "simulated"
 
 
+class EnvironmentGuard:
+    """Stops a session whose configuration environment does not exist: Kedro would take that of ``base`` instead."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Look for the environment's folder."""
+        folder = Path(context.config_loader.conf_source)
+        if context.env in (None, "base", "local") or not folder.is_dir() or (folder / context.env).is_dir():
+            return
+        known = [path.name for path in folder.iterdir() if path.is_dir() and path.name != "base"]
+        raise ConfigurationError(
+            f"There is no configuration environment '{context.env}': the folder {folder.name}/{context.env} is missing."
+            f"{did_you_mean(context.env, known)} docs/own_data.md says how to make one."
+        )
+
+
+class LogGuard:
+    """Keeps passwords out of log and errors, whichever package writes them."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self) -> None:
+        """Have the root logger's handlers mask secrets; Kedro's own file of settings cannot name a filter of ours."""
+        for handler in logging.getLogger().handlers:
+            if not any(isinstance(found, SecretsFilter) for found in handler.filters):
+                handler.addFilter(SecretsFilter())
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Mask what the error that ends the run will show."""
+        mask_exception(error)
+
+
 class ParameterGuard:
-    """Stops a run whose ``--params`` name something that no pipeline takes, before any node runs."""
+    """Stops a run whose parameters name something that no pipeline takes, before any node runs."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check the values of every parameter that has a model, and name what is wrong as one writes it.
+
+        Kedro checks the same a little later, and names the models instead.
+        """
+        parameters = context.config_loader["parameters"]
+        for name, model in parameter_models().items():
+            value: Any = parameters
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            if value is None:
+                continue
+            try:
+                model.model_validate(value)
+            except ValidationError as error:
+                raise ConfigurationError(parameter_sentences(name, model, error)) from error
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
@@ -34,7 +90,21 @@ class ParameterGuard:
         known |= {name for name in ("augmentation", "configuration") if f"params:{name}s" in catalog}
         unknown = sorted(set(given) - known)
         if unknown:
-            raise ConfigurationError(f"Unknown parameter {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+            raise ConfigurationError(f"Unknown parameter {', '.join(unknown)}.{did_you_mean(unknown[0], known)}")
+
+
+def parameter_models() -> dict[str, type[BaseModel]]:
+    """Models of the parameters, by name, as the nodes' hints have them."""
+    from kedro.framework.project import pipelines
+
+    models = {}
+    for node in {node for pipeline in pipelines.values() for node in pipeline.nodes}:
+        hints = get_type_hints(node.func)
+        for argument, name in zip(inspect.signature(node.func).parameters, node.inputs, strict=False):
+            hint = hints.get(argument)
+            if name.startswith("params:") and isinstance(hint, type) and issubclass(hint, BaseModel):
+                models[name.removeprefix("params:")] = hint
+    return dict(sorted(models.items()))
 
 
 class SimulationGuard:

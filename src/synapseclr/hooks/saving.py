@@ -27,6 +27,11 @@ class PipelineClock:
         self._catalog = catalog
 
     @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Start from nothing: hooks outlive a session, and the time between two sessions is nobody's."""
+        self._started, self._seconds = {}, {}
+
+    @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
         """A node begins with its first input."""
         self._started.setdefault(node.name, time.monotonic())
@@ -48,15 +53,14 @@ class PipelineClock:
         self._add(node)
 
     def _add(self, node: Node) -> None:
-        """Renew the figure of a node's pipeline, and keep those of pipelines run earlier."""
+        """Renew the figure of a node's pipeline; the dataset keeps those of pipelines run earlier."""
         now = time.monotonic()
         pipeline = min(node.tags, default="")
         self._seconds[pipeline] = self._seconds.get(pipeline, 0.0) + now - self._started.get(node.name, now)
         self._started[node.name] = now
         dataset = self._catalog.get(_SECONDS) if self._catalog is not None and _SECONDS in self._catalog else None
         if dataset is not None:
-            known = dataset.load() if dataset.exists() else {}
-            dataset.save({**known, **{name: round(value, 2) for name, value in self._seconds.items()}})
+            dataset.save({name: round(value, 2) for name, value in self._seconds.items()})
 
 
 class OneWriter:

@@ -6,25 +6,40 @@ import atexit
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 from pydantic import BaseModel
 
+from synapseclr.bookkeeping import locked
+from synapseclr.errors import UnreachableError
+from synapseclr.redaction import project_folder, redact_tree
+from synapseclr.tracking.abandoned import end_abandoned, process_tags
+from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
+from synapseclr.tracking.server import answers, keep_requests_short, request_limits, shown
 from synapseclr.training.scale import machines
 
 _TRAINING = "pretraining"
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 _SAMPLING_SECONDS, _SAMPLES_A_POINT = "10", "3"  # a point every half minute: 40,000 in two weeks
+_SWITCH = "SYNAPSECLR_TRACKING"
+_AT_START_SECONDS = 5.0
+_BEGUN_AT_ONCE = ("duplicate column", "already exists", "database is locked", "unique constraint", "no such table")
+_ATTEMPTS = 5
 
+logger = logging.getLogger(__name__)
 
 _is_tracking: ContextVar[bool] = ContextVar("is_tracking", default=True)
 
@@ -44,66 +59,140 @@ class RunTracking(MlflowHook):
 
     A catalog entry is logged when it is saved if its ``metadata`` has ``mlflow: {artifact: <folder>}`` (the file) or
     ``mlflow: {metrics: true}`` (its numbers).
+
+    MLflow is asked directly when a run starts. From then on everything goes through an `Outbox`: a server that dies or
+    hangs costs the run nothing. ``SYNAPSECLR_TRACKING=off`` in the environment leaves MLflow alone.
     """
 
     _is_mlflow_enabled: bool
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_off = True
+        self._is_exit_watched = False
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Set MLflow up, unless the session only looks."""
-        if _is_tracking.get():
-            super().after_context_created(context)
+        """Set MLflow up, unless the session only looks; what a session before this one has left open ends."""
+        import mlflow
+
+        if not _is_tracking.get():
+            return
+        self.close("KILLED")  # an interrupted session of the same process, as in a notebook
+        self.run_id = None
+        self._is_off = os.environ.get(_SWITCH, "").lower() in ("off", "false", "0", "no")
+        if self._is_off:
+            self._is_mlflow_enabled = False
+            return
+        keep_requests_short()
+        uri = mlflow.get_tracking_uri() if mlflow.active_run() is not None else _configured_uri(context)
+        if not answers(uri, _AT_START_SECONDS):
+            raise UnreachableError(_away(uri))
+        with _naming(uri), _first_alone(uri):
+            _patiently(lambda: super(RunTracking, self).after_context_created(context))
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Start the run and tag it."""
+        """Start the run and tag it; end those whose processes were killed."""
         import mlflow
 
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the nodes have bars of their own
-        with _system_metrics(wanted=bool(pipeline.only_nodes_with_tags(_TRAINING).nodes)):
-            super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
-        if self._is_mlflow_enabled:
-            run = mlflow.active_run()
-            if run is not None:
-                atexit.register(end_as_killed, run.info.run_id)
-            names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "__default__"]
-            mlflow.set_tags(
-                {"pipeline": "+".join(names), "environment": run_params.get("env") or "local", **_git_state()}
-            )
+        if self._is_off:
+            switch_catalog_logging(catalog, False)
+            return
+        uri = str(self.mlflow_config.server.mlflow_tracking_uri)
+        names = run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "__default__"]
+        tags = {
+            "pipeline": "+".join(names),
+            "environment": run_params.get("env") or "local",
+            "mlflow.source.name": "kedro run",
+            "mlflow.source.type": "LOCAL",
+            **_git_state(),
+            **process_tags(),
+        }
+        disabled = set(self.mlflow_config.tracking.disable_tracking.pipelines)
+        with _naming(uri):
+            active = mlflow.active_run() if self._already_active_mlflow else None
+            found = self.mlflow_config.tracking.experiment._experiment if active is None else active.info
+            experiment_id = str(found.experiment_id)
+            try:
+                end_abandoned(mlflow.MlflowClient(), experiment_id)
+            except mlflow.MlflowException as error:  # such as a server that lets nobody change others' runs
+                logger.warning("Runs whose process is gone could not be marked as KILLED: %s", error)
+            config = self.mlflow_config.tracking.run
+            if not self._already_active_mlflow and not disabled & set(names):
+                # MLflow's own start of a run tags it with the user's name and the machine's paths.
+                config.id = config.id or os.environ.pop("MLFLOW_RUN_ID", None)
+                config.id = config.id or _create_run(experiment_id, config.name or "+".join(names), tags)
+            with _system_metrics(wanted=bool(pipeline.only_nodes_with_tags(_TRAINING).nodes)):
+                super().before_pipeline_run(run_params=_told(run_params), pipeline=pipeline, catalog=catalog)
+        if not self._is_mlflow_enabled or self.run_id is None:
+            return
+        outbox = Outbox(uri, self.run_id, _unsent_folder(catalog), _rerun_command(self.run_id, names, run_params))
+        outbox.tags(tags)
+        set_current_outbox(outbox)
+        if not self._is_exit_watched:
+            atexit.register(self.close, "KILLED")
+            self._is_exit_watched = True
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool) -> None:
+        """Log the node's parameters; make the run active where the node runs in a thread of its own."""
+        import mlflow
+
+        outbox = current_outbox()
+        if outbox is None:
+            return
+        params: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if name.startswith("params:") or name == "parameters":
+                params |= flatten_names(value, name.removeprefix("params:"))
+        outbox.params({self.sanitize_param_name(name): value for name, value in params.items()})
+        if mlflow.active_run() is None and not outbox.is_away:
+            try:
+                mlflow.start_run(run_id=self.run_id, nested=True)
+            except Exception as error:  # nodes of this project do without it
+                outbox.failed(error)
 
     @hook_impl
     def after_node_run(self) -> None:
         """End the tracking on the machines that do not host rank 0; their runs keep a tag and system metrics."""
-        import mlflow
-
-        if machines.index > 0 and self._is_mlflow_enabled:
-            mlflow.set_tag("machine", machines.index)
-            while mlflow.active_run() is not None:  # kedro-mlflow enters the run once more at every node
-                mlflow.end_run()
-            self._is_mlflow_enabled = False
-            self.run_id = None
+        outbox = current_outbox()
+        if machines.index > 0 and outbox is not None:
+            outbox.tags({"machine": machines.index})
+            self.close("FINISHED")
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """Tag the run with the digest of the chunks it works on."""
-        import mlflow
-
-        if dataset_name == "synapse_chunks" and mlflow.active_run() is not None:
-            mlflow.set_tag("data_sha256", data.sha256)
+        outbox = current_outbox()
+        if dataset_name == "synapse_chunks" and outbox is not None:
+            outbox.tags({"data_sha256": data.sha256})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log what the catalog says is to be logged."""
-        import mlflow
-
-        dataset = self._catalog.get(dataset_name)
-        wishes = (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
-        if not wishes or mlflow.active_run() is None:
+        outbox = current_outbox()
+        if outbox is None:
             return
-        if wishes.get("metrics"):
-            mlflow.log_metrics(data)
-        if "artifact" in wishes:
-            _log_artifact(dataset, wishes["artifact"])
+        dataset = self._catalog.get(dataset_name)
+        wanted = (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
+        if wanted.get("metrics"):
+            outbox.metrics(data)
+        if "artifact" in wanted:
+            try:
+                _log_artifact(outbox, dataset, wanted["artifact"])
+            except Exception as error:  # a bucket may fail while it is read again: the results are saved
+                logger.warning("MLflow does not get %s: %s", dataset_name, error)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Send what is left, and end the run."""
+        self.close("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """End the run as failed."""
+        self.close("FAILED")
 
     @hook_impl
     def after_catalog_created(  # noqa: D102
@@ -117,13 +206,113 @@ class RunTracking(MlflowHook):
     ) -> None:
         self._catalog = catalog
 
-    def _log_param(self, name: str, value: Any) -> None:
-        if isinstance(value, BaseModel):
-            import mlflow
+    def close(self, status: str) -> None:
+        """End the session's run, if one is open; called at exit too, where Ctrl-C and SIGTERM lead past the hooks.
 
-            mlflow.log_params(_flatten(name, value.model_dump(mode="json")))
-        else:
-            super()._log_param(name, value)
+        Args:
+            status: FINISHED, FAILED or KILLED.
+        """
+        outbox = current_outbox()
+        if outbox is None:
+            return
+        set_current_outbox(None)
+        outbox.close(None if self._already_active_mlflow else status)
+        if not self._already_active_mlflow:
+            _leave_run(status, is_away=outbox.is_away)
+        self._is_mlflow_enabled = False
+        self.run_id = None
+
+
+def _configured_uri(context: KedroContext) -> str:
+    try:
+        return str((context.config_loader["mlflow"].get("server") or {}).get("mlflow_tracking_uri") or "")
+    except MissingConfigException:
+        return ""
+
+
+@contextmanager
+def _naming(uri: str) -> Iterator[None]:
+    """Turn what MLflow, its database or the network raises into one sentence."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        if isinstance(error, UnreachableError):
+            raise
+        text = str(error).strip() or type(error).__name__
+        raise UnreachableError(_away(uri, text.split("\n")[0])) from error
+
+
+def _away(uri: str, reason: str = "it does not answer") -> str:
+    return (
+        f"MLflow at {shown(uri)} cannot be used: {reason.rstrip('.')}. Start it, or go on without it: in front of the "
+        f"command, MLFLOW_TRACKING_URI=sqlite:///mlflow.db records the run in a database in the project, {_SWITCH}=off "
+        "records nothing."
+    )
+
+
+def _first_alone(uri: str) -> AbstractContextManager[None]:
+    """Let one process at a time make a fresh SQLite database and its experiment."""
+    if not uri.startswith("sqlite:///"):
+        return nullcontext()
+    return locked(uri.removeprefix("sqlite:///").partition("?")[0], patience_seconds=60.0)
+
+
+def _patiently(set_up: Callable[[], None]) -> None:
+    """Try again where another process, which knows nothing of our lock, has made the same table or experiment."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            set_up()
+            return
+        except Exception as error:
+            if attempt == _ATTEMPTS or not any(sign in str(error).lower() for sign in _BEGUN_AT_ONCE):
+                raise
+            time.sleep(attempt)
+
+
+def _create_run(experiment_id: str, name: str, tags: dict[str, str]) -> str:
+    import mlflow
+
+    told = {"mlflow.user": "-", **{key: str(value) for key, value in redact_tree(tags).items()}}
+    return str(mlflow.MlflowClient().create_run(experiment_id, tags=told, run_name=name).info.run_id)
+
+
+def _told(run_params: dict[str, Any]) -> dict[str, Any]:
+    """The run's arguments, as far as MLflow is told: what Kedro's hook sets as tags."""
+    kept = {name: value for name, value in run_params.items() if name not in ("project_path", "runner", "run_id")}
+    return dict(redact_tree(kept))
+
+
+def _unsent_folder(catalog: DataCatalog) -> Path:
+    """The folder for what MLflow could not be told: beside the run's results, or in the project if they are remote."""
+    dataset = catalog.get("pipeline_seconds") if "pipeline_seconds" in catalog else None
+    path = getattr(dataset, "local_path", None)
+    return (project_folder() if path is None else path.parent) / "mlflow_unsent"
+
+
+def _rerun_command(run_id: str, pipelines: list[str], run_params: dict[str, Any]) -> str:
+    """A command that runs one of the run's nodes once more in the same MLflow run; NODE stands for its name."""
+    params = run_params.get("runtime_params") or {}
+    given = ",".join(f"{name}={value}" for name, value in flatten_names(params).items())
+    options = [f"--pipeline={','.join(pipelines)}"] if pipelines != ["__default__"] else []
+    options += [f"--env={run_params['env']}"] if run_params.get("env") else []
+    options += [f"--params='{given}'"] if given else []
+    return " ".join([f"MLFLOW_RUN_ID={run_id} kedro run --nodes=NODE", *options])
+
+
+def _leave_run(status: str, is_away: bool) -> None:
+    """Make MLflow's active run of this thread inactive, whatever the server says to that."""
+    import mlflow
+
+    with request_limits(1, 0) if is_away else nullcontext():
+        while mlflow.active_run() is not None:
+            try:
+                mlflow.end_run(status)
+            except Exception as error:  # the outbox has told, or kept, the run's end
+                logger.debug("MLflow did not take the end of a run: %s", error)
 
 
 @contextmanager
@@ -138,7 +327,7 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         return
     import mlflow
 
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # a server that is away is told of once
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", _SAMPLING_SECONDS)
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", _SAMPLES_A_POINT)
     mlflow.enable_system_metrics_logging()
@@ -148,22 +337,13 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         os.environ.pop(_SYSTEM_METRICS)
 
 
-def end_as_killed(run_id: str) -> None:
-    """Mark an MLflow run as killed if it is still active: Ctrl-C and SIGTERM end a process past the other hooks.
-
-    Called when the process exits, before MLflow's own handler, which would mark the run as finished.
-    """
-    import mlflow
-
-    active = mlflow.active_run()
-    if active is not None and active.info.run_id == run_id:
-        mlflow.end_run("KILLED")
-
-
-def _flatten(prefix: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {key: leaf for name, inner in value.items() for key, leaf in _flatten(f"{prefix}.{name}", inner).items()}
+def flatten_names(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings and pydantic models to dotted names."""
+    inner = tree.model_dump(mode="json") if isinstance(tree, BaseModel) else tree
+    if not isinstance(inner, Mapping) or (not inner and prefix):
+        return {prefix: inner}
+    start = f"{prefix}." if prefix else ""
+    return {key: leaf for name, value in inner.items() for key, leaf in flatten_names(value, f"{start}{name}").items()}
 
 
 def _git_state() -> dict[str, str]:
@@ -178,20 +358,18 @@ def _git_state() -> dict[str, str]:
     return {"git_commit": commit.stdout.strip(), "git_dirty": str(bool(changes.stdout.strip())).lower()}
 
 
-def _log_artifact(dataset: Any, folder: str) -> None:
+def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> None:
     """Log a dataset's file or folder, fetching it first if it is remote."""
-    import tempfile
-
     import fsspec
-    import mlflow
 
     path = str(getattr(dataset, "_filepath"))  # noqa: B009
     protocol = getattr(dataset, "_protocol", "file")
     if protocol == "file" and "://" not in path:
-        (mlflow.log_artifacts if os.path.isdir(path) else mlflow.log_artifact)(path, artifact_path=folder)
+        outbox.artifact(path, folder)
         return
     url = path if "://" in path else f"{protocol}://{path}"
-    with tempfile.TemporaryDirectory() as local:
-        filesystem, remote = fsspec.core.url_to_fs(url)
-        filesystem.get(remote, f"{local}/{Path(remote).name}", recursive=True)
-        mlflow.log_artifacts(local, artifact_path=folder)
+    filesystem, remote = fsspec.core.url_to_fs(url)
+    copy = outbox.copies_folder / folder / Path(remote).name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    filesystem.get(remote, str(copy), recursive=True)
+    outbox.artifact(copy, folder)

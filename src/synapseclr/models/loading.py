@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synapseclr.errors import CheckpointError
 from synapseclr.models.checkpoints import locate, read_bytes
 from synapseclr.models.weights import FILE_NAME, EncoderWeights
+from synapseclr.redaction import mask_secrets
 
 if TYPE_CHECKING:
     from synapseclr.models.simclr import SimCLR
@@ -68,7 +68,7 @@ def _from_mlflow(uri: str) -> EncoderWeights:
         try:
             fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
         except (MlflowException, OSError) as error:
-            server = re.sub(r"//[^/@]*@", "//", mlflow.get_tracking_uri())
+            server = mask_secrets(mlflow.get_tracking_uri())
             raise CheckpointError(
                 f"{uri} cannot be fetched from MLflow at {server} ({error}). Check the run or version and the path; "
                 "MLFLOW_TRACKING_URI says where the runs are."

@@ -18,6 +18,7 @@ _FLAGS = {
     "n_padded": "padded at the volume's edge",
     "n_pre_missing": "no presynaptic mask",
     "n_post_missing": "no postsynaptic mask",
+    "n_autapses": "autapses",
 }
 
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from synapseclr.training.config import EmbeddingConfig, PretrainingConfig
+from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses, PretrainingConfig
 from synapseclr.training.probe_targets import ProbeTargets
 
 __all__ = [
     "EmbeddingConfig",
+    "EmbeddingPoses",
     "PretrainingConfig",
     "ProbeTargets",
     "TrainingResult",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,9 @@ class MonitoringConfig(BaseModel):
     )
     collapse_effective_rank: float = Field(
         1.1, ge=0, description="A representation with a lower effective rank counts as collapsed; 1 is one direction."
+    )
+    max_constant_fraction: float = Field(
+        0.5, ge=0, le=1, description="The run stops in its first epoch if more images show nothing; 1 allows all."
     )
     collapse_epochs: int = Field(5, ge=1, description="The run stops after so many collapsed epochs in a row.")
 
@@ -84,16 +87,33 @@ class PretrainingConfig(ScaleConfig):
         return self
 
 
-class EmbeddingConfig(ScaleConfig):
+class EmbeddingPoses(BaseModel):
+    """The views of a synapse that its features are made of, the same for all synapses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_rotations: int = Field(
+        1, ge=1, description="Poses over which features are averaged; their spread becomes an uncertainty per synapse."
+    )
+    magnifications: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="Magnifications at which a synapse is embedded; the features of all of them stand side by side.",
+    )
+
+
+class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     """Parameters of the ``embedding`` pipeline. Sizes and normalisation follow pretraining's augmentation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(64, ge=1, description="Chunks embedded at a time.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    n_rotations: int = Field(
-        1, ge=1, description="Poses over which features are averaged; their spread becomes an uncertainty per synapse."
-    )
     chunk_cache_mb: int = Field(
         1024, ge=0, description="All synapses, prepared for their views, are held in memory if they fit into this."
     )
+
+    @property
+    def poses(self) -> EmbeddingPoses:
+        """Rotations and magnifications alone."""
+        return EmbeddingPoses(n_rotations=self.n_rotations, magnifications=self.magnifications)

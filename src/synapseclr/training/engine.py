@@ -72,7 +72,8 @@ def fit(
     Raises:
         ConfigurationError: If the configuration does not fit the data.
         CheckpointError: If a checkpoint cannot be written, or none of those that are there can be continued.
-        TrainingDivergedError: If loss or weights are not finite, or the representation has collapsed.
+        TrainingDivergedError: If loss or weights are not finite, the images show nothing, or the representation has
+            collapsed.
         TrainingInterrupted: If SIGTERM or SIGINT came; a checkpoint was written.
     """
     on_gpu = {"auto": None, "cpu": False, "gpu": True}[config.accelerator]

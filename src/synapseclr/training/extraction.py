@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from synapseclr.augmentation import AugmentationConfig, PreparedChunks
     from synapseclr.models.simclr import SimCLR
-    from synapseclr.training.config import EmbeddingConfig
+    from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses
     from synapseclr.volumes import ChunkStore
 
 BACKBONE = "encoder.fc"
@@ -39,7 +39,7 @@ def embed_batches(
     batches: Iterable[NDArray[np.uint8] | Tensor | PreparedChunks],
     augmentation: AugmentationConfig,
     device: torch.device,
-    n_rotations: int = 1,
+    poses: EmbeddingPoses | None = None,
 ) -> dict[str, Tensor]:
     """Embed batches of synapses without random augmentation.
 
@@ -48,25 +48,30 @@ def embed_batches(
         batches: uint8 chunks (b, 2, x, y, z), or what the augmenter's preparation made of them.
         augmentation: Pretraining's configuration; its extraction form is applied.
         device: Where to compute.
-        n_rotations: Poses over which the layers are averaged; the same for all synapses, spread evenly over SO(3), the
-            first upright.
+        poses: Rotations over which the layers are averaged, spread evenly over SO(3), the first upright; and
+            magnifications, whose layers stand side by side. Default: one upright view.
 
     Returns:
-        The recorded layers by name, float32 (n, f), on the CPU; with several rotations also ``ROTATION_VARIANCE``, the
-        variance of the backbone feature over them.
+        The recorded layers by name, float32 (n, f x magnifications), on the CPU; with several rotations also
+        ``ROTATION_VARIANCE``, the variance of the backbone feature over them.
 
     Raises:
-        ConfigurationError: If published fidelity is to be averaged over rotations.
+        ConfigurationError: If published fidelity is to be embedded in other poses than its own.
     """
+    from synapseclr.augmentation.operations.magnification import magnified
     from synapseclr.augmentation.operations.rotation import spread_rotations
+    from synapseclr.training.config import EmbeddingPoses
 
-    if n_rotations > 1 and augmentation.fidelity == "published":
+    poses = poses or EmbeddingPoses()
+    if poses != EmbeddingPoses() and augmentation.fidelity == "published":
         raise ConfigurationError(
-            f"embedding.n_rotations is {n_rotations}, but fidelity 'published' embeds each synapse in one pose, as the "
-            "published code does. Set embedding.n_rotations: 1, or fidelity: corrected."
+            f"embedding.n_rotations is {poses.n_rotations} and embedding.magnifications {list(poses.magnifications)}, "
+            "but fidelity 'published' embeds each synapse in one pose, as the published code does. Set "
+            "embedding.n_rotations: 1 and embedding.magnifications: [1.0], or fidelity: corrected."
         )
     augmenter = Augmenter(augmentation.for_extraction())
-    rotations = spread_rotations(n_rotations)
+    rotations = spread_rotations(poses.n_rotations)
+    matrices = [magnified(rotations, torch.tensor([factor])) for factor in poses.magnifications]
     was_training = model.training
     model.to(device).eval()
     collected: dict[str, list[Tensor]] = {}
@@ -74,27 +79,29 @@ def embed_batches(
         for batch in batches:
             chunks = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
             prepared = augmenter.prepare(chunks) if isinstance(chunks, Tensor) else chunks
-            for name, layer_bf in _averaged(model, augmenter, prepared.to(device), rotations).items():
-                collected.setdefault(name, []).append(layer_bf.cpu())
+            placed = prepared.to(device)
+            scales = [_averaged(model, augmenter, placed, matrix_rij) for matrix_rij in matrices]
+            for name in scales[0]:
+                collected.setdefault(name, []).append(torch.cat([layers[name] for layers in scales], dim=1).cpu())
     model.train(was_training)
     return {name: torch.cat(parts) for name, parts in collected.items()}
 
 
 def _averaged(
-    model: SimCLR, augmenter: Augmenter, chunks: Tensor | PreparedChunks, rotations: Tensor
+    model: SimCLR, augmenter: Augmenter, chunks: Tensor | PreparedChunks, matrix_rij: Tensor
 ) -> dict[str, Tensor]:
-    """Means of the layers over rotations, and the variance of the backbone feature where there are several."""
+    """Means of the layers over poses, and the variance of the backbone feature where there are several."""
     totals: dict[str, Tensor] = {}
     squares = torch.zeros(())
-    for matrix_ij in rotations:
+    for matrix_ij in matrix_rij:
         view = augmenter(chunks) if isinstance(chunks, Tensor) else augmenter.posed_view(chunks, matrix_ij[None])
         for name, layer_bf in model(view.intensity_bcxyz, view.mask_bcxyz).items():
             totals[name] = totals.get(name, 0) + layer_bf.float()
             if name == BACKBONE:
                 squares = squares.to(layer_bf.device) + layer_bf.float() ** 2
-    means = {name: total / len(rotations) for name, total in totals.items()}
-    if len(rotations) > 1:
-        means[ROTATION_VARIANCE] = (squares / len(rotations) - means[BACKBONE] ** 2).clamp(min=0)
+    means = {name: total / len(matrix_rij) for name, total in totals.items()}
+    if len(matrix_rij) > 1:
+        means[ROTATION_VARIANCE] = (squares / len(matrix_rij) - means[BACKBONE] ** 2).clamp(min=0)
     return means
 
 
@@ -160,7 +167,7 @@ def _embed_share(
     synapses = prepared_store(store, augmentation.for_extraction(), config.chunk_cache_mb)
     batches = (synapses.read(range(batch * size, min((batch + 1) * size, len(store)))) for batch in share)
     tracked = track(batches, description="Embedding synapses", total=len(share), disable=rank() > 0)
-    return embed_batches(model, tracked, augmentation, pick_device(config.device), config.n_rotations)
+    return embed_batches(model, tracked, augmentation, pick_device(config.device), config.poses)
 
 
 def _embed_in_worker(

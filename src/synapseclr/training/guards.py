@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from torch import Tensor
 
 from synapseclr.errors import TrainingDivergedError
 from synapseclr.training.config import MonitoringConfig
+from synapseclr.training.quality import has_constant_intensity
+
+logger = logging.getLogger(__name__)
+
+_LEAST_SEEN = 32  # synapses, all of which must be constant to stop a training before its first epoch ends
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class _Step:
 
 
 class TrainingGuard(lightning.Callback):
-    """Raises an error when the loss or the weights are not finite, or the representation has collapsed.
+    """Raises an error when loss or weights are not finite, inputs show nothing, or the representation has collapsed.
 
     On a GPU a step's loss is looked at after the next step was queued, so that the GPU never waits for the host;
     before a checkpoint is written, everything is.
@@ -54,11 +60,15 @@ class TrainingGuard(lightning.Callback):
         self._monitoring = monitoring
         self._unread: _Step | None = None
         self._collapsed_epochs = 0
+        self._n_seen = 0
+        self._n_constant: Tensor | int = 0
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss."""
+        """Look at the loss and, in the first epoch, at the inputs."""
+        if trainer.current_epoch == 0:
+            self._count_constant(batch)
         previous, self._unread = self._unread, _fetch(outputs["loss"], _where(trainer))
         if previous is not None:
             self._check(previous)
@@ -66,8 +76,10 @@ class TrainingGuard(lightning.Callback):
             self._check_unread()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look at the effective rank of the held-out synapses."""
+        """Look at the effective rank of the held-out synapses and, in the first epoch, at the inputs."""
         self._check_unread()
+        if trainer.current_epoch == 0:
+            self._check_inputs(self._monitoring.max_constant_fraction)
         rank = float(trainer.callback_metrics.get("effective_rank", math.inf))
         floor = self._monitoring.collapse_effective_rank
         self._collapsed_epochs = self._collapsed_epochs + 1 if rank < floor else 0
@@ -78,6 +90,33 @@ class TrainingGuard(lightning.Callback):
                 f"{self._kept('best.ckpt in the same folder is from the best epoch before.')} Try a lower "
                 "optimiser.learning_rate, a larger batch_size, another objective.temperature or stronger augmentation; "
                 "pretraining.monitoring.collapse_effective_rank sets the threshold, and 0 turns this check off."
+            )
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Warn of a collapse that came too late, or in too short a training, to stop it."""
+        if not self.is_healthy:
+            logger.warning(
+                "The training has ended with an effective rank below pretraining.monitoring.collapse_effective_rank "
+                "(%g): its features hardly tell synapses apart.",
+                self._monitoring.collapse_effective_rank,
+            )
+
+    def _count_constant(self, batch: Any) -> None:
+        """Add up the inputs without structure, on their device; the host looks once, early, and when the epoch ends."""
+        is_constant_b = has_constant_intensity(batch)
+        were_enough = self._n_seen >= _LEAST_SEEN
+        self._n_seen += len(is_constant_b)
+        self._n_constant = is_constant_b.sum() + self._n_constant
+        if not were_enough and self._n_seen >= _LEAST_SEEN and int(self._n_constant) == self._n_seen:
+            self._check_inputs(self._monitoring.max_constant_fraction)
+
+    def _check_inputs(self, limit: float) -> None:
+        n = int(self._n_constant)
+        if n > limit * self._n_seen:
+            raise TrainingDivergedError(
+                f"The images of {n} of the first {self._n_seen} synapses are black or of one intensity: there is "
+                "nothing to learn from. Check the EM volume's path and scale (`kedro synapseclr check`) and cut the "
+                "chunks again; pretraining.monitoring.max_constant_fraction sets how many may be so."
             )
 
     @property

@@ -75,18 +75,19 @@ _last: PreparedStore | None = None
 def prepared_store(store: ChunkStore, augmentation: AugmentationConfig, cache_mb: float) -> PreparedStore:
     """The synapses of a store for views of a configuration; a run's training and embeddings share the last one made.
 
-    Nodes open the store each for themselves; its digest tells that it holds the same chunks.
+    Nodes open the store each for themselves; its digest tells that it holds the same chunks. What does not fit into
+    ``cache_mb`` is read from the store each time, and is neither shared nor kept.
     """
     global _last
-    shared = _last
-    augmenter = Augmenter(augmentation)
+    synapses, shared = PreparedStore(store, augmentation, cache_mb), _last
+    if not synapses.is_cached:
+        return synapses
     if (
         shared is not None
         and shared.store.sha256 == store.sha256
-        and shared.is_cached
-        and shared.augmenter.preparation == augmenter.preparation
+        and shared.augmenter.preparation == synapses.augmenter.preparation
         and shared.augmenter.config.fidelity == augmentation.fidelity
     ):
         return shared
-    _last = PreparedStore(store, augmentation, cache_mb)
+    _last = synapses
     return _last

@@ -8,7 +8,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from synapseclr.augmentation import PreparedChunks
+from synapseclr.augmentation.preparation import LEVELS, SIGNAL, WEIGHT
+
 _MOST_COMPARED = 4096
+
+
+def has_constant_intensity(chunks: Tensor | PreparedChunks) -> Tensor:
+    """Tell the synapses whose image shows nothing: black, or of one intensity beside black.
+
+    Args:
+        chunks: uint8 (b, 2, x, y, z), or prepared.
+
+    Returns:
+        Boolean (b,), on the device of the chunks.
+    """
+    if isinstance(chunks, PreparedChunks):
+        signal_bv, weight_bv = (chunks.volume_bxyzc[..., channel].flatten(1) for channel in (SIGNAL, WEIGHT))
+        is_tissue_bv, tolerance = weight_bv == LEVELS, 1  # codes are rounded
+    else:
+        signal_bv = chunks[:, 0].flatten(1)
+        is_tissue_bv, tolerance = signal_bv > 0, 0
+    lowest_b = torch.where(is_tissue_bv, signal_bv, LEVELS).amin(dim=1).int()
+    highest_b = torch.where(is_tissue_bv, signal_bv, 0).amax(dim=1).int()
+    return highest_b - lowest_b <= tolerance
 
 
 def alignment(z_i: Tensor, z_j: Tensor) -> Tensor:

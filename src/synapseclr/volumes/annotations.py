@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from synapseclr.errors import TableError
+from synapseclr.volumes.schema import strip_names
 from synapseclr.volumes.schemas import ANNOTATION_TABLE, ANNOTATIONS
 
+logger = logging.getLogger(__name__)
 Transform = Literal["log1p_zscore", "log1p_zscore_zi", "none"]
 
 
@@ -60,7 +65,7 @@ def transform_annotations(raw: pd.DataFrame, known_ids: pd.Series) -> Annotation
 
     Args:
         raw: One row an annotated synapse, columns :data:`RAW_COLUMNS`; empty cells mean "not annotated". The table
-            may have no rows. Or ``synapse_id`` and :data:`TRAIT_COLUMNS`.
+            may have no rows. Or ``synapse_id`` and :data:`TRAIT_COLUMNS`. A trait without a column was not annotated.
         known_ids: Ids of the synapse table.
 
     Raises:
@@ -83,8 +88,10 @@ def transform_annotations(raw: pd.DataFrame, known_ids: pd.Series) -> Annotation
         scales.append([column.name, column.raw, column.transform, location, scale, int(values.notna().sum())])
     for side in ("pre", "post"):
         counts = traits[f"n_mitos_{side}"]
-        present = kept[f"has_mito_{side}"] if is_transformed else (counts > 0).where(counts.notna())
-        traits[f"has_mito_{side}"] = present.astype("float64")
+        present = (counts > 0).astype("float64").where(counts.notna())
+        if is_transformed:
+            present = kept[f"has_mito_{side}"].astype("float64").fillna(present)
+        traits[f"has_mito_{side}"] = present
     return Annotations(
         traits,
         pd.DataFrame(scales, columns=["trait", "raw_column", "transform", "location", "scale", "n"]),
@@ -95,17 +102,39 @@ def transform_annotations(raw: pd.DataFrame, known_ids: pd.Series) -> Annotation
 def check_annotation_table(table: pd.DataFrame) -> pd.DataFrame:
     """Check an annotation table, raw or in the published form, and give its columns their types.
 
-    A table without rows may lack columns.
+    A trait whose column is missing was not measured, as if its cells were empty. Further columns are left out, and
+    those that might be meant for a trait are named in the log.
 
     Raises:
-        TableError: If a column is missing, ids are not unique whole numbers, or a value is not a number.
+        TableError: If the ids' column is missing, the table has rows but no trait at all, ids are not unique whole
+            numbers, or a value is not a number.
     """
-    if "syn_id" not in table and "synapse_id" in table:
-        return ANNOTATIONS.validate(table)
-    if table.empty:
-        table = table.reindex(columns=[*table.columns, *(c for c in RAW_COLUMNS if c not in table.columns)])
-        table = table.astype({"syn_id": "int64"})
-    return ANNOTATION_TABLE.validate(table)
+    table = strip_names(table, {"synapse_id", *TRAIT_COLUMNS, *RAW_COLUMNS})
+    is_transformed = "syn_id" not in table and "synapse_id" in table
+    schema, traits = (ANNOTATIONS, TRAIT_COLUMNS) if is_transformed else (ANNOTATION_TABLE, RAW_COLUMNS[1:])
+    if table.empty and not is_transformed:
+        table = table.reindex(columns=list(dict.fromkeys([*table.columns, "syn_id"]))).astype({"syn_id": "int64"})
+    has_ids = is_transformed or "syn_id" in table
+    absent = [name for name in traits if name not in table]
+    further = [str(name) for name in table.columns if name not in schema.columns]
+    if len(table) and len(absent) == len(traits) and has_ids:
+        raise TableError(
+            f"{schema.name} has no column of a trait; it has {', '.join(map(str, table.columns))}. Known traits are "
+            f"{', '.join(traits)}; give those that were measured."
+        )
+    for name in absent:
+        alike = difflib.get_close_matches(name, further, n=1, cutoff=0.75)
+        if alike:
+            logger.warning(
+                "%s has the column %s, which is left out; the trait %s, which it lacks, counts as not measured. If it "
+                "is that trait, rename it.",
+                schema.name,
+                alike[0],
+                name,
+            )
+    if has_ids:
+        table = table.assign(**dict.fromkeys(absent, np.nan))
+    return schema.validate(table)
 
 
 def _transform(values: pd.Series, transform: Transform) -> tuple[pd.Series, float, float]:

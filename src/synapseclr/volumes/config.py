@@ -31,6 +31,18 @@ class PreprocessingConfig(BaseModel):
     max_rejected_fraction: float = Field(
         0.1, ge=0, le=1, description="The run stops if a larger share of the synapses has to be rejected."
     )
+    max_suspect_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="The run stops if a larger share of the synapses lacks a neurite that the table names, or of the "
+        "sections is black or constant: on a sample before the first chunk, and over all chunks. A fifth of it warns.",
+    )
+    check_synapses: int = Field(
+        20,
+        ge=0,
+        description="Synapses that are tried before the first chunk is cut; 0 looks at tables and layers only.",
+    )
     synapses_per_shard: int = Field(32, ge=1, description="Synapses in one shard (file) of the chunk store.")
     volume_cache_mb: int = Field(
         256, ge=0, description="Memory per volume and process for decoded blocks that neighbouring synapses share."

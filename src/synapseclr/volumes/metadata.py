@@ -33,15 +33,23 @@ def tabulate_chunks(
         - One row a chunk, in store order: ``synapse_id, chunk_index, pre_root_id, post_root_id, centre_{x,y,z}_nm``;
             the volumes ``{pre_synaptic,post_synaptic,synaptic_cleft}_volume`` in in-plane voxel cubes (voxel count
             times the axial-to-sagittal ratio); ``cleft_id, n_cutout_sections, n_padded_voxels``; the flags ``is_padded,
-            is_pre_missing, is_post_missing``.
+            is_pre_missing, is_post_missing, is_autapse``. Of an autapse, both sides are one neurite, whose mask has the
+            presynaptic code; neither side is missing if it is there.
         - Intensity and cut-out statistics for the report, JSON-ready.
     """
+    from synapseclr.volumes.cutting.masks import count_constant_sections
+
     voxels: dict[str, list[np.ndarray]] = {name: [] for name in VOLUME_CODES}
     histogram = np.zeros(256, dtype=np.int64)
+    n_constant = n_with_tissue = 0
     for chunk_ncxyz in store.iterate(batch_size):
         for name, code in VOLUME_CODES.items():
             voxels[name].append((chunk_ncxyz[:, 1] == code).sum(axis=(1, 2, 3)))
         histogram += np.bincount(chunk_ncxyz[:, 0].ravel(), minlength=256)
+        for chunk_cxyz in chunk_ncxyz:
+            constant, black = count_constant_sections(chunk_cxyz[0])
+            n_constant += int(constant)
+            n_with_tissue += chunk_cxyz.shape[-1] - int(black)
 
     rows = synapses.set_index("id").loc[store.synapse_id]
     table = pd.DataFrame({"synapse_id": store.synapse_id, "chunk_index": np.arange(len(store))})
@@ -55,8 +63,11 @@ def tabulate_chunks(
         table[name] = store.records[name]
     table["is_padded"] = table["n_padded_voxels"] > 0
     table["is_pre_missing"] = table["pre_synaptic_volume"] == 0
-    table["is_post_missing"] = table["post_synaptic_volume"] == 0
-    return table, _statistics(histogram, table)
+    table["is_autapse"] = (table["pre_root_id"] == table["post_root_id"]) & (table["pre_root_id"] != 0)
+    table["is_post_missing"] = (table["post_synaptic_volume"] == 0) & (table["is_pre_missing"] | ~table["is_autapse"])
+    n_cutout = int(table["n_cutout_sections"].sum())  # black, and inside of the volume
+    sections = {"n": n_constant + n_cutout, "of": n_with_tissue + n_cutout}
+    return table, _statistics(histogram, table) | {"constant_sections": sections}
 
 
 def tabulate_rejected(store: ChunkStore) -> pd.DataFrame:
@@ -105,6 +116,7 @@ def summarise(
         "n_padded": int(metadata["is_padded"].sum()),
         "n_pre_missing": int(metadata["is_pre_missing"].sum()),
         "n_post_missing": int(metadata["is_post_missing"].sum()),
+        "n_autapses": int(metadata["is_autapse"].sum()),
         "n_neurites": int(pd.concat([metadata["pre_root_id"], metadata["post_root_id"]]).nunique()),
         "n_annotations_of_unknown_synapses": len(unknown_ids),
         "annotations_of_unknown_synapses": unknown_ids,

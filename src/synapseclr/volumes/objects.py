@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,19 @@ from synapseclr.errors import UnreachableError
 from synapseclr.volumes.storage_errors import unreachable
 
 _SCRATCH = "chunks/partial"
+_VERSION_KEYS = ("size", "mtime", "generation", "etag", "ETag", "LastModified", "updated")
+
+
+def object_version(info: Mapping[str, Any]) -> str:
+    """Tell a file or object from one that was written under the same name at another time.
+
+    Args:
+        info: As fsspec's ``info`` or detailed ``ls`` gives it.
+
+    Returns:
+        Its size, and the time of writing, generation or etag, whichever its file system knows.
+    """
+    return " ".join(f"{key} {info[key]}" for key in _VERSION_KEYS if info.get(key) is not None)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
+from synapseclr.volumes.npy_files import parse_npy
 from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES
 
 MOST_CHUNKS = 24
@@ -81,10 +81,10 @@ def _read_npy(url: str, storage_options: dict[str, Any] | None) -> np.ndarray:
 
     try:
         with fsspec.open(url, "rb", **(storage_options or {})) as file:
-            return np.asarray(np.load(io.BytesIO(file.read()), allow_pickle=False))
+            return parse_npy(file.read())
     except FileNotFoundError as error:
         raise VolumeError(f"There is no query {url}. Give synapse ids, or the path of a .npy file.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise VolumeError(f"The query {url} cannot be read as an array ({error}).") from error
 
 

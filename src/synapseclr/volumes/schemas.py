@@ -7,10 +7,10 @@ import pandas as pd
 from synapseclr.volumes.schema import Column, TableSchema
 
 _ID = Column("id", unique=True)
-_ROOT = Column("id")  # 0: no neurite
+_ROOT = Column("root_id")  # 0: no neurite
 _COUNT = Column("integer", rule=("ge", {"min_value": 0}))
 _VOLUME = Column(rule=("ge", {"min_value": 0}))
-_SIZE = Column(nullable=True, rule=("ge", {"min_value": 0}))
+_SIZE = Column(nullable=True, optional=True, rule=("ge", {"min_value": 0}))
 _TRAIT = Column(nullable=True)
 _CLASS = Column(nullable=True, optional=True)
 _VOLUMES = dict.fromkeys(("pre_synaptic_volume", "post_synaptic_volume", "synaptic_cleft_volume"), _VOLUME)
@@ -30,19 +30,14 @@ SYNAPSE_TABLE = TableSchema(
     only_these=True,
 )
 
+_RAW_SIZES = ("cleft_size_vx", "presyn_soma_dist_um", "postsyn_soma_dist_um", "n_mitos_pre", "n_mitos_post")
 ANNOTATION_TABLE = TableSchema(
     "The annotation table",
     {
         "syn_id": _ID,
-        "cleft_size_vx": _SIZE,
-        "presyn_soma_dist_um": _SIZE,
-        "postsyn_soma_dist_um": _SIZE,
-        "n_mitos_pre": _SIZE,
-        "n_mitos_post": _SIZE,
-        "mito_size_pre_vx": _SIZE,
-        "mito_size_post_vx": _SIZE,
-        "pre_cell_type": _TRAIT,
-        "post_cell_type": _TRAIT,
+        # A column that is missing says the same as one of empty cells: not measured.
+        **dict.fromkeys((*_RAW_SIZES, "mito_size_pre_vx", "mito_size_post_vx"), _SIZE),
+        **dict.fromkeys(("pre_cell_type", "post_cell_type"), _CLASS),
     },
     key="syn_id",
 )
@@ -85,6 +80,7 @@ SYNAPSE_METADATA = TableSchema(
         "n_cutout_sections": _COUNT,
         "n_padded_voxels": _COUNT,
         **{name: Column("flag") for name in ("is_padded", "is_pre_missing", "is_post_missing")},
+        "is_autapse": Column("flag", optional=True),  # not known of metadata written before
     },
     key="synapse_id",
     may_be_empty=False,
@@ -106,7 +102,7 @@ REJECTED_SYNAPSES = TableSchema(
     "The table of rejected synapses", {"synapse_id": _ID, "reason": Column("text")}, key="synapse_id"
 )
 
-NEURITE_TABLE = TableSchema("The neurite table", {"root_id": _ID})
+NEURITE_TABLE = TableSchema("The neurite table", {"root_id": Column("root_id", unique=True)})
 
 SIMULATION_TRUTH = TableSchema(
     "The truth of the simulation", {"synapse_id": _ID, **{f"centre_{axis}_nm": Column() for axis in "xyz"}}

@@ -100,7 +100,7 @@ AXES = [{"name": name, "type": "space"} for name in "zyx"]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"axes": AXES}, "The axis x of the EM volume at .* has no unit. Give one of .*nanometer"),
+        ({"axes": AXES}, "The axis x of the EM volume at .* has no unit. Give one of .*nanometer.* `unit:`"),
         ({"axes": [a | {"unit": "parsec"} for a in AXES]}, "The axis x .* has the unit parsec"),
         ({"axes": AXES[:2]}, "has the axes z, y; expected x, y, z"),
         ({"datasets": [{"path": "full"}]}, "NGFF 0.4 or 0.5: datasets.0.coordinateTransformations: Field required"),
@@ -128,3 +128,56 @@ def test_the_catalog_entry_is_a_handle(tmp_path):
     assert dataset.exists()
     assert dataset.load().at_resolution((16, 16, 40)).upper_vx.tolist() == [8, 8, 8]
     assert not OmeZarrVolumeDataset(filepath=str(tmp_path)).exists()
+
+
+def test_the_unit_of_the_catalog_goes_before_the_files(tmp_path):
+    change(tmp_path, axes=[a | {"unit": "micrometer"} for a in AXES])  # the numbers are nanometres
+    layer = OmeZarrVolumeDataset(filepath=str(tmp_path / "v"), unit="nm").load()
+    assert layer.at_resolution((16, 16, 40)).upper_vx.tolist() == [8, 8, 8]
+    with pytest.raises(VolumeError, match="it has 32000 x 32000 x 80000 nm"):
+        OmeZarrVolumeDataset(filepath=str(tmp_path / "v")).load().at_resolution((16, 16, 40))
+
+
+@pytest.mark.parametrize("unit", ["um", "\u00b5m", "\u03bcm", "micron", "micrometre"])
+def test_micrometres_are_understood_in_every_spelling(tmp_path, unit):
+    write_image(str(tmp_path / "v"), np.ones((8, 8, 8), np.uint8), "0.5", unit="micrometer")
+    group = zarr.open_group(str(tmp_path / "v"))
+    image = dict(group.attrs["ome"]["multiscales"][0])
+    group.attrs["ome"] = {"multiscales": [image | {"axes": [a | {"unit": unit} for a in image["axes"]]}]}
+    opened = VolumeLayer(f"file://{tmp_path}/v", format="ome_zarr").at_resolution((16, 16, 40))
+    assert opened.upper_vx.tolist() == [8, 8, 8]
+
+
+def test_several_channels_without_a_choice_are_an_error_that_lists_them(tmp_path):
+    written = write_image(str(tmp_path / "v"), np.ones((8, 8, 8), np.uint8), "0.5", "czyx", channel=1)
+    group = zarr.open_group(str(tmp_path / "v"))
+    group.attrs["ome"] = dict(group.attrs["ome"]) | {"omero": {"channels": [{"label": "BSE"}, {"label": "SE"}]}}
+    with pytest.raises(VolumeError, match=r"has 2 channels: 0 \(BSE\), 1 \(SE\). Say which one .* `channel:`"):
+        OmeZarrVolumeDataset(filepath=str(tmp_path / "v")).load().at_resolution((16, 16, 40))
+    with pytest.raises(VolumeError, match="there is none with the number 2"):
+        OmeZarrVolumeDataset(filepath=str(tmp_path / "v"), channel=2).load().at_resolution((16, 16, 40))
+    assert (voxels(written.at_resolution((16, 16, 40))) == 1).all()
+
+
+@pytest.mark.parametrize("top", ["", "v.ome.zarr/"])
+def test_a_zipped_store_is_read_whether_the_folder_or_its_content_was_zipped(tmp_path, top):
+    import zipfile
+
+    array_xyz = np.random.default_rng(0).integers(0, 255, (20, 18, 12)).astype(np.uint8)
+    write_image(str(tmp_path / "v"), array_xyz, "0.5")
+    write_image(str(tmp_path / "v/labels/neurons"), array_xyz // 2, "0.5")
+    with zipfile.ZipFile(tmp_path / "v.ome.zarr.zip", "w") as archive:
+        for file in sorted((tmp_path / "v").rglob("*")):
+            if file.is_file():
+                archive.write(file, f"{top}{file.relative_to(tmp_path / 'v')}")
+    entry = OmeZarrVolumeDataset(filepath=str(tmp_path / "v.ome.zarr.zip"))
+    assert entry.exists()
+    np.testing.assert_array_equal(voxels(entry.load().at_resolution((16, 16, 40))), array_xyz)
+    assert len(entry.load().at_resolution((16, 16, 40)).identity()) == 64
+    labels = OmeZarrVolumeDataset(filepath=str(tmp_path / "v.ome.zarr.zip/labels/neurons")).load()
+    np.testing.assert_array_equal(voxels(labels.at_resolution((16, 16, 40))), array_xyz // 2)
+
+
+def test_a_zipped_store_in_a_bucket_is_refused_in_a_sentence():
+    with pytest.raises(VolumeError, match="zipped stores are read from this machine's disk only"):
+        OmeZarrVolumeDataset(filepath="gs://bucket/v.ome.zarr.zip").load().at_resolution((16, 16, 40))

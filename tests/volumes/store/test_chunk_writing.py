@@ -43,7 +43,7 @@ class Source(ShardSource):
         failed = tuple(row for row in rejected if row in self.unreadable)
         return ChunkBatch(CHUNKS[stored], records, rejected, failed)
 
-    def check(self, rejected):
+    def check(self, rejected, failed=()):
         if len(rejected) > 8:
             raise TableError("too many")
 

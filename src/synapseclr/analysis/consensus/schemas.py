@@ -13,7 +13,7 @@ _FRACTION = Column(rule=("in_range", {"min_value": 0, "max_value": 1}))
 NEURITE_CELL_TYPES = TableSchema(
     "The table of neurites",
     {
-        "root_id": Column("id", unique=True),
+        "root_id": Column("root_id", unique=True),
         "n_synapses": _COUNT,
         "n_pre": _COUNT,
         "n_post": _COUNT,
@@ -27,7 +27,7 @@ NEURITE_CELL_TYPES = TableSchema(
 HELD_OUT_NEURITES = TableSchema(
     "The table of held-out neurites",
     {
-        "root_id": Column("id", unique=True),
+        "root_id": Column("root_id", unique=True),
         "n_synapses": _COUNT,
         "target": Column(rule=("isin", {"allowed_values": [0.0, 1.0]})),
         "probability": _SHARE,

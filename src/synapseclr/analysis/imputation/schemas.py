@@ -37,7 +37,7 @@ HELD_OUT_PREDICTIONS = TableSchema(
         "trait": TEXT,
         "split": _SPLIT,
         "fold": COUNT,
-        "neurite": Column("id"),
+        "neurite": Column("root_id"),
         "target": Column(),
         "mean": Column(),
         "sd": NOT_NEGATIVE,

@@ -65,7 +65,7 @@ def embed_synapses(
         "chunks_sha256": synapse_chunks.sha256,
         "model": encoder_weights.model.model_dump_json(),
         "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
-        "n_rotations": str(embedding.n_rotations),
+        "poses": embedding.poses.model_dump_json(),
         "synapseclr_version": __version__,
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
         **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),

@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr.pipelines.preprocessing.nodes import (
+    check_before_cutting,
     cut_synapse_chunks,
     describe_chunks,
     list_rejected_synapses,
@@ -15,6 +16,20 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
+                check_before_cutting,
+                inputs=[
+                    "em_volume",
+                    "segmentation_volume",
+                    "cleft_volume",
+                    "synapse_table",
+                    "annotation_table",
+                    "params:preprocessing",
+                    "chunk_source",
+                ],
+                outputs=["input_check", "first_chunk"],
+                name="check_before_cutting",
+            ),
+            Node(
                 cut_synapse_chunks,
                 inputs=[
                     "em_volume",
@@ -23,6 +38,7 @@ def create_pipeline() -> Pipeline:
                     "synapse_table",
                     "params:preprocessing",
                     "chunk_source",
+                    "input_check",
                 ],
                 outputs="synapse_chunks",
                 name="cut_synapse_chunks",

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights
+from synapseclr.tracking import answers, current_outbox, log_metrics, request_limits, set_tags
 from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
@@ -22,6 +24,8 @@ else:  # Kedro resolves the hints of nodes to validate parameters
 
 logger = logging.getLogger(__name__)
 
+_MODEL_SECONDS = 60  # for a server that passes weights on to a bucket
+
 
 def train_encoder(
     synapse_chunks: ChunkStore,
@@ -30,7 +34,7 @@ def train_encoder(
     config: PretrainingConfig,
     checkpoint_folder: str,
 ) -> tuple[EncoderWeights, pd.DataFrame]:
-    """Train a SimCLR model and report every epoch to the active MLflow run."""
+    """Train a SimCLR model and report every epoch to MLflow."""
     from synapseclr.training import fit
 
     probe = select_probe_targets(synapse_metadata, annotations, config)
@@ -94,37 +98,50 @@ def log_encoder_model(
 
     from synapseclr.training.serving import log_encoder
 
+    outbox = current_outbox()
     run = mlflow.active_run()
-    if run is None:
+    if run is None and outbox is None:
         logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
         return
-    logged = log_encoder(
-        encoder_weights, pretraining.augmentation, synapse_chunks, serving.registered_model, embedding.n_rotations
-    )
+    if outbox is not None and (outbox.is_away or not answers(mlflow.get_tracking_uri())):
+        outbox.failed("it does not answer")
+        outbox.rerun_later("log_encoder_model")
+        return
+    if outbox is not None:
+        outbox.flush()  # MLflow copies the run's parameters to the model
+    try:
+        with request_limits(_MODEL_SECONDS):
+            logged = log_encoder(
+                encoder_weights,
+                pretraining.augmentation,
+                synapse_chunks,
+                serving.registered_model,
+                embedding.poses,
+                run_id=outbox.run_id if outbox is not None else None,
+            )
+    except SynapseCLRError:
+        raise
+    except Exception as error:  # the weights are saved: what MLflow or its artifact store raise must not end the run
+        if outbox is None:
+            raise
+        outbox.failed(error)
+        outbox.rerun_later("log_encoder_model")
+        return
     tags = {"encoder_model_uri": logged.uri}
     if serving.registered_model is not None:
         tags |= {
             "registered_model": serving.registered_model,
             "registered_model_version": str(logged.registered_version),
         }
-    mlflow.set_tags(tags)
+    set_tags(tags)
     logger.info("The encoder is %s in MLflow. docs/weights.md tells how to serve it.", logged.uri)
 
 
 def _tag_positives(weights: EncoderWeights) -> None:
-    """Tag the active MLflow run, if there is one, with how many neurites and pairs the training drew on."""
-    import mlflow
-
-    tags = {name: value for name, value in weights.provenance.items() if "positives" in name}
-    if tags and mlflow.active_run() is not None:
-        mlflow.set_tags(tags)
+    """Tag the run in MLflow, if there is one, with how many neurites and pairs the training drew on."""
+    set_tags({name: value for name, value in weights.provenance.items() if "positives" in name})
 
 
 def _log_epoch(epoch: int, metrics: dict[str, Any]) -> None:
-    """Log an epoch's row to the active MLflow run, if there is one."""
-    import mlflow
-
-    if mlflow.active_run() is not None:
-        mlflow.log_metrics(
-            {f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}, step=epoch
-        )
+    """Log an epoch's row to the run in MLflow, if there is one; the training does not wait for it."""
+    log_metrics({f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}, step=epoch)

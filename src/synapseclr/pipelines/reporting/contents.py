@@ -29,6 +29,7 @@ _COUNTS = {
     "n_padded": "padded at the volume's edge",
     "n_pre_missing": "without presynaptic mask",
     "n_post_missing": "without postsynaptic mask",
+    "n_autapses": "autapses: both root ids are the same",
     "n_neurites": "neurites",
     "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
     "chunk_size_vx": "chunk size (voxels)",
@@ -87,13 +88,21 @@ def describe_data(preprocessing_report: Mapping[str, Any]) -> Section:
         [label, as_text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report
     ]
     tables = [Table(("data", "value"), rows)]
+    shares = preprocessing_report.get("suspect", {})
+    if shares:
+        listed = [[share["label"], f"{share['n']:,}", f"{share['of']:,}"] for share in shares.values()]
+        tables.append(Table(("what table and volumes may disagree on", "found", "of"), listed, has_numbers=True))
     rejected = preprocessing_report.get("rejected", {})
     if rejected:
         listed = [[str(synapse_id), str(reason)] for synapse_id, reason in rejected.items()]
         tables.append(Table(("synapse id", "reason"), listed, f"{len(rejected)} rejected synapses", is_folded=True))
     caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
+    warnings = list(preprocessing_report.get("warnings", ()))
     return Section(
-        "Data quality", pictures=[Picture(preprocessing_histograms(preprocessing_report), caption)], tables=tables
+        "Data quality",
+        warnings,
+        pictures=[Picture(preprocessing_histograms(preprocessing_report), caption)],
+        tables=tables,
     )
 
 

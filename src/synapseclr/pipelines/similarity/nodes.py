@@ -73,6 +73,7 @@ def embed_query(
     if not len(query_chunks):
         return {}
     from synapseclr.augmentation import AugmentationConfig
+    from synapseclr.training import EmbeddingPoses
     from synapseclr.training.extraction import embed_batches, pick_device
 
     query_chunks.check_size(synapse_chunks.chunk_size_vx)
@@ -86,8 +87,8 @@ def embed_query(
         )
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
-    n_rotations = int(provenance.get("n_rotations", 1))
-    layers = embed_batches(weights.build(), [query_chunks.chunk_qcxyz], augmentation, pick_device("auto"), n_rotations)
+    poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
+    layers = embed_batches(weights.build(), [query_chunks.chunk_qcxyz], augmentation, pick_device("auto"), poses)
     return dict(zip(query_chunks.names, layers[config.layer].numpy(), strict=True))
 
 

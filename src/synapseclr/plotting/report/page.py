@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synapseclr.plotting.theme import figure_png
+from synapseclr.redaction import redact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,6 +97,7 @@ def render_report(
     environment = Environment(
         loader=PackageLoader("synapseclr.plotting.report", "templates"),
         autoescape=True,
+        finalize=_told,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -105,12 +107,19 @@ def render_report(
     )
 
 
+def _told(value: object) -> object:
+    """Any text on the page, without passwords and without this machine's paths; pictures are marked as safe."""
+    return redact(value) if type(value) is str else value
+
+
 def _render_sections(sections: Sequence[Section], dpi: int) -> list[_RenderedSection]:
+    from markupsafe import Markup
+
     rendered = []
     has_plotly = False
     for number, section in enumerate(sections, start=1):
-        images = [
-            (base64.b64encode(figure_png(picture.figure, dpi)).decode("ascii"), picture.caption)
+        images: list[tuple[str, str]] = [
+            (Markup(base64.b64encode(figure_png(picture.figure, dpi)).decode("ascii")), picture.caption)
             for picture in section.pictures
         ]
         interactive = ""

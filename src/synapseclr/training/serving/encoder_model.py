@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import CheckpointError, SynapseCLRError
 from synapseclr.models import EncoderWeights
+from synapseclr.training.config import EmbeddingPoses
 from synapseclr.training.extraction import embed_batches, pick_device
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class EncoderModel(PythonModel):
     """Backbone features of chunks; the GPU is used where there is one.
 
     The artifacts are ``weights``, a safetensors file of ours; ``extraction``, the augmentation that the embedding
-    pipeline applies, as JSON; and ``rotations``, the number of poses over which it averages (absent: 1).
+    pipeline applies, as JSON; and ``poses``, in which it embeds (absent: one).
     """
 
     _model: SimCLR
     _augmentation: AugmentationConfig
-    _n_rotations: int
+    _poses: EmbeddingPoses
 
     def load_context(self, context: PythonModelContext) -> None:
         """Build the network and read how its input is prepared.
@@ -41,8 +41,8 @@ class EncoderModel(PythonModel):
             CheckpointError: If an artifact cannot be read by this version of synapseclr.
         """
         weights, extraction = (Path(context.artifacts[name]) for name in ("weights", "extraction"))
-        rotations = context.artifacts.get("rotations")
-        self._n_rotations = json.loads(Path(rotations).read_bytes())["n_rotations"] if rotations else 1
+        poses = context.artifacts.get("poses")
+        self._poses = EmbeddingPoses.model_validate_json(Path(poses).read_bytes()) if poses else EmbeddingPoses()
         self._model = EncoderWeights.from_bytes(weights.read_bytes(), str(weights)).build()
         try:
             self._augmentation = AugmentationConfig.model_validate_json(extraction.read_bytes())
@@ -90,7 +90,8 @@ class EncoderModel(PythonModel):
                 f"found {largest}. Translate segment ids into these codes."
             )
         if not len(chunk_ncxyz):
-            return np.empty((0, int(self._model.encoder.n_features)), np.float32)  # type: ignore[arg-type]
+            n_features = int(self._model.encoder.n_features)  # type: ignore[arg-type]
+            return np.empty((0, n_features * len(self._poses.magnifications)), np.float32)
         batches = (chunk_ncxyz[start : start + BATCH_SIZE] for start in range(0, len(chunk_ncxyz), BATCH_SIZE))
         device = pick_device("auto")
-        return np.asarray(embed_batches(self._model, batches, self._augmentation, device, self._n_rotations)[LAYER])
+        return np.asarray(embed_batches(self._model, batches, self._augmentation, device, self._poses)[LAYER])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synapseclr import __version__
 from synapseclr.models.weights import FILE_NAME
+from synapseclr.redaction import redact_tree
 from synapseclr.training.compatibility import check_channels
+from synapseclr.training.config import EmbeddingPoses
 from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def log_encoder(
     augmentation: AugmentationConfig,
     chunks: ChunkStore,
     registered_model: str | None,
-    n_rotations: int = 1,
+    poses: EmbeddingPoses | None = None,
+    run_id: str | None = None,
 ) -> LoggedEncoder:
     """Log an encoder with what prepares its input to the active MLflow run: uint8 chunks in, features out.
 
@@ -63,27 +65,33 @@ def log_encoder(
         augmentation: Pretraining's; the model applies its extraction form, as the embedding pipeline does.
         chunks: What the encoder was trained on: says the voxel size, and gives the input example.
         registered_model: Name in the registry that gets a new version; None: not registered.
-        n_rotations: Poses over which the model averages, as the embedding pipeline does.
+        poses: In which the model embeds, as the embedding pipeline does; default: one.
+        run_id: Another run than the active one.
 
     Raises:
         CheckpointError: If the weights do not fit their architecture.
         ConfigurationError: If the weights' channels are not those of the augmentation.
     """
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     check_channels(weights.model, augmentation)
-    n_features = int(weights.build().encoder.n_features)  # type: ignore[arg-type]
+    poses = poses or EmbeddingPoses()
+    n_features = int(weights.build().encoder.n_features) * len(poses.magnifications)  # type: ignore[arg-type]
     extraction = augmentation.for_extraction()
     with tempfile.TemporaryDirectory() as folder:
-        names = {"weights": FILE_NAME, "extraction": "extraction.json", "rotations": "rotations.json"}
+        names = {"weights": FILE_NAME, "extraction": "extraction.json", "poses": "poses.json"}
         files = {name: Path(folder, file_name) for name, file_name in names.items()}
-        files["rotations"].write_text(json.dumps({"n_rotations": n_rotations}))
+        files["poses"].write_text(poses.model_dump_json())
         files["weights"].write_bytes(weights.to_bytes())
         files["extraction"].write_text(extraction.model_dump_json(indent=1))
-        info = mlflow.pyfunc.log_model(
+        info = Model.log(
+            artifact_path=None,
             name=NAME,
+            flavor=_DiscreetFlavor,
+            flavor_name="pyfunc.ModelFromCode",
+            run_id=run_id,
+            tags={"mlflow.user": "-", "mlflow.source.name": "kedro run"},
             python_model=str(_CODE),
             artifacts={name: str(path) for name, path in files.items()},
             signature=ModelSignature(
@@ -107,6 +115,25 @@ def log_encoder(
         return LoggedEncoder(info.model_uri, None)
     number = int(info.registered_model_version)
     return LoggedEncoder(f"models:/{registered_model}/{number}", number)
+
+
+class _DiscreetFlavor:
+    """Saves as ``mlflow.pyfunc`` does, without this machine's paths: MLflow notes where each part of a model lay."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Any, **options: Any) -> None:
+        """Save the model, then write its description anew."""
+        import mlflow.pyfunc
+        import yaml
+        from mlflow.models.model import MLMODEL_FILE_NAME
+
+        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **options)
+        flavor = mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]
+        flavor["model_code_path"] = Path(flavor["model_code_path"]).name  # loaded from beside the description
+        for artifact in flavor["artifacts"].values():
+            artifact["uri"] = artifact["path"]
+        description = redact_tree(yaml.safe_load(mlflow_model.to_yaml()))
+        Path(path, MLMODEL_FILE_NAME).write_text(yaml.safe_dump(description))
 
 
 def _example(chunks: ChunkStore) -> NDArray[np.uint8] | None:

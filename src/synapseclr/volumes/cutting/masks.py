@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 
@@ -65,6 +66,27 @@ def count_zeros(intensity_xyz: Any, n_z: Any) -> None:
         for y in range(intensity_xyz.shape[1]):
             for z in range(intensity_xyz.shape[2]):
                 n_z[z] += intensity_xyz[x, y, z] == 0
+
+
+@njit(nogil=True, cache=True)
+def count_constant_sections(intensity_xyz: Any) -> tuple[int, int]:
+    """Count the sections that show no structure: their voxels are equal, those of value 0 (padding) left out.
+
+    Args:
+        intensity_xyz: uint8 (x, y, z).
+
+    Returns:
+        How many are of one value other than 0, and how many are black.
+    """
+    n_x, n_y, n_z = intensity_xyz.shape
+    lowest, highest = np.full(n_z, 255, np.uint8), np.zeros(n_z, np.uint8)
+    for x in range(n_x):
+        for y in range(n_y):
+            for z in range(n_z):
+                value = intensity_xyz[x, y, z]
+                if value:
+                    lowest[z], highest[z] = min(lowest[z], value), max(highest[z], value)
+    return (lowest == highest).sum(), (highest == 0).sum()
 
 
 @njit(nogil=True, cache=True)

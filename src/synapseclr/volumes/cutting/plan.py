@@ -54,8 +54,7 @@ def plan_cutting(layers: list[OpenLayer], synapses: pd.DataFrame, config: Prepro
         synapses: As :func:`synapseclr.volumes.tables.check_synapse_table` returns it.
         config: Sizes and limits.
     """
-    scale = np.asarray(config.position_unit_nm) / np.asarray(config.voxel_size_nm)
-    centre_vx = np.floor(synapses[POSITION_COLUMNS].to_numpy() * scale).astype(np.int64)
+    centre_vx = centres_vx(synapses, config.position_unit_nm, config)
     block = centre_vx // layers[1].block_size_vx
     tile = block[:, :2] // tile_blocks(layers, config)
     order = np.lexsort((centre_vx[:, 2], block[:, 0], block[:, 1], block[:, 2], tile[:, 0], tile[:, 1]))
@@ -66,6 +65,14 @@ def plan_cutting(layers: list[OpenLayer], synapses: pd.DataFrame, config: Prepro
     for array in (*columns, centre_vx[order]):
         digest.update(np.ascontiguousarray(array).tobytes())
     return CuttingPlan(columns[0], (columns[1], columns[2]), centre_vx[order], digest.hexdigest())
+
+
+def centres_vx(
+    synapses: pd.DataFrame, unit_nm: tuple[float, float, float], config: PreprocessingConfig
+) -> NDArray[np.int64]:
+    """Centres (n, 3) in voxels of the chunks' resolution, of positions (x, y, z) with a unit of this size."""
+    scale = np.asarray(unit_nm) / np.asarray(config.voxel_size_nm)
+    return np.floor(synapses[POSITION_COLUMNS].to_numpy() * scale).astype(np.int64)
 
 
 def tile_blocks(layers: list[OpenLayer], config: PreprocessingConfig) -> NDArray[np.int64]:

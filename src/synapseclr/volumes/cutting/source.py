@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.errors import TableError, VolumeError
+from synapseclr.errors import DecoderError, TableError, VolumeError
 from synapseclr.volumes.cutting.plan import CuttingPlan, plan_cutting
 from synapseclr.volumes.cutting.synapse_cutter import RejectedError, SynapseCutter
 from synapseclr.volumes.layers.blocks import BlockCache
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synapseclr.volumes.config import PreprocessingConfig
-    from synapseclr.volumes.layers.layer import VolumeLayer
+    from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
 
 _READ_AHEAD = 16
 
@@ -48,20 +48,49 @@ def cut_chunks(
         ``config.max_rejected_fraction`` of the synapses had to be rejected, naming the reasons.
 
     Raises:
-        VolumeError: If a volume is missing, has no scale of the wanted resolution, or is smaller than a chunk.
+        VolumeError: If a volume is missing, has no scale of the wanted resolution, or does not fit the chunks.
     """
     layers = [layer.at_resolution(config.voxel_size_nm) for layer in (em, segmentation, cleft)]
     for layer in layers:
-        extent = layer.upper_vx - layer.lower_vx
-        if (np.asarray(config.chunk_size_vx) > extent).any():
-            raise VolumeError(
-                f"A chunk of {list(config.chunk_size_vx)} voxels is larger than the {layer.layer.role} at "
-                f"{layer.layer.uri}, which has {extent.tolist()}. Set preprocessing.chunk_size_vx to at most that."
-            )
-    if layers[0].dtype != np.uint8:
-        raise VolumeError(f"The EM volume at {em.uri} holds {layers[0].dtype}; chunks need uint8 intensities.")
+        check_layer(layer, config, holds_ids=layer is not layers[0])
     source = CuttingSource((em, segmentation, cleft), plan_cutting(layers, synapses, config), config)
     return ChunkStream(source, config.chunk_size_vx, config.voxel_size_nm, config.synapses_per_shard)
+
+
+def check_layer(layer: OpenLayer, config: PreprocessingConfig, holds_ids: bool) -> None:
+    """Check that chunks can be cut out of a layer.
+
+    Args:
+        layer: An open scale.
+        config: Size of a chunk.
+        holds_ids: Whether its voxels are ids, not intensities.
+
+    Raises:
+        VolumeError: If it is smaller than a chunk, or holds numbers of another type.
+    """
+    name = f"{layer.layer.role} at {layer.layer.uri}"
+    extent = layer.upper_vx - layer.lower_vx
+    if (np.asarray(config.chunk_size_vx) > extent).any():
+        raise VolumeError(
+            f"A chunk of {list(config.chunk_size_vx)} voxels is larger than the {name}, which has {extent.tolist()}. "
+            "Set preprocessing.chunk_size_vx to at most that."
+        )
+    if not holds_ids and layer.dtype != np.uint8:
+        raise VolumeError(f"The {name} holds {layer.dtype}; chunks need uint8 intensities.")
+    if holds_ids and not np.issubdtype(layer.dtype, np.integer):
+        raise VolumeError(f"The {name} holds {layer.dtype}; ids are whole numbers. Name a layer of ids in the catalog.")
+
+
+def open_cutter(layers: Sequence[OpenLayer], config: PreprocessingConfig) -> SynapseCutter:
+    """Put a cache of decoded blocks before each of EM, segmentation and clefts; blocks are fetched by threads."""
+    n_threads = config.fetch_threads
+    if all(layer.layer.is_local for layer in layers):  # there is nothing to wait for
+        n_threads = min(n_threads, 1 if config.is_distributed else os.cpu_count() or 1)
+    executor = ThreadPoolExecutor(n_threads, thread_name_prefix="fetch") if n_threads > 1 else None
+    em, segmentation, cleft = (
+        BlockCache(layer, config.volume_cache_mb, config.read_attempts, executor) for layer in layers
+    )
+    return SynapseCutter(em, segmentation, cleft, config)
 
 
 @dataclass(frozen=True)
@@ -114,23 +143,14 @@ class CuttingSource(ShardSource):
     @cached_property
     def cutter(self) -> SynapseCutter:
         """Opens the volumes, on first use, with a cache of their blocks."""
-        n_threads = self.config.fetch_threads
-        if all(layer.is_local for layer in self.volumes):  # there is nothing to wait for
-            n_threads = min(n_threads, 1 if self.config.is_distributed else os.cpu_count() or 1)
-        executor = ThreadPoolExecutor(n_threads, thread_name_prefix="fetch") if n_threads > 1 else None
-        em, segmentation, cleft = (
-            BlockCache(
-                layer.at_resolution(self.config.voxel_size_nm),
-                self.config.volume_cache_mb,
-                self.config.read_attempts,
-                executor,
-            )
-            for layer in self.volumes
-        )
-        return SynapseCutter(em, segmentation, cleft, self.config)
+        return open_cutter([layer.at_resolution(self.config.voxel_size_nm) for layer in self.volumes], self.config)
 
     def cut(self, shard: int) -> ChunkBatch:
-        """Cut the synapses of a shard; those that cannot be cut are left out, with their reason."""
+        """Cut the synapses of a shard; those that cannot be cut are left out, with their reason.
+
+        Raises:
+            DecoderError: If a volume's blocks cannot be decoded here: that is no synapse's fault.
+        """
         n = self.config.synapses_per_shard
         first = (shard - self.first_shard) * n
         rows = range(first, min(first + n, len(self.plan)))
@@ -147,6 +167,8 @@ class CuttingSource(ShardSource):
             pre, post = (int(roots[row]) for roots in self.plan.roots)
             try:
                 chunk_cxyz, record = self.cutter.cut(self.plan.centre_vx[row], pre, post)
+            except DecoderError:
+                raise
             except (RejectedError, VolumeError) as reason:
                 rejected[synapse_id] = str(reason)
                 if isinstance(reason, VolumeError):
@@ -188,18 +210,34 @@ class CuttingSource(ShardSource):
             if storing is not None:
                 yield storing.result()
 
-    def check(self, rejected: dict[int, str]) -> None:
+    def check(self, rejected: dict[int, str], failed: Collection[int] = ()) -> None:
         """Raise if more synapses were rejected than are allowed.
 
+        Args:
+            rejected: Reason by synapse id.
+            failed: Those of ``rejected`` that touch a block that could not be read.
+
         Raises:
-            TableError: With an example.
+            TableError: With an example of either kind; only those that lie wrongly are a reason to doubt positions.
         """
         limit = self.config.max_rejected_fraction
-        if rejected and (len(rejected) > limit * len(self.plan) or len(rejected) == len(self.plan)):
-            synapse_id, reason = next(iter(rejected.items()))
-            raise TableError(
-                f"{len(rejected)} of {len(self.plan)} synapses had to be rejected, more than "
-                f"preprocessing.max_rejected_fraction = {limit:g} allows. The first, synapse {synapse_id}: {reason}. "
-                "Check that the table's positions are in units of preprocessing.position_voxel_size_nm, and that the "
-                "volumes can be read."
+        if not rejected or (len(rejected) <= limit * len(self.plan) and len(rejected) < len(self.plan)):
+            return
+        said = [
+            f"{len(rejected)} of {len(self.plan)} synapses had to be rejected, more than "
+            f"preprocessing.max_rejected_fraction = {limit:g} allows."
+        ]
+        misplaced = [synapse_id for synapse_id in rejected if synapse_id not in failed]
+        unread = [synapse_id for synapse_id in rejected if synapse_id in failed]
+        if misplaced:
+            said.append(
+                f"The first{' of those that could be read' * bool(unread)}, synapse {misplaced[0]}: "
+                f"{rejected[misplaced[0]]}. Check that the table's positions are in units of "
+                "preprocessing.position_voxel_size_nm."
             )
+        if unread:
+            said.append(
+                f"{len(unread)} of them touch storage blocks that cannot be read. The first, synapse {unread[0]}: "
+                f"{rejected[unread[0]]}"
+            )
+        raise TableError(" ".join(said))

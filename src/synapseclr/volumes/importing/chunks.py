@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,7 @@ class _FolderShards(ShardSource):
         for shard in track(shards, description="Importing chunks"):
             yield write(shard, self.cut(shard))
 
-    def check(self, rejected: dict[int, str]) -> None:
+    def check(self, rejected: dict[int, str], failed: Collection[int] = ()) -> None:
         """Raise if too many chunks were rejected, or all."""
         limit = self._config.max_rejected_fraction
         if rejected and (len(rejected) > limit * self.n_synapses or len(rejected) == self.n_synapses):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from synapseclr.errors import VolumeError
+from synapseclr.volumes.npy_files import NpyError, parse_npy
+from synapseclr.volumes.objects import object_version
 
 
 class UnusableFileError(Exception):
@@ -35,14 +35,14 @@ class NpyFolder:
             raise VolumeError(f"{url} is no path or URL that can be read here ({error}).") from error
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """Names of all files.
+    def files(self) -> dict[str, Mapping[str, Any]]:
+        """What the file system says of every file, by its name.
 
         Raises:
             VolumeError: If there is no such folder, or it may not be listed.
         """
         try:
-            found = self._filesystem.ls(self._path, detail=False)
+            found = self._filesystem.ls(self._path, detail=True)
         except FileNotFoundError as error:
             raise VolumeError(f"There is no folder {self.url}. Check the path in the catalog.") from error
         except Exception as error:  # what a refused or broken connection raises differs between file systems
@@ -50,7 +50,16 @@ class NpyFolder:
                 f"The folder {self.url} cannot be listed ({type(error).__name__}: {error}). Check the path and your "
                 "access to it."
             ) from error
-        return frozenset(str(path).rstrip("/").rpartition("/")[2] for path in found)
+        return {str(info["name"]).rstrip("/").rpartition("/")[2]: info for info in found}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Names of all files; raises as :attr:`files` does."""
+        return self.files.keys()
+
+    def version_of(self, name: str) -> str:
+        """Size of a file and when it was written, or what else its store tells versions by; empty if there is none."""
+        return "" if name not in self.files else object_version(self.files[name])
 
     def bytes_of(self, name: str) -> bytes:
         """Content of a file.
@@ -70,14 +79,20 @@ class NpyFolder:
             ) from error
         return content
 
-    def array(self, name: str) -> NDArray[Any]:
-        """Content of a ``.npy`` file; pickled objects are refused. Raises as :meth:`bytes_of` does."""
+    def array(self, name: str, most_bytes: int | None = None) -> NDArray[Any]:
+        """Content of a ``.npy`` file; pickled objects are refused. Raises as :meth:`bytes_of` does.
+
+        Args:
+            name: Of the file.
+            most_bytes: A larger file is refused without being read, where the file system told its size.
+        """
+        size = self.files.get(name, {}).get("size") if most_bytes is not None and "files" in self.__dict__ else None
+        if most_bytes is not None and size is not None and size > most_bytes:
+            raise UnusableFileError(f"{self.url}/{name} has {size} bytes; at most {most_bytes} were expected")
         content = self.bytes_of(name)
         try:
-            array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+            return parse_npy(content)
+        except NpyError as error:
             raise UnusableFileError(
-                f"{self.url}/{name} ({len(content)} bytes) is no readable .npy file: truncated, damaged or of another "
-                f"kind ({error})"
+                f"{self.url}/{name} ({len(content)} bytes) is no .npy file that can be read: {error}"
             ) from error
-        return array

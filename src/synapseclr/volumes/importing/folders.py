@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
     from synapseclr.volumes.config import PreprocessingConfig
     from synapseclr.volumes.importing.source import ChunkSource
 
+logger = logging.getLogger(__name__)
+
 METADATA_FILE = "meta.csv"
+_MOST_HEADER_BYTES = 2**16
+_MOST_RAW_BYTES = 2**30  # eight files are held at a time; published ones have 16.8 MB
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,9 @@ class ChunkFolder(ABC):
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @property
+    @abstractmethod
     def contents(self) -> str:
-        """What the folder says of its chunks."""
-        return ",".join(map(str, self.synapse_ids))
+        """What the folder says of its chunks: a file that was replaced under the same name makes it another."""
 
     @abstractmethod
     def chunk_cxyz(self, synapse_id: int) -> tuple[NDArray[np.uint8], int]:
@@ -97,7 +103,11 @@ class ProcessedFolder(ChunkFolder):
             raise VolumeError(
                 f"{error}. A folder of processed chunks has one row per synapse in {METADATA_FILE}."
             ) from error
-        table = check_published_metadata(pd.read_csv(io.BytesIO(content)), f"{self.folder.url}/{METADATA_FILE}")
+        try:
+            found = pd.read_csv(io.BytesIO(content))
+        except ValueError as error:  # of pandas: no columns, rows of unequal length, no text
+            raise VolumeError(f"{self.folder.url}/{METADATA_FILE} is no readable CSV table ({error}).") from error
+        table = check_published_metadata(found, f"{self.folder.url}/{METADATA_FILE}")
         return table.set_index("synapse_id", drop=False)
 
     @cached_property
@@ -107,15 +117,20 @@ class ProcessedFolder(ChunkFolder):
 
     @property
     def contents(self) -> str:
-        """All of ``meta.csv``."""
-        return self.metadata.to_csv()
+        """All of ``meta.csv``, and the versions of the files that it names, if the folder can be listed."""
+        table = self.metadata.to_csv()
+        try:
+            return table + ",".join(self.folder.version_of(str(name)) for name in self.metadata["filename"])
+        except VolumeError as error:
+            logger.warning("%s A file that is replaced under the same name will not be imported again.", error)
+            return table
 
     def chunk_cxyz(self, synapse_id: int) -> tuple[NDArray[np.uint8], int]:
         """Read a chunk and compare its masks with ``meta.csv``: a difference means that the file is another's."""
         row = self.metadata.loc[synapse_id]
         name = str(row["filename"])
-        chunk_cxyz = self.folder.array(name)
         expected = (len(CHANNELS), *self.config.chunk_size_vx)
+        chunk_cxyz = self.folder.array(name, most_bytes=math.prod(expected) + _MOST_HEADER_BYTES)
         if chunk_cxyz.shape != expected or chunk_cxyz.dtype != np.uint8:
             raise UnusableFileError(
                 f"{self.folder.url}/{name} holds {chunk_cxyz.dtype} {chunk_cxyz.shape}, expected uint8 {expected} "
@@ -144,14 +159,32 @@ class RawFolder(ChunkFolder):
     def synapse_ids(self) -> list[int]:
         """Ids that any file, EM or mask, is named after."""
         ids = {int(m[1]) for folder in (self.folder, self._masks) for m in map(_RAW_NAME.match, folder.names) if m}
+        large = sorted(synapse_id for synapse_id in ids if synapse_id > np.iinfo(np.int64).max)
+        if large:
+            logger.warning(
+                "%d files in %s are left out: they are named after ids of 2^63 or more, such as %d, which no synapse "
+                "table may have.",
+                len(large),
+                self.folder.url,
+                large[0],
+            )
+            ids.difference_update(large)
         if not ids:
             raise VolumeError(f"The folder {self.folder.url} has no files named <id>.npy or <id>_mask.npy.")
         return sorted(ids)
 
+    @property
+    def contents(self) -> str:
+        """Ids, and the versions of their files."""
+        images = (self.folder.version_of(f"{synapse_id}.npy") for synapse_id in self.synapse_ids)
+        masks = (self._masks.version_of(f"{synapse_id}_mask.npy") for synapse_id in self.synapse_ids)
+        return ",".join(f"{i} {image} {mask}" for i, image, mask in zip(self.synapse_ids, images, masks, strict=True))
+
     def chunk_cxyz(self, synapse_id: int) -> tuple[NDArray[np.uint8], int]:
         """Read both files, take their centre, and blank cut-out sections."""
         names = (f"{synapse_id}.npy", f"{synapse_id}_mask.npy")
-        intensity_xyz, mask_xyz = self.folder.array(names[0]), self._masks.array(names[1])
+        intensity_xyz = self.folder.array(names[0], _MOST_RAW_BYTES)
+        mask_xyz = self._masks.array(names[1], _MOST_RAW_BYTES)
         if intensity_xyz.dtype != np.uint8:
             raise UnusableFileError(f"{self.folder.url}/{names[0]} holds {intensity_xyz.dtype}, expected uint8")
         if intensity_xyz.shape != mask_xyz.shape:

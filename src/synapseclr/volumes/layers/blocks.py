@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 BlockIndex = tuple[int, int, int]
 FIRST_PAUSE_S = 0.5
 _MAX_COMING = 64
+_EVERY_BYTE = np.arange(256, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Block:
         lower_vx: Its first voxel (x, y, z).
         size_vx: Its extent, smaller than others' at the volume's end.
         array_xyz: Intensities, or, for layers of ids, positions in ``ids``; None if all voxels are the same.
-        ids: Distinct ids, for layers of ids; else the one intensity of a block whose voxels are all the same.
+        ids: Distinct ids; of voxels of one byte, intensities or ids, all 256; the one value of a block whose voxels
+            are all the same.
     """
 
     lower_vx: tuple[int, int, int]
@@ -158,7 +160,7 @@ def _compact(array_xyz: NDArray[Any], lower_vx: NDArray[np.int64]) -> Block:
     if corner == array_xyz[-1, -1, -1] and (array_xyz == corner).all():
         return Block((x, y, z), size, None, np.array([corner], array_xyz.dtype))
     if array_xyz.dtype == np.uint8:
-        return Block((x, y, z), size, _in_c_order(array_xyz), np.empty(0, np.uint8))
+        return Block((x, y, z), size, _in_c_order(array_xyz), _EVERY_BYTE)  # a byte is its own number
     numbers_xyz, new_of_old = fastremap.renumber(array_xyz, start=0, preserve_zero=False)
     ids = np.empty(len(new_of_old), array_xyz.dtype)
     for old, new in new_of_old.items():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synapseclr.errors import UnreachableError, VolumeError
+from synapseclr.errors import DecoderError, UnreachableError, VolumeError
 from synapseclr.volumes.storage_errors import is_unreachable, unreachable
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 VolumeFormat = Literal["cloudvolume", "ome_zarr"]
+LayerType = Literal["image", "segmentation"]
+SCALE_TOLERANCE = 1e-4
+"""Relative difference up to which two voxel sizes are the same: writers round, 3.9999998 nm is 4 nm."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,20 @@ class VolumeLayer:
         role: What it holds, for error messages: "EM volume", "segmentation volume", ...
         storage_options: Credentials for a bucket, as fsspec takes them.
         format: ``cloudvolume``: Neuroglancer precomputed and whatever else CloudVolume reads; ``ome_zarr``: OME-Zarr.
-        channel: Which channel of an OME-Zarr volume that has several.
-        unit: Unit of an OME-Zarr volume's axes that say none, such as ``nanometer``.
+        channel: Which channel of a volume that has several; None: it has one only.
+        unit: Unit of the axes of an OME-Zarr volume or an N5, such as ``nanometer``; goes before the file's.
+        layer_type: ``image`` (intensities) or ``segmentation`` (ids); None: as the volume says.
+        fill_missing: Whether a storage block that does not exist is background, id 0. Of label layers only.
     """
 
     uri: str
     role: str = "volume"
     storage_options: Mapping[str, Any] | None = None
     format: VolumeFormat = "cloudvolume"
-    channel: int = 0
+    channel: int | None = None
     unit: str | None = None
+    layer_type: LayerType | None = None
+    fill_missing: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -62,9 +70,12 @@ class VolumeLayer:
             voxel_size_nm: Voxel size (x, y, z) in nm.
 
         Raises:
-            VolumeError: If nothing readable lies at the address, or no scale has this voxel size.
+            VolumeError: If nothing readable lies at the address, no scale has this voxel size, or its ids are
+                agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
+        if self.uri.lower().startswith("graphene://"):
+            raise self.agglomerated()
         if self.format == "ome_zarr":
             from synapseclr.volumes.layers.ome_zarr import open_ome_zarr
 
@@ -87,12 +98,59 @@ class VolumeLayer:
             f"The {self.role} at {self.uri} {what} ({type(error).__name__}: {first_line(error)}).{advice}"
         )
 
-    def no_scale(self, wanted_nm: tuple[float, ...], sizes_nm: list[tuple[float, ...]]) -> VolumeError:
-        """The error of a voxel size that no scale has."""
+    def agglomerated(self) -> VolumeError:
+        """The error of a chunked graph, whose voxels hold supervoxels: no root id of a table occurs among them."""
         return VolumeError(
-            f"The {self.role} at {self.uri} has no scale of {_size(wanted_nm)}; it has "
-            f"{', '.join(map(_size, sizes_nm))}. Set preprocessing.voxel_size_nm to one of these."
+            f"The {self.role} at {self.uri} is a chunked graph, agglomerated on demand: its voxels hold supervoxels, "
+            "among which no root id of the synapse table occurs. Flatten it at the table's timestamp (docs/data.md, "
+            "'Agglomerated segmentations', has the lines), or name a flat release of it (precomputed://...)."
         )
+
+    def nearest_scale(self, wanted_nm: Sequence[float], sizes_nm: Sequence[Sequence[float]]) -> int:
+        """Number of the scale with a voxel size, within :data:`SCALE_TOLERANCE`.
+
+        Args:
+            wanted_nm: Voxel size (x, y, z) in nm.
+            sizes_nm: That of every scale.
+
+        Raises:
+            VolumeError: If no scale has it; lists those that there are, with all digits that count.
+        """
+        wanted = np.asarray(wanted_nm, np.float64)
+        differences = [float(np.max(np.abs(np.asarray(size, np.float64) / wanted - 1))) for size in sizes_nm]
+        nearest = int(np.argmin(differences)) if differences else -1
+        if nearest < 0 or not differences[nearest] <= SCALE_TOLERANCE:
+            raise VolumeError(
+                f"The {self.role} at {self.uri} has no scale of {_size(wanted_nm)}; it has "
+                f"{', '.join(map(_size, sizes_nm)) or 'none'}. Set preprocessing.voxel_size_nm to one of these."
+            )
+        return nearest
+
+    def chosen_channel(self, n_channels: int, names: Sequence[str] = ()) -> int:
+        """Number of the channel to read.
+
+        Args:
+            n_channels: Channels that the volume has.
+            names: What the volume calls them, if it does.
+
+        Raises:
+            VolumeError: If there are several and none was chosen, or the chosen one does not exist.
+        """
+        listed = ", ".join(
+            f"{number} ({name})" if name else str(number)
+            for number, name in zip_longest(range(n_channels), names[:n_channels], fillvalue="")
+        )
+        if self.channel is None and n_channels > 1:
+            raise VolumeError(
+                f"The {self.role} at {self.uri} has {n_channels} channels: {listed}. Say which one is to be read, as "
+                "`channel:` of its catalog entry."
+            )
+        if self.channel is not None and not 0 <= self.channel < n_channels:
+            raise VolumeError(
+                f"The {self.role} at {self.uri} has {n_channels} channel{'s' * (n_channels != 1)}: {listed}; there is "
+                f"none with the number {self.channel}, which the catalog names."
+            )
+        return self.channel or 0
 
 
 class OpenLayer(ABC):
@@ -121,6 +179,11 @@ class OpenLayer(ABC):
 
     @property
     @abstractmethod
+    def codec(self) -> str:
+        """Encoding of the storage blocks, as the volume names it."""
+
+    @property
+    @abstractmethod
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a storage block (x, y, z)."""
 
@@ -140,7 +203,9 @@ class OpenLayer(ABC):
         return ""
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing."""
+        """Whether reading again would give the same error: a block is missing, or a decoder."""
+        if isinstance(error, DecoderError):
+            return True
         cause = error.__cause__
         status = getattr(cause, "code", None) or getattr(getattr(cause, "response", None), "status_code", None)
         return isinstance(cause, (FileNotFoundError, PermissionError)) or status == 404
@@ -173,13 +238,23 @@ class OpenLayer(ABC):
 
         Raises:
             VolumeError: If a storage block is missing or damaged; names volume and block.
+            DecoderError: If no block can be read, for want of a decoder.
             UnreachableError: If the store does not answer, or refuses access.
         """
         try:
             return self._voxels(start, stop)
+        except (ImportError, NotImplementedError) as error:
+            raise DecoderError(
+                f"The {self.layer.role} at {self.layer.uri} is encoded as '{self.codec}', and there is no decoder for "
+                f"it here ({first_line(error)}). Install what decodes it, or convert the volume."
+            ) from error
         except Exception as error:  # network, decoding and missing blocks all end here, with the box that was wanted
             what = f"cannot be read in voxels {start.tolist()} to {stop.tolist()}{self._object(start, stop)}"
-            raise self.layer.failure(error, what, "") from error
+            raise self.layer.failure(error, what, self._advice(error)) from error
+
+    def _advice(self, error: BaseException) -> str:
+        """What to do about a box that cannot be read, with a space in front; empty where there is nothing to say."""
+        return ""
 
 
 def first_line(error: BaseException) -> str:
@@ -187,5 +262,5 @@ def first_line(error: BaseException) -> str:
     return (_COLOUR.sub("", str(error)).strip().splitlines() or ["no message"])[0]
 
 
-def _size(voxel_size_nm: tuple[float, ...]) -> str:
-    return " x ".join(f"{v:g}" for v in voxel_size_nm) + " nm"
+def _size(voxel_size_nm: Sequence[float]) -> str:
+    return " x ".join(f"{v:.9g}" for v in voxel_size_nm) + " nm"

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,20 +22,13 @@ from pydantic import BaseModel, ValidationError
 
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
+from synapseclr.volumes.layers.units import nm_of_unit
+from synapseclr.volumes.objects import object_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NM_OF_UNIT = {
-    "angstrom": 0.1,
-    "picometer": 1e-3,
-    "nanometer": 1.0,
-    "micrometer": 1e3,
-    "millimeter": 1e6,
-    "centimeter": 1e7,
-    "meter": 1e9,
-}
-_VERSION_KEYS = ("mtime", "generation", "etag", "ETag", "LastModified", "updated")
+_ZIPPED = re.compile(r"(.+?\.(?:zip|ozx))(?:/(.*))?")
 
 
 class Axis(BaseModel):
@@ -78,39 +74,65 @@ def open_ome_zarr(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float])
     """Open the scale with this voxel size.
 
     Raises:
-        VolumeError: If there is no OME-Zarr image, it lacks an axis or a unit, or no scale has this voxel size.
+        VolumeError: If there is no OME-Zarr image, it lacks an axis or a unit, no scale has this voxel size, or it has
+            several channels of which none was chosen.
         UnreachableError: If the store does not answer, or refuses access.
     """
-    import zarr
-
-    options = None if layer.is_local else dict(layer.storage_options or {})
     try:
-        group = zarr.open_group(layer.uri.removeprefix("file://"), mode="r", storage_options=options)
+        group = _open_group(layer)
         attributes = dict(group.attrs)
+    except VolumeError:
+        raise
     except Exception as error:
-        advice = " Give the path of the image's group: that whose attributes hold `multiscales`."
+        advice = (
+            " Give the path of the image's group: that whose attributes hold `multiscales`. Neuroglancer precomputed "
+            "and N5 need `type: synapseclr.datasets.PrecomputedVolumeDataset`."
+        )
         raise layer.failure(error, "cannot be opened as OME-Zarr", advice) from error
     multiscale = _multiscale(layer, attributes)
     order = _space_axes(layer, multiscale)
-    to_nm = np.array([_nm_of_axis(layer, multiscale.axes[axis]) for axis in order])
+    to_nm = np.array([nm_of_unit(layer, multiscale.axes[axis].name, multiscale.axes[axis].unit) for axis in order])
     sizes_nm = [multiscale.placement(scale)[0][order] * to_nm for scale in multiscale.datasets]
-    fitting = [n for n, size_nm in enumerate(sizes_nm) if np.allclose(size_nm, voxel_size_nm, rtol=1e-4, atol=0)]
-    if not fitting:
-        raise layer.no_scale(tuple(voxel_size_nm), [tuple(map(float, size_nm)) for size_nm in sizes_nm])
-    scale = multiscale.datasets[fitting[0]]
+    scale = multiscale.datasets[layer.nearest_scale(voxel_size_nm, sizes_nm)]
     size, place = multiscale.placement(scale)
     try:
         array: Any = group[scale.path]
     except Exception as error:
         raise layer.failure(error, f"cannot be opened: its array {scale.path}", "") from error
     names = [axis.name for axis in multiscale.axes]
-    if "c" in names and not 0 <= layer.channel < array.shape[names.index("c")]:
-        raise VolumeError(
-            f"The {layer.role} at {layer.uri} has {array.shape[names.index('c')]} channels; there is none with the "
-            f"number {layer.channel}, which the catalog names."
-        )
+    n_channels = array.shape[names.index("c")] if "c" in names else 1
+    channel = layer.chosen_channel(n_channels, _channel_names(attributes))
     lower_vx = np.floor((place / size)[order] + 0.5).astype(np.int64)
-    return OpenOmeZarr(layer, array, names, lower_vx, json.dumps([attributes, scale.path], sort_keys=True))
+    return OpenOmeZarr(layer, array, names, lower_vx, json.dumps([attributes, scale.path], sort_keys=True), channel)
+
+
+def split_zip(uri: str) -> tuple[str, str] | None:
+    """The zip file of a zipped store and the path of the image in it; None if the address names no zip file."""
+    found = _ZIPPED.fullmatch(uri)
+    return (found[1], found[2] or "") if found else None
+
+
+def _open_group(layer: VolumeLayer) -> Any:
+    """Open the image's group in a folder, a bucket, or a zip file on this machine."""
+    import zarr
+
+    zipped = split_zip(layer.uri)
+    if zipped is None or Path(zipped[0].removeprefix("file://")).is_dir():
+        options = None if layer.is_local else dict(layer.storage_options or {})
+        return zarr.open_group(layer.uri.removeprefix("file://"), mode="r", storage_options=options)
+    file, inside = zipped
+    if not layer.is_local:
+        raise VolumeError(
+            f"The {layer.role} at {layer.uri} is a zipped store in a bucket; zipped stores are read from this "
+            "machine's disk only. Download it, or unpack it in the bucket."
+        )
+    path = file.removeprefix("file://")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    top = {name.partition("/")[0] for name in names}
+    if len(top) == 1 and not top & {"zarr.json", ".zgroup"}:  # the folder was zipped, and not what is in it
+        inside = f"{next(iter(top))}/{inside}".rstrip("/")
+    return zarr.open_group(zarr.storage.ZipStore(path, mode="r"), path=inside, mode="r")
 
 
 @dataclass(frozen=True)
@@ -125,6 +147,7 @@ class OpenOmeZarr(OpenLayer):
         axes: Names of its dimensions, among them x, y and z; of time, the first moment is read.
         first_vx: First voxel (x, y, z): the translation, rounded to voxels.
         description: What the image says of itself.
+        channel: Which channel is read.
     """
 
     layer: VolumeLayer
@@ -132,6 +155,7 @@ class OpenOmeZarr(OpenLayer):
     axes: list[str]
     first_vx: NDArray[np.int64]
     description: str
+    channel: int = 0
 
     @cached_property
     def lower_vx(self) -> NDArray[np.int64]:
@@ -149,6 +173,12 @@ class OpenOmeZarr(OpenLayer):
         return np.dtype(self.array.dtype).newbyteorder("=")
 
     @property
+    def codec(self) -> str:
+        """Names of the array's compressors."""
+        names = [_codec_name(compressor) for compressor in self.array.compressors]
+        return ", ".join(names) or "raw"
+
+    @property
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a chunk, of an inner one if the array is sharded (x, y, z)."""
         return self._xyz(self.array.chunks)
@@ -156,31 +186,39 @@ class OpenOmeZarr(OpenLayer):
     def identity(self) -> str:
         """Digest of attributes and array, and of the time at which the array's description was written."""
         shape = (self.array.shape, self.array.chunks, str(self.array.dtype))
-        text = f"{self.description}{shape}{self.layer.channel}{self._written_at()}"
+        text = f"{self.description}{shape}{self.channel}{self._written_at()}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _written_at(self) -> str:
         import fsspec
 
         name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
+        zipped = split_zip(self.layer.uri)
+        if zipped is not None and Path(zipped[0].removeprefix("file://")).is_file():
+            return str(Path(zipped[0].removeprefix("file://")).stat().st_mtime_ns)
         try:
             options = {} if self.layer.is_local else dict(self.layer.storage_options or {})
             filesystem, root = fsspec.core.url_to_fs(self.layer.uri, **options)
             info = filesystem.info(f"{root.rstrip('/')}/{self.array.path}/{name}")
         except Exception:  # what a store says of its objects is a help, not a need
             return ""
-        return "".join(str(info[key]) for key in _VERSION_KEYS if key in info)
+        return object_version(info)
 
     def _xyz(self, of_axes: Any) -> NDArray[np.int64]:
         return np.array([of_axes[self.axes.index(name)] for name in "xyz"], np.int64)
 
     def _voxels(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[Any]:
         inside = dict(zip("xyz", zip(start - self.first_vx, stop - self.first_vx, strict=True), strict=True))
-        other = {"c": self.layer.channel, "t": 0}
+        other = {"c": self.channel, "t": 0}
         index = tuple(slice(*map(int, inside[name])) if name in inside else other[name] for name in self.axes)
         box = np.asarray(self.array[index])
         space = [name for name in self.axes if name in "xyz"]
         return np.asarray(box.transpose([space.index(name) for name in "xyz"]), self.dtype)
+
+
+def _codec_name(compressor: Any) -> str:
+    """What Zarr calls a codec: those of version 2 have an id, those of version 3 a class."""
+    return str(getattr(compressor, "codec_id", None) or type(compressor).__name__.removesuffix("Codec")).lower()
 
 
 def _multiscale(layer: VolumeLayer, attributes: dict[str, Any]) -> Multiscale:
@@ -202,6 +240,15 @@ def _multiscale(layer: VolumeLayer, attributes: dict[str, Any]) -> Multiscale:
         ) from error
 
 
+def _channel_names(attributes: dict[str, Any]) -> list[str]:
+    """Names of the channels, where the image has display settings (``omero``)."""
+    settings = attributes.get("ome", attributes).get("omero")
+    channels = settings.get("channels") if isinstance(settings, dict) else None
+    if not isinstance(channels, list):
+        return []
+    return [str(channel.get("label") or "") if isinstance(channel, dict) else "" for channel in channels]
+
+
 def _space_axes(layer: VolumeLayer, multiscale: Multiscale) -> list[int]:
     names = [axis.name for axis in multiscale.axes]
     if not {"x", "y", "z"} <= set(names) <= {"x", "y", "z", "c", "t"}:
@@ -209,14 +256,3 @@ def _space_axes(layer: VolumeLayer, multiscale: Multiscale) -> list[int]:
             f"The {layer.role} at {layer.uri} has the axes {', '.join(names)}; expected x, y, z, and c and t at most."
         )
     return [names.index(name) for name in "xyz"]
-
-
-def _nm_of_axis(layer: VolumeLayer, axis: Axis) -> float:
-    unit = axis.unit or layer.unit
-    if unit not in NM_OF_UNIT:
-        said = f"has the unit {unit}" if unit else "has no unit"
-        raise VolumeError(
-            f"The axis {axis.name} of the {layer.role} at {layer.uri} {said}. Give one of {', '.join(NM_OF_UNIT)}, in "
-            "the file, or as `unit:` in the catalog if the file names none."
-        )
-    return NM_OF_UNIT[unit]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,43 +16,82 @@ import numpy as np
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
 from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
+from synapseclr.volumes.layers.units import nm_of_unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_GRAPH_KEYS = {"app", "graph"}  # of the `info` that a chunked graph's server gives
 
 
 def open_precomputed(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float]) -> OpenPrecomputed:
     """Open the scale with this voxel size.
 
     Raises:
-        VolumeError: If nothing readable lies at the address, or no scale has this voxel size.
+        VolumeError: If nothing readable lies at the address, no scale has this voxel size, or it has several channels
+            of which none was chosen.
         UnreachableError: If the store does not answer, or refuses access.
     """
     from cloudvolume import CloudVolume
 
     try:
         secrets = cloud_secrets(layer.uri, layer.storage_options)
-        volume = CloudVolume(layer.uri, mip=0, progress=False, fill_missing=False, secrets=secrets)
+        volume = CloudVolume(layer.uri, mip=0, progress=False, fill_missing=layer.fill_missing, secrets=secrets)
+        to_nm = _nm_of_n5(layer, volume) if layer.uri.startswith("n5://") else np.ones(3)
+        scales: list[tuple[float, ...]] = [
+            tuple(float(v) * nm for v, nm in zip(scale["resolution"], to_nm, strict=True)) for scale in volume.scales
+        ]
+        n_channels = int(volume.num_channels)
+    except VolumeError:
+        raise
     except Exception as error:  # CloudVolume raises many kinds, all of which mean: there is no volume to be read here
-        advice = (
-            " Check the path in the catalog, or run `kedro run --pipeline=simulation` to make a simulated one. An "
-            "OME-Zarr volume needs `type: synapseclr.datasets.OmeZarrVolumeDataset`."
+        raise layer.failure(error, "cannot be opened", _how_to_open(layer)) from error
+    if _GRAPH_KEYS & set(volume.info):
+        raise layer.agglomerated()
+    volume.mip = layer.nearest_scale(voxel_size_nm, scales)
+    return OpenPrecomputed(layer, volume, layer.chosen_channel(n_channels))
+
+
+def _how_to_open(layer: VolumeLayer) -> str:
+    """Advice on an address that cannot be opened, with a space in front."""
+    if re.search(r"\.(zip|ozx)(/|$)", layer.uri):
+        return (
+            " A zipped store is read as OME-Zarr only, `type: synapseclr.datasets.OmeZarrVolumeDataset`, and on this "
+            "machine's disk; unpack any other."
         )
-        raise layer.failure(error, "cannot be opened", advice) from error
-    scales: list[tuple[float, ...]] = [tuple(float(v) for v in scale["resolution"]) for scale in volume.scales]
-    wanted = tuple(float(v) for v in voxel_size_nm)
-    if wanted not in scales:
-        raise layer.no_scale(wanted, scales)
-    volume.mip = scales.index(wanted)
-    return OpenPrecomputed(layer, volume)
+    if layer.uri.startswith(("n5://", "zarr://", "zarr2://", "zarr3://")):
+        return (
+            " CloudVolume reads an N5 with scales s0, s1, ... and `pixelResolution` in attributes.json, and a Zarr "
+            "group with `multiscales`; give the path of that group, or convert the volume to Neuroglancer precomputed."
+        )
+    return (
+        " Check the path in the catalog, or run `kedro run --pipeline=simulation` to make a simulated one. An "
+        "OME-Zarr volume needs `type: synapseclr.datasets.OmeZarrVolumeDataset`, an N5 needs `n5://` in front of its "
+        "address (n5://file:///lab/em.n5)."
+    )
+
+
+def _nm_of_n5(layer: VolumeLayer, volume: Any) -> NDArray[np.float64]:
+    """Length in nm of one unit of an N5's resolutions (x, y, z), which CloudVolume takes to be nm."""
+    root = volume.meta.attributes["root"]
+    units = root.get("units") or (root.get("pixelResolution") or {}).get("unit") or "nm"
+    units = [units] * 3 if isinstance(units, str) else list(units)
+    return np.array([nm_of_unit(layer, axis, unit) for axis, unit in zip("xyz", units, strict=True)])
 
 
 @dataclass(frozen=True)
 class OpenPrecomputed(OpenLayer):
-    """One scale of a volume that CloudVolume reads."""
+    """One scale of a volume that CloudVolume reads.
+
+    Attributes:
+        layer: Where it lies.
+        volume: The CloudVolume, at this scale.
+        channel: Which of its channels is read.
+    """
 
     layer: VolumeLayer
     volume: Any
+    channel: int = 0
 
     @cached_property
     def lower_vx(self) -> NDArray[np.int64]:
@@ -69,30 +109,51 @@ class OpenPrecomputed(OpenLayer):
         return np.dtype(self.volume.dtype)
 
     @property
+    def codec(self) -> str:
+        """Encoding that ``info`` names for this scale."""
+        return str(self.volume.scale.get("encoding", "unknown"))
+
+    @property
     def block_size_vx(self) -> NDArray[np.int64]:
         """Size of a storage block (x, y, z)."""
         return np.asarray(self.volume.chunk_size, dtype=np.int64)
 
     def identity(self) -> str:
-        """Digest of ``info``, and of the time at which it was written."""
+        """Digest of ``info``, of the time at which it was written, and of how it is read."""
         description = json.dumps(self.volume.info, sort_keys=True, default=str)
-        return hashlib.sha256(f"{description}{self.volume.mip}{_written_at(self.volume)}".encode()).hexdigest()
+        how = f"channel {self.channel}" * bool(self.channel) + "fill_missing" * self.layer.fill_missing
+        return hashlib.sha256(f"{description}{self.volume.mip}{_written_at(self.volume)}{how}".encode()).hexdigest()
 
     def is_permanent(self, error: VolumeError) -> bool:
         """Whether reading again would give the same error: a block is missing."""
-        from cloudvolume.exceptions import EmptyVolumeException
+        return _is_missing(error.__cause__) or super().is_permanent(error)
 
-        return isinstance(error.__cause__, EmptyVolumeException) or super().is_permanent(error)
+    def _advice(self, error: BaseException) -> str:
+        if not _is_missing(error):
+            return ""
+        if (self.layer.layer_type or self.volume.layer_type) == "segmentation":
+            return (
+                " This storage block does not exist. If blocks of background were left out when the layer was "
+                "written, set `fill_missing: true` in its catalog entry: missing blocks are then read as 0."
+            )
+        return " This storage block does not exist: the image is incomplete here. Copy it anew."
 
     def _voxels(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[Any]:
         box = self.volume[tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))]
-        return np.asarray(box)[..., 0]
+        return np.asarray(box)[..., self.channel]
 
     def _object(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> str:
         key = getattr(self.volume, "key", None)
         if key is None or (stop - start > self.block_size_vx).any() or "sharding" in self.volume.scale:
             return ""
         return f", object {key}/" + "_".join(f"{a}-{b}" for a, b in zip(start, stop, strict=True))
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    """Whether a storage block does not exist."""
+    from cloudvolume.exceptions import EmptyVolumeException
+
+    return isinstance(error, EmptyVolumeException)
 
 
 def write_precomputed(

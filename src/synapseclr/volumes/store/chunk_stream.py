@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,13 @@ class ShardSource:
         for shard in shards:
             yield write(shard, self.cut(shard))
 
-    def check(self, rejected: dict[int, str]) -> None:
-        """Raise if more synapses were rejected than are allowed; called as rejections come, and at the end."""
+    def check(self, rejected: dict[int, str], failed: Collection[int] = ()) -> None:
+        """Raise if more synapses were rejected than are allowed; called as rejections come, and at the end.
+
+        Args:
+            rejected: Reason by synapse id.
+            failed: Those of ``rejected`` whose data could not be read.
+        """
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def _write_missing(source: ShardSource, writer: ShardWriter) -> int | None:
     folder = writer.folder
     folder.remove_leftovers()
     rejected: dict[int, str] = {}
+    failed: set[int] = set()
     missing = set(range(source.n_shards))
     for shard in recorded_shards(folder):
         record = _record_or_none(folder, shard)
@@ -131,8 +132,9 @@ def _write_missing(source: ShardSource, writer: ShardWriter) -> int | None:
             logger.warning("Synapse %d is rejected: %s", synapse_id, reason)
         if record.rejected:
             rejected |= record.rejected
-            source.check(rejected)
-    source.check(rejected)
+            failed.update(record.failed)
+            source.check(rejected, failed)
+    source.check(rejected, failed)
     return source.n_shards
 
 

@@ -1,0 +1,15 @@
+"""Runs in MLflow: what a run tells a server that may be away, and what becomes of runs that were killed."""
+
+from synapseclr.tracking.outbox import Outbox, current_outbox, log_metrics, set_current_outbox, set_tags
+from synapseclr.tracking.server import answers, request_limits, shown
+
+__all__ = [
+    "Outbox",
+    "answers",
+    "current_outbox",
+    "log_metrics",
+    "request_limits",
+    "set_current_outbox",
+    "set_tags",
+    "shown",
+]

@@ -1,0 +1,439 @@
+"""What a run tells MLflow, sent by a thread of its own: a server that is away or hangs costs the run nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synapseclr.bookkeeping import write_atomically
+from synapseclr.redaction import mask_secrets, redact, redact_tree
+from synapseclr.tracking.server import answers, request_limits, shown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+_MOST_PER_ENTRY = 90  # MLflow takes 100 parameters and 100 tags a request, and 1,000 metrics
+_MOST_METRICS_PER_REQUEST = 900
+_LONGEST_PARAMETER = 6000
+_LONGEST_TAG = 7500
+_UPLOAD_SECONDS = 60
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 60.0
+_LAST_WAIT_SECONDS = 8.0
+_NOT_PERMANENT = {401, 403, 404, 408, 429}  # 404: something else may listen there for now
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that a run tells MLflow, in what JSON can hold.
+
+    Attributes:
+        metrics: (name, value, time in ms, step); not-a-number and infinities as text.
+        params: Value by name.
+        tags: Value by name.
+        artifact: (local path, folder in the run, fingerprint of the file), if it is one.
+    """
+
+    metrics: list[tuple[str, float | str, int, int]] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    artifact: tuple[str, str, str] | None = None
+
+    def fits(self, other: Entry) -> bool:
+        """Whether both go into one request."""
+        return (
+            self.artifact is None
+            and other.artifact is None
+            and len(self.metrics) + len(other.metrics) <= _MOST_METRICS_PER_REQUEST
+            and max(len(self.params) + len(other.params), len(self.tags) + len(other.tags)) <= _MOST_PER_ENTRY
+        )
+
+    def joined(self, other: Entry) -> Entry:
+        """Both as one."""
+        return Entry(self.metrics + other.metrics, self.params | other.params, self.tags | other.tags)
+
+    def describe(self) -> str:
+        """A few words for a message."""
+        if self.artifact is not None:
+            return f"the artifact {Path(self.artifact[0]).name}"
+        return ", ".join([*(name for name, *_ in self.metrics), *self.params, *self.tags][:5])
+
+
+class Outbox:
+    """Keeps what a run tells MLflow until the server has it.
+
+    Entries are redacted on their way in. A thread sends them, several in a request, and asks after the server first, so
+    that one which hangs is found out within seconds. While it is away, the thread tries again after growing pauses.
+
+    Args:
+        tracking_uri: MLflow's.
+        run_id: Of the run that the entries belong to; it exists.
+        unsent_folder: Where `close` writes what could not be sent.
+        rerun_command: Runs a node once more in the same MLflow run; NODE stands for the node's name.
+    """
+
+    def __init__(self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "") -> None:
+        self.run_id = run_id
+        self.is_closed = False
+        self._uri = tracking_uri
+        self._unsent_folder = unsent_folder
+        self._rerun_command = rerun_command
+        self._entries: deque[Entry] = deque()
+        self._artifacts: deque[Entry] = deque()  # after the entries: they take longer, and fail on their own
+        self._params: dict[str, str] = {}
+        self._commands: list[str] = []
+        self._changed = threading.Condition()
+        self._is_away = self._was_away = self._is_uploading = self._is_closing = False
+        self._attempts_left = 1
+        self._n_sent = 0
+        self._thread = threading.Thread(target=self._send_all, daemon=True, name="mlflow-outbox")
+        self._thread.start()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server was away at the last attempt."""
+        return self._is_away
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Add metrics of a step; their time is now."""
+        now = time.time_ns() // 10**6
+        rows: list[tuple[str, float | str, int, int]] = [
+            (name, float(value) if math.isfinite(value) else str(float(value)), now, step)
+            for name, value in values.items()
+        ]
+        for start in range(0, len(rows), _MOST_PER_ENTRY):
+            self._add(Entry(metrics=rows[start : start + _MOST_PER_ENTRY]))
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Add parameters; those longer than MLflow takes become tags, and known ones are left out."""
+        texts = {name: str(value) for name, value in redact_tree(values).items()}
+        new = {name: text for name, text in texts.items() if self._params.get(name) != text}
+        self._params |= new
+        self.tags({name: text for name, text in new.items() if len(text) > _LONGEST_PARAMETER})
+        short = [item for item in new.items() if len(item[1]) <= _LONGEST_PARAMETER]
+        for start in range(0, len(short), _MOST_PER_ENTRY):
+            self._add(Entry(params=dict(short[start : start + _MOST_PER_ENTRY])))
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Add tags."""
+        rows = [(name, str(value)[:_LONGEST_TAG]) for name, value in redact_tree(values).items()]
+        for start in range(0, len(rows), _MOST_PER_ENTRY):
+            self._add(Entry(tags=dict(rows[start : start + _MOST_PER_ENTRY])))
+
+    @property
+    def copies_folder(self) -> Path:
+        """For copies of artifacts that lie elsewhere; removed when they have been sent."""
+        return self._unsent_folder / self.run_id
+
+    def artifact(self, path: str | os.PathLike[str], folder: str) -> None:
+        """Add a local file or folder, which must stay until it is sent.
+
+        Args:
+            path: Of the file or folder.
+            folder: Where it goes in the run.
+        """
+        self._add(Entry(artifact=(os.path.abspath(path), folder, _fingerprint(path))))
+
+    def rerun_later(self, node: str) -> None:
+        """Keep the command that runs a node again, which could do nothing while the server was away."""
+        self._commands.append(mask_secrets(self._rerun_command.replace("NODE", node)))
+
+    def failed(self, error: BaseException | str) -> None:
+        """Note, by whoever asked it something, that the server is away."""
+        with self._changed:
+            self._note_failure(error)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait some seconds at most until MLflow has what was added so far, artifacts excepted."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._entries or self._is_away, timeout=_LAST_WAIT_SECONDS)
+
+    def close(self, status: str | None) -> bool:
+        """Send what is left, and end the run; what cannot be sent is written to a file, with the run's end.
+
+        A server that answers is waited for; one that was away gets one more attempt, another one two.
+
+        Args:
+            status: FINISHED, FAILED or KILLED; None: the run goes on.
+
+        Returns:
+            Whether everything was sent and the run ended.
+        """
+        if self.is_closed:
+            return True
+        self.is_closed = True
+        ended = time.time_ns() // 10**6
+        with self._changed:
+            self._is_closing, self._attempts_left = True, 1 if self._is_away else 2
+            self._changed.notify_all()
+            self._wait_until_sent()
+            is_sent = not self._entries and not self._artifacts and self._attempts_left > 0
+        if is_sent and self._end(status, ended) and not self._commands:
+            shutil.rmtree(self.copies_folder, ignore_errors=True)
+            return True
+        with self._changed:
+            left = [*self._entries, *self._artifacts]
+            self._entries.clear()
+            self._artifacts.clear()
+        self._keep(left, status, ended)
+        return False
+
+    def _wait_until_sent(self) -> None:
+        """Wait for the thread, as long as it gets on; called with the lock held."""
+        n_sent, since = self._n_sent, time.monotonic()
+        while (self._entries or self._artifacts) and self._attempts_left > 0:
+            limit = _UPLOAD_SECONDS if self._is_uploading else _LAST_WAIT_SECONDS
+            if self._n_sent != n_sent:
+                n_sent, since = self._n_sent, time.monotonic()
+            if time.monotonic() - since > limit:
+                self._note_failure(f"no answer within {limit:.0f} s")
+                return
+            self._changed.wait(0.5)
+
+    def _end(self, status: str | None, ended: int) -> bool:
+        if status is None:
+            return True
+        with request_limits(int(_LAST_WAIT_SECONDS)):
+            try:
+                if answers(self._uri) or answers(self._uri):
+                    self._client().set_terminated(self.run_id, status, ended)
+                    return True
+            except Exception as error:  # the run's results are saved: nothing that MLflow raises may end it
+                self.failed(error)
+        return False
+
+    def _add(self, entry: Entry) -> None:
+        if self.is_closed:
+            return
+        with self._changed:
+            (self._entries if entry.artifact is None else self._artifacts).append(entry)
+            self._changed.notify_all()
+
+    def _send_all(self) -> None:
+        """Send until the outbox is closed and empty, or has failed after it was closed."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._entries or self._artifacts or self._is_closing)
+                if not self._entries and not self._artifacts:
+                    return
+            error = self._send_pending()
+            with self._changed:
+                if error is None:
+                    self._note_success()
+                    pause = _FIRST_PAUSE_SECONDS
+                    continue
+                self._note_failure(error)
+                if self._is_closing:
+                    self._attempts_left -= 1
+                    self._changed.notify_all()
+                    if self._attempts_left <= 0:
+                        return
+                    continue
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._is_closing, timeout=pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _send_pending(self) -> BaseException | str | None:
+        """Send what has come in so far; return what went wrong, if the server is away."""
+        if not answers(self._uri):
+            return "it does not answer"
+        client = self._client()
+        while True:
+            with self._changed:
+                queue = self._entries or self._artifacts
+                if not queue:
+                    return None
+                n_taken, entry = _first(queue)
+                self._is_uploading = entry.artifact is not None
+            if entry.artifact is not None and not answers(self._uri):
+                return "it does not answer"
+            try:
+                send(client, self.run_id, entry)
+            except Exception as error:
+                if not _is_permanent(error):
+                    return error
+                if n_taken > 1:
+                    self._send_singly(client, queue, n_taken)
+                    continue
+                logger.warning("MLflow does not take %s: %s", entry.describe(), _in_short(error))
+            self._remove(queue, n_taken)
+
+    def _send_singly(self, client: MlflowClient, queue: deque[Entry], n_entries: int) -> None:
+        """Send entries one by one, since one of them is refused."""
+        for _ in range(n_entries):
+            try:
+                send(client, self.run_id, queue[0])
+            except Exception as error:
+                if not _is_permanent(error):
+                    return
+                logger.warning("MLflow does not take %s: %s", queue[0].describe(), _in_short(error))
+            self._remove(queue, 1)
+
+    def _remove(self, queue: deque[Entry], n_entries: int) -> None:
+        with self._changed:
+            for _ in range(min(n_entries, len(queue))):
+                queue.popleft()
+            self._n_sent += n_entries
+            self._changed.notify_all()
+
+    def _note_success(self) -> None:
+        if self._is_away:
+            logger.info("%s answers again: what was kept has been sent.", shown(self._uri))
+        self._is_away = False
+
+    def _note_failure(self, error: BaseException | str) -> None:
+        self._is_away = True
+        if not self._was_away:
+            self._was_away = True
+            logger.warning(
+                "MLflow at %s is away (%s). The run goes on; what it logs is kept, and sent when MLflow is back.",
+                shown(self._uri),
+                _in_short(error),
+            )
+
+    def _client(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        return MlflowClient(self._uri)
+
+    def _keep(self, entries: list[Entry], status: str | None, ended: int) -> None:
+        """Write what was not sent beside the run's results."""
+        path = self._unsent_folder / f"{self.run_id}.json"
+        content = {
+            "tracking_uri": mask_secrets(self._uri),
+            "run_id": self.run_id,
+            "status": status,
+            "end_time_ms": ended,
+            "entries": [asdict(entry) for entry in entries],
+            "commands": self._commands,
+        }
+        try:
+            write_atomically(path, json.dumps(content, indent=1))
+        except OSError as error:
+            logger.warning("What MLflow was not told could not be kept either (%s): %s", path, error)
+            return
+        logger.warning(
+            "MLflow at %s was not told everything about this run. The rest is kept; when MLflow is back, send it: "
+            "kedro synapseclr mlflow send '%s'",
+            shown(self._uri),
+            path,
+        )
+
+
+def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
+    """Send one entry; an artifact that has changed since is left out with a warning."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    if entry.artifact is not None:
+        path, folder, fingerprint = entry.artifact
+        if _fingerprint(path) != fingerprint:
+            logger.warning("%s has changed or is gone since the run logged it: MLflow does not get it.", path)
+            return
+        with request_limits(_UPLOAD_SECONDS) if os.path.exists(path) else nullcontext():
+            if os.path.isdir(path):
+                client.log_artifacts(run_id, path, folder)
+            else:
+                client.log_artifact(run_id, path, folder)
+        return
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, float(value), when, step) for name, value, when, step in entry.metrics],
+        params=[Param(name, value) for name, value in entry.params.items()],
+        tags=[RunTag(name, value) for name, value in entry.tags.items()],
+        synchronous=True,
+    )
+
+
+def current_outbox() -> Outbox | None:
+    """The outbox of the Kedro run in progress in this process, if it is tracked."""
+    return _current
+
+
+def set_current_outbox(outbox: Outbox | None) -> None:
+    """Make an outbox that of the run in progress."""
+    global _current
+    _current = outbox
+
+
+def log_metrics(values: Mapping[str, float], step: int = 0) -> None:
+    """Log metrics to the run in progress: to its outbox, or else to an MLflow run that is active; never raises."""
+    if _current is not None:
+        _current.metrics(values, step)
+        return
+    _directly("log_metrics", dict(values), step=step)
+
+
+def set_tags(values: Mapping[str, Any]) -> None:
+    """Set tags of the run in progress, likewise."""
+    if _current is not None:
+        _current.tags(values)
+        return
+    _directly("set_tags", redact_tree(values))
+
+
+def _directly(function: str, values: dict[str, Any], **options: Any) -> None:
+    """Tell a run that somebody began without Kedro."""
+    import mlflow
+
+    if not values or mlflow.active_run() is None:
+        return
+    try:
+        getattr(mlflow, function)(values, **options)
+    except Exception as error:  # as above: tracking never ends a training
+        logger.warning("MLflow was not told %s: %s", ", ".join(list(values)[:5]), _in_short(error))
+
+
+def _first(queue: deque[Entry]) -> tuple[int, Entry]:
+    """The entries at a queue's head that go into one request: their number, and all as one."""
+    joined, n_taken = queue[0], 1
+    for entry in list(queue)[1:]:
+        if not joined.fits(entry):
+            break
+        joined, n_taken = joined.joined(entry), n_taken + 1
+    return n_taken, joined
+
+
+def _fingerprint(path: str | os.PathLike[str]) -> str:
+    """Size and time of a file, or of all files in a folder; empty if there is none."""
+    if os.path.isdir(path):
+        files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+        return f"{len(files)} files, {max((os.stat(file).st_mtime_ns for file in files), default=0)}"
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_size} bytes, {found.st_mtime_ns}"
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether the same request would fail again: it is the request that is wrong, not the server."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())
+    else:
+        status = int(getattr(getattr(error, "response", None), "status_code", 0))  # of artifacts: requests' own errors
+    return isinstance(error, FileNotFoundError | TypeError) or (400 <= status < 500 and status not in _NOT_PERMANENT)
+
+
+def _in_short(error: BaseException | str) -> str:
+    """The first line of an error, redacted, no longer than a line of text."""
+    text = redact(str(error).strip().split("\n")[0])
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+_current: Outbox | None = None

@@ -1,0 +1,52 @@
+import json
+import logging
+import multiprocessing
+import os
+import stat
+
+import pytest
+
+from synapseclr.bookkeeping import read_json_object, update_json, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_the_file_has_the_rights_that_any_new_file_has(tmp_path):
+    (tmp_path / "usual").write_text("")
+    write_atomically(tmp_path / "ours", "")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_a_damaged_file_is_begun_anew_with_a_warning(tmp_path, caplog, content):
+    path = tmp_path / "seconds.json"
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert read_json_object(path) == {}
+    assert f"{path} is damaged" in caplog.text
+    assert update_json(path, {"b": 2}) == {"b": 2}
+    assert json.loads(path.read_text()) == {"b": 2}
+
+
+def _count(path, name, n):
+    for value in range(n):
+        update_json(path, {f"{name}-{value}": value})
+
+
+def test_processes_that_change_a_file_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "seconds.json"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_count, args=(path, name, 25)) for name in "abc"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(json.loads(path.read_text())) == 75
