@@ -119,11 +119,16 @@ def train(scenario: str, work: Path, data: Path, epochs: int) -> dict[str, objec
     uri = f"sqlite:///{results}/mlflow.db" if scenario == "local" else server and server.uri
     epochs = 10 * epochs if scenario == "back" else epochs
     params = f"data_root={data},results_root={results},pretraining.epochs={epochs}"
-    status, seconds, output = kedro(
-        *("run", "--env=test", "--pipeline=pretraining", f"--params={params}"),
-        server=uri,
-        on_epoch_1=actions.get(scenario, lambda: None),
-    )
+    try:
+        status, seconds, output = kedro(
+            *("run", "--env=test", "--pipeline=pretraining", f"--params={params}"),
+            server=uri,
+            on_epoch_1=actions.get(scenario, lambda: None),
+        )
+    except BaseException:
+        if server is not None:
+            server.stop()
+        raise
     (results / "output.txt").write_text(output)
     if server is not None and scenario == "hangs":
         server.send_signal(signal.SIGCONT)

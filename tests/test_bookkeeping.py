@@ -1,28 +1,10 @@
 import json
 import logging
 import multiprocessing
-import os
-import stat
 
 import pytest
 
-from synapseclr.bookkeeping import read_json_object, update_json, write_atomically
-
-
-def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_atomically(path, "old")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
-    with pytest.raises(OSError, match="no space left"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.json"]
-
-
-def test_the_file_has_the_rights_that_any_new_file_has(tmp_path):
-    (tmp_path / "usual").write_text("")
-    write_atomically(tmp_path / "ours", "")
-    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+from synapseclr.bookkeeping import read_json_object, update_json
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])

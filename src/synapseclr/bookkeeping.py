@@ -6,35 +6,15 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from synapseclr.atomic_files import write_whole
+
 logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 30.0
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that a reader, or a kill at any moment, finds the old content or the new one.
-
-    The new content is written beside the file, flushed to the disk, and renamed.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
 
 
 @contextlib.contextmanager
@@ -80,11 +60,5 @@ def update_json(path: str | os.PathLike[str], changes: Mapping[str, Any]) -> dic
     """Change entries of a JSON object that other processes may be changing too, and return the whole of it."""
     with locked(path):
         merged = {**read_json_object(path), **changes}
-        write_atomically(path, json.dumps(merged))
+        write_whole(Path(path), json.dumps(merged).encode(), is_recorded=False)
     return merged
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

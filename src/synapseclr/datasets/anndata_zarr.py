@@ -45,18 +45,19 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
 
         Raises:
             OutputError: If a file of it is missing or not as it was written; Zarr would read a missing one as zeros.
+            VolumeError: If an array declares another size than its table has, or than its files can hold.
         """
-        import anndata
+        from synapseclr.declared_sizes import read_anndata
 
         if self._is_local:
             settle_folder(self._path)
             check_folder(self._path)
-            return anndata.read_zarr(self._path)
+            return read_anndata(self._path, self._filepath)
         place = self._staging if self._is_staged() else self._path
         with tempfile.TemporaryDirectory() as folder:
             self._filesystem.get(f"{place}/", f"{folder}/adata.zarr/", recursive=True)
             check_folder(f"{folder}/adata.zarr", self._filepath)
-            return anndata.read_zarr(f"{folder}/adata.zarr")
+            return read_anndata(f"{folder}/adata.zarr", self._filepath)
 
     def save(self, data: AnnData) -> None:
         """Write beside the old matrix, then put the new one in its place.

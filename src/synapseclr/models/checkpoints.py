@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
+from synapseclr.declared_sizes import check_zip_content
 from synapseclr.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _DAMAGED = (
     TypeError,
     AttributeError,
     AssertionError,
+    MemoryError,
     struct.error,
     pickle.UnpicklingError,
 )
@@ -102,6 +104,7 @@ def _unpickle(data: bytes, source: str) -> Any:
     import torch
 
     try:
+        check_zip_content(data, source)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -147,5 +150,20 @@ def _state_dict(content: Any, source: str) -> tuple[dict[str, Tensor], tuple[str
             raise CheckpointError(
                 f"{source}: '{name}' occurs with and without the prefix 'module.'. Keep one of the two."
             )
+        _check_storage(value, key, source)
         tensors[name] = value
     return tensors, other_entries
+
+
+def _check_storage(tensor: Tensor, key: str, source: str) -> None:
+    """Refuse a tensor that declares more numbers than are stored, such as a view that repeats one of them."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise CheckpointError(f"{source}: '{key}' is {tensor.layout} on {tensor.device}, expected a dense tensor.")
+    declared, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if declared > stored:
+        raise CheckpointError(
+            f"{source}: '{key}' declares {tuple(tensor.shape)}, {declared} bytes, but {stored} are there: it "
+            "repeats them. Save a copy, tensor.contiguous(), where it was made."
+        )

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import CheckpointError
 from synapseclr.models.config import ModelConfig
 
@@ -79,7 +80,7 @@ class EncoderWeights:
         try:
             state_dict = load(data)
             header_length = int.from_bytes(data[:8], "little")
-            metadata = json.loads(data[8 : 8 + header_length]).get("__metadata__", {})
+            metadata = parse_json(data[8 : 8 + header_length]).get("__metadata__", {})
         except (SafetensorError, ValueError) as error:
             raise CheckpointError(
                 f"{source} is not a readable safetensors file ({error}). Train or copy it anew."
@@ -93,7 +94,7 @@ class EncoderWeights:
             return cls(
                 state_dict,
                 ModelConfig.model_validate_json(metadata["model"]),
-                json.loads(metadata["provenance"]),
+                parse_json(metadata["provenance"]),
             )
         except (KeyError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.bookkeeping import write_atomically
+from synapseclr.atomic_files import write_whole
+from synapseclr.errors import OutputError
 from synapseclr.redaction import mask_secrets, redact, redact_tree
 from synapseclr.tracking.server import answers, request_limits, shown
 
@@ -322,8 +323,8 @@ class Outbox:
             "commands": self._commands,
         }
         try:
-            write_atomically(path, json.dumps(content, indent=1))
-        except OSError as error:
+            write_whole(path, json.dumps(content, indent=1).encode(), is_recorded=False)
+        except (OSError, OutputError) as error:
             logger.warning("What MLflow was not told could not be kept either (%s): %s", path, error)
             return
         logger.warning(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from synapseclr.bookkeeping import write_atomically
+from synapseclr.atomic_files import write_whole
 from synapseclr.errors import ConfigurationError, UnreachableError
 from synapseclr.redaction import MASK
 from synapseclr.tracking.outbox import Entry, send
@@ -89,7 +89,7 @@ def send_unsent(path: Path, tracking_uri: str | None = None) -> Sent:
     except (MlflowException, OSError) as error:
         if n_sent:
             left = [asdict(entry) for entry in entries[n_sent:]]
-            write_atomically(path, json.dumps({**content, "entries": left}, indent=1))
+            write_whole(path, json.dumps({**content, "entries": left}, indent=1).encode(), is_recorded=False)
         raise UnreachableError(
             f"MLflow at {shown(uri)} took {n_sent} of {len(entries)} entries of the run {run_id}, then: "
             f"{str(error).strip()} The rest stays in {path}."

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from synapseclr.declared_sizes import check_zarr_array
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.npy_files import parse_npy
 from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES
@@ -63,6 +64,8 @@ def read_query_chunks(url: str, storage_options: dict[str, Any] | None = None) -
         raise VolumeError(
             f"The query {url} holds {shape[0]} chunks, expected at most {MOST_CHUNKS}. Give a part of it."
         )
+    if not isinstance(array, np.ndarray):
+        check_zarr_array(array, f"The query {url}")
     chunk_qcxyz = np.asarray(array[...])
     chunk_qcxyz = chunk_qcxyz[None] if len(shape) == 4 else chunk_qcxyz
     codes = np.unique(chunk_qcxyz[:, 1])
@@ -93,7 +96,7 @@ def _open_zarr(url: str, storage_options: dict[str, Any] | None) -> Any:
 
     try:
         return zarr.open_array(url, mode="r", storage_options=storage_options)
-    except (FileNotFoundError, ValueError, KeyError, OSError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, OSError, TypeError, RecursionError) as error:
         raise VolumeError(
             f"The query {url} is neither synapse ids (12 or 12+34), nor a .npy file, nor a Zarr array that can be read."
         ) from error

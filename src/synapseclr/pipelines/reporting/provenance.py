@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from synapseclr.declared_sizes import parse_json
 from synapseclr.pipelines.reporting.contents import as_text
 from synapseclr.plotting.report import Section, Table
 
@@ -55,7 +56,7 @@ def _json_object(value: Any) -> dict[str, Any] | None:
     if not isinstance(value, str) or not value.startswith("{"):
         return None
     try:
-        found = json.loads(value)
+        found = parse_json(value)
     except json.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None

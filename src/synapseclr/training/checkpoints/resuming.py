@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from synapseclr.declared_sizes import check_zip_content
 from synapseclr.errors import CheckpointError
 from synapseclr.training.checkpoints.storage import BEST, LAST, PREVIOUS, CheckpointFolder
 from synapseclr.training.scale.processes import world_size
@@ -38,7 +39,10 @@ _WITHOUT_INFLUENCE = {
     "nodes",
     "rendezvous",
 }
-_DAMAGED = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, struct.error, pickle.UnpicklingError)
+_DAMAGED = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, MemoryError),
+    *(struct.error, pickle.UnpicklingError),
+)
 """What torch.load raises on bytes that are not, or no longer, a checkpoint."""
 
 
@@ -143,6 +147,7 @@ def _candidates(names: list[str]) -> Iterator[str]:
 def _read(folder: CheckpointFolder, name: str) -> dict[str, Any]:
     try:
         content = folder.read(name)
+        check_zip_content(content, str(folder.locate(name)))
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise CheckpointError(

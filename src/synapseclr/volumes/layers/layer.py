@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ VolumeFormat = Literal["cloudvolume", "ome_zarr"]
 LayerType = Literal["image", "segmentation"]
 SCALE_TOLERANCE = 1e-4
 """Relative difference up to which two voxel sizes are the same: writers round, 3.9999998 nm is 4 nm."""
+
+MOST_BLOCK_BYTES = 2**32
+"""A storage block is decoded as a whole."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,29 @@ class VolumeLayer:
             voxel_size_nm: Voxel size (x, y, z) in nm.
 
         Raises:
-            VolumeError: If nothing readable lies at the address, no scale has this voxel size, or its ids are
-                agglomerated on demand.
+            VolumeError: If nothing readable lies at the address, no scale has this voxel size, its storage blocks are
+                too large to be read, or its ids are agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
         if self.uri.lower().startswith("graphene://"):
             raise self.agglomerated()
+        opened: OpenLayer
         if self.format == "ome_zarr":
             from synapseclr.volumes.layers.ome_zarr import open_ome_zarr
 
-            return open_ome_zarr(self, voxel_size_nm)
-        from synapseclr.volumes.layers.precomputed import open_precomputed
+            opened = open_ome_zarr(self, voxel_size_nm)
+        else:
+            from synapseclr.volumes.layers.precomputed import open_precomputed
 
-        return open_precomputed(self, voxel_size_nm)
+            opened = open_precomputed(self, voxel_size_nm)
+        block_vx = np.minimum(opened.block_size_vx, opened.upper_vx - opened.lower_vx)
+        if math.prod(map(int, block_vx)) * opened.dtype.itemsize > MOST_BLOCK_BYTES:
+            raise VolumeError(
+                f"The {self.role} at {self.uri} declares storage blocks of {block_vx.tolist()} voxels of "
+                f"{opened.dtype}, more than the {MOST_BLOCK_BYTES / 2**30:g} GiB that are read at once. If its "
+                "description is right, write it anew in smaller blocks, such as 128 x 128 x 32."
+            )
+        return opened
 
     def failure(self, error: BaseException, what: str, advice: str) -> VolumeError | UnreachableError:
         """The error to raise instead of one of a reader's, of which there are many kinds.

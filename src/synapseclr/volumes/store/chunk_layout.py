@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synapseclr.declared_sizes import parse_json
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -61,7 +63,7 @@ class ShardLayout:
         self.create_array(MemoryStore(objects), 0)
         expected = json.loads(objects["zarr.json"].to_bytes())
         try:
-            found = json.loads(folder.read("chunks/zarr.json"))
+            found = parse_json(folder.read("chunks/zarr.json"))
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return False
         return all(found.get(name) == expected[name] for name in ("chunk_grid", "codecs", "data_type"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synapseclr.declared_sizes import check_zarr_array, parse_json
 from synapseclr.errors import UnreachableError, VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from synapseclr.volumes.store.reading import ChunkReader
 
 __all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
+
+_MOST_CHUNK_BYTES = 2**31 - 1  # of Blosc
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class ChunkStore:
                 group = zarr.open_group(self.url, mode="r", storage_options=self.storage_options)
         except UnreachableError:
             raise
-        except (FileNotFoundError, ValueError, KeyError) as error:
+        except (FileNotFoundError, ValueError, KeyError, RecursionError) as error:
             raise VolumeError(
                 f"There is no chunk store at {self.url}. Run `kedro run --pipeline=preprocessing` first."
             ) from error
@@ -86,6 +89,7 @@ class ChunkStore:
                 f"The chunk store at {self.url} holds {chunks.dtype} chunks, expected uint8, which has no "
                 "NaN. Run `kedro run --pipeline=preprocessing` again."
             )
+        _check_shape(self.url, chunks, group.attrs)
         if group.attrs["sha256"] != self.__dict__.get("_opened", group.attrs["sha256"]):
             raise VolumeError(replaced(self.url))
         return group
@@ -120,7 +124,12 @@ class ChunkStore:
         expected = self._group.attrs.get("column_sha256", {}).get(name)
         try:
             with reaching(f"{self.url}/{name}"):
-                values = np.asarray(self._group[name][:])
+                array = self._group[name]
+                if array.shape[0] != self._chunks.shape[0]:
+                    raise ValueError(f"{array.shape[0]} rows for {self._chunks.shape[0]} places")
+                if name == "synapse_id":  # distinct numbers; the other arrays may be constant
+                    check_zarr_array(array, f"{self.url}/{name}")
+                values = np.asarray(array[:])
             is_intact = expected in (None, column_digest(values))
         except (KeyError, ValueError, RuntimeError) as error:  # gone, or its checksum or codec complains
             if isinstance(error, UnreachableError):
@@ -150,7 +159,7 @@ class ChunkStore:
     def rejected(self) -> dict[int, str]:
         """Reason by synapse id for every synapse of the table that has no chunk."""
         assert self._group is not None  # says what is wrong with a store that is not there
-        rejected = json.loads(ObjectFolder(self.url, self.storage_options).read(REJECTED_KEY))
+        rejected = parse_json(ObjectFolder(self.url, self.storage_options).read(REJECTED_KEY))
         return {int(synapse_id): reason for synapse_id, reason in rejected.items()}
 
     @property
@@ -254,6 +263,23 @@ class ChunkStore:
         """Read all chunks in store order, ``batch_size`` at a time."""
         for start in range(0, len(self), batch_size):
             yield self.read(slice(start, min(start + batch_size, len(self))))
+
+
+def _check_shape(url: str, chunks: Any, attributes: Mapping[str, Any]) -> None:
+    """Compare the shape that the array of chunks declares with what the store says of itself, and what is possible."""
+    shape = tuple(chunks.shape)
+    is_chunks = len(shape) == 5 and shape[1] == len(CHANNELS) and chunks.shards is not None
+    if not is_chunks or shape[0] > int(attributes["n_shards"]) * chunks.shards[0]:
+        raise VolumeError(
+            f"The chunk store at {url} declares chunks of the shape {shape}, expected (n, {len(CHANNELS)}, x, y, z) in "
+            f"{attributes['n_shards']} shards. Its description is damaged; run `kedro run --pipeline=preprocessing` "
+            "again."
+        )
+    if math.prod(shape[1:]) > _MOST_CHUNK_BYTES:
+        raise VolumeError(
+            f"The chunk store at {url} declares chunks of the shape {shape[1:]}, more than the {_MOST_CHUNK_BYTES} "
+            "bytes that its codec can hold. Its description is damaged; run `kedro run --pipeline=preprocessing` again."
+        )
 
 
 def _may_be_black(chunk_cxyz: NDArray[np.uint8]) -> bool:

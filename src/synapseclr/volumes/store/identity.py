@@ -7,10 +7,10 @@ in another order, positions mean other synapses. So every read looks at the stor
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from typing import TYPE_CHECKING
 
+from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class StoreIdentity:
 
     def _compare(self) -> None:
         try:
-            attributes = json.loads(self._folder.read(_DESCRIPTION)).get("attributes", {})
+            attributes = parse_json(self._folder.read(_DESCRIPTION)).get("attributes", {})
         except (FileNotFoundError, ValueError):
             attributes = {}
         if attributes.get("sha256") != self._sha256 or not attributes.get("complete"):

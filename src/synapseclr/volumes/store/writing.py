@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.atomic_files import explained, replace_folder
+from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import VolumeError
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
@@ -188,7 +189,7 @@ def _begin(stream: ChunkStream, fingerprint: str, url: str, options: dict[str, A
 def store_attributes(folder: ObjectFolder) -> dict[str, Any]:
     """Return the attributes of a store; empty if there is none that can be read."""
     try:
-        return dict(json.loads(folder.read("zarr.json")).get("attributes", {}))
+        return dict(parse_json(folder.read("zarr.json")).get("attributes", {}))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return {}
 
