@@ -216,7 +216,7 @@ def test_no_moment_of_a_save_to_a_bucket_loses_the_matrix(tmp_path, monkeypatch)
             (folder / key).parent.mkdir(parents=True, exist_ok=True)
             (folder / key).write_text(str(value))
 
-    def read(folder):
+    def read(folder, address):
         folder = Path(folder)
         (only,) = (folder / "only-of").iterdir()
         return {int(path.read_text()) for path in (folder / "zarr.json", folder / "X/c/0", only)}
