@@ -9,11 +9,12 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import PROJECT
 
+PROJECT = Path(__file__).resolve().parents[1]
 SCRIPT = PROJECT / "scripts/kill_everywhere.py"
 
 

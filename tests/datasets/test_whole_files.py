@@ -14,7 +14,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import yaml
-from conftest import PROJECT
 from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import node, pipeline
@@ -40,6 +39,7 @@ from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipeline_registry import register_pipelines
 from synapseclr.volumes.layers.layer import VolumeArray
 
+PROJECT = Path(__file__).resolve().parents[2]
 TABLE = pd.DataFrame({"synapse_id": [1, 2, 3], "value": [0.5, 1.5, 2.5]})
 
 
@@ -216,13 +216,13 @@ def test_no_moment_of_a_save_to_a_bucket_loses_the_matrix(tmp_path, monkeypatch)
             (folder / key).parent.mkdir(parents=True, exist_ok=True)
             (folder / key).write_text(str(value))
 
-    def read(folder):
+    def read(folder, address):
         folder = Path(folder)
         (only,) = (folder / "only-of").iterdir()
         return {int(path.read_text()) for path in (folder / "zarr.json", folder / "X/c/0", only)}
 
     monkeypatch.setattr(AnnDataZarrDataset, "_write", staticmethod(write))
-    monkeypatch.setattr("anndata.read_zarr", read)
+    monkeypatch.setattr("synapseclr.declared_sizes.read_anndata", read)
     name = f"memory://{tmp_path.name}/a.zarr"
     filesystem, path = fsspec.core.url_to_fs(name)
     seen = []
