@@ -103,7 +103,7 @@ def test_pretraining_alone_trains_as_long_as_the_command_says(steps):
 def test_embedding_alone_uses_the_weights_that_are_there(reader, steps):
     before, step = _step(steps, "pretraining"), _step(steps, "embedding")
     assert step.kept["features_of"] == step.kept["weights"] == before.kept["weights"]
-    assert step.kept["features"].shape == (reader.n_synapses, 452)
+    assert step.kept["features"].shape == (reader.n_synapses, 904)
     assert np.isfinite(step.kept["features"]).all()
     assert not np.allclose(step.kept["features"], before.kept["features"])
 
@@ -172,7 +172,7 @@ def test_results_are_read_as_the_page_reads_them(reader, steps):
         ["python", "-c", code], cwd=reader.project, env=shell_variables(), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(rf"n_obs . n_vars = {reader.n_synapses} . 452", done.stdout)
+    assert re.search(rf"n_obs . n_vars = {reader.n_synapses} . 904", done.stdout)
     assert "[16, 16, 40] [272, 272, 80]" in re.sub(r"\s+", " ", done.stdout)
 
 

@@ -73,7 +73,7 @@ def test_embeddings_carry_layers_metadata_and_provenance(demo):
 
     embeddings = anndata.read_zarr(demo.root / "07_model_output/synapse_embeddings.zarr")
     metadata = pd.read_parquet(demo.root / "03_primary/synapse_metadata.parquet")
-    assert embeddings.X.shape == (len(metadata), 452)
+    assert embeddings.X.shape == (len(metadata), 904)
     assert embeddings.X.dtype == np.float32
     assert set(embeddings.obsm) == {"projector.mlp.0", "projector.mlp.3"}
     assert embeddings.obs["pre_root_id"].tolist() == metadata["pre_root_id"].tolist()

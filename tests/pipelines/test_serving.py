@@ -27,7 +27,8 @@ from synapseclr.volumes import ChunkStore
 
 PROJECT = Path(__file__).resolve().parents[2]
 CHOSEN = 3
-N_FEATURES = 452  # of region_resnet at an eighth of its width: 4 regions x 2 statistics x 56 channels, and 4 volumes
+# Of region_resnet at an eighth of its width: 4 regions x 2 statistics x 56 channels, and 4 volumes; in two sizes.
+N_FEATURES = 2 * 452
 
 
 @pytest.fixture(scope="module")
