@@ -104,7 +104,8 @@ def test_what_the_server_refuses_is_named_and_stops_nothing(server, outbox, capl
 REFUSAL = "INVALID_PARAMETER_VALUE: no such value"
 
 
-def test_passwords_and_paths_stay_here(server, tmp_path):
+def test_passwords_and_paths_stay_here(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # Kedro sessions in this process may have set it
     outbox = Outbox(server.uri.replace("//", "//ada:pa55@"), RUN_ID, tmp_path / "unsent")
     outbox.params({"source": "https://ada:pa55@example.org/em", "root": str(tmp_path / "data"), "token": "pa55"})
     outbox.tags({"runtime_params": {"root": str(tmp_path), "password": "pa55"}})
