@@ -44,13 +44,26 @@ def kernel_inputs(features_nf: Features, n_components: int, seed: int = 0) -> np
     fitted_nf = standard_nf
     if len(standard_nf) > _MAX_FITTED:
         fitted_nf = standard_nf[np.random.default_rng(seed).choice(len(standard_nf), _MAX_FITTED, replace=False)]
-    eigenvalues_f, axes_ff = np.linalg.eigh(fitted_nf.T @ fitted_nf)
-    order = np.argsort(eigenvalues_f)[::-1][:n_components]
-    kept = order[eigenvalues_f[order] > eigenvalues_f[-1] * 1e-10]
-    # The sign of an eigenvector is arbitrary; kernels of distances and dot products do not see it.
-    inputs_nr = standard_nf @ axes_ff[:, kept]
+    # The sign of an axis is arbitrary; kernels of distances and dot products do not see it.
+    inputs_nr = standard_nf @ _leading_axes(fitted_nf, n_components)
     scaled_nr: np.ndarray = inputs_nr / np.sqrt(np.square(inputs_nr).sum(axis=1).mean())
     return scaled_nr
+
+
+def _leading_axes(features_nf: np.ndarray, n_axes: int) -> np.ndarray:
+    """Orthonormal axes (f, r) along which centred features vary most, r at most their rank."""
+    from scipy.linalg import eigh
+
+    n, f = features_nf.shape
+    products = features_nf.T @ features_nf if f <= n else features_nf @ features_nf.T
+    first = max(0, len(products) - n_axes)
+    eigenvalues_r, vectors_r = eigh(products, subset_by_index=(first, len(products) - 1))
+    kept = np.flatnonzero(eigenvalues_r > eigenvalues_r[-1] * 1e-10)[::-1]
+    if f <= n:
+        leading_fr: np.ndarray = vectors_r[:, kept]
+        return leading_fr
+    axes_fr: np.ndarray = features_nf.T @ (vectors_r[:, kept] / np.sqrt(eigenvalues_r[kept]))
+    return axes_fr
 
 
 def _standardised(features_nf: np.ndarray) -> np.ndarray:

@@ -104,7 +104,9 @@ def _score_split(
     """Scores of the probes on every fold of one trait; Gaussian processes on the folds of the first draw only."""
     is_class = split.trait.kind == "class"
     features_af = features_nf[split.rows_a]
-    inputs_ar = kernel_inputs(features_af, config.gaussian_processes.n_inputs, config.seed)
+    has_process = config.compare_by_gaussian_process and draw == 0
+    if has_process:
+        inputs_ar = kernel_inputs(features_af, config.gaussian_processes.n_inputs, config.seed)
     rows: list[dict[str, object]] = []
     for fold, (train, test) in enumerate(split.folds):
         has_blocks = isinstance(features_af, FeatureBlocks)
@@ -117,7 +119,7 @@ def _score_split(
             "linear": best_linear_probe(coordinates, target_a, is_class, groups_a, config.penalties, config.seed),
             "knn": knn_probe(coordinates[0][0], target_a, coordinates[0][1], config.n_neighbours),
         }
-        if config.compare_by_gaussian_process and draw == 0:
+        if has_process:
             predictions["gaussian_process"] = _gaussian_process(inputs_ar, target_a, train, test, is_class, config)
         for probe, predicted_b in predictions.items():
             rows.append(
