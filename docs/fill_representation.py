@@ -51,11 +51,20 @@ def retrieval() -> str:
     return table(["", "same neurite", "other view of the same synapse"], rows)
 
 
+def transfer() -> str:
+    """Scores in style C by probes of A and B, with those of its own probes in brackets."""
+    rows = []
+    for row in read("transfer"):
+        scores = [f"{row[trait]:.3f} ({row[f'{trait}, fitted in C']:.3f})" for trait in TRAITS]
+        rows.append([row["case"], *scores, f"{row['batch_effect']:.2f}"])
+    return table(["", *TRAITS.values(), "volume told"], rows)
+
+
 def main() -> None:
     """Replace what stands between the marks."""
     text = PAGE.read_text()
     makers = {"darkness": lambda: variants("darkness"), "texture": lambda: variants("texture")}
-    for name, make in (makers | {"real": retrieval}).items():
+    for name, make in (makers | {"real": retrieval, "transfer": transfer}).items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, made=make: f"{found[1]}{made()}\n{found[2]}", text, flags=re.DOTALL)
     PAGE.write_text(text)
