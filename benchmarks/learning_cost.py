@@ -1,4 +1,4 @@
-"""What more seconds and more synapses buy an encoder: ``python benchmarks/learning_cost.py SCRATCH``.
+"""The gain from more seconds and more synapses for an encoder: ``python benchmarks/learning_cost.py SCRATCH``.
 
 Encoders are trained by the demo's parameters and scored on one volume as in ``representation.py``: by linear probes,
 over folds split by neurite.

@@ -43,7 +43,7 @@ _LONGEST_DELAY_S = 0.004
 
 @dataclass(frozen=True)
 class Unkilled:
-    """What a pipeline's unkilled run was like: its seconds, and how often it changed a file."""
+    """Seconds of a pipeline's unkilled run, and how often it changed a file."""
 
     seconds: float
     n_changes: int

@@ -247,7 +247,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 
 def _leftovers(folder: Path, name: str = "") -> list[Path]:
-    """What is being written, or was, below a folder; of one target if its name is given."""
+    """Names of what is being written, or was, below a folder; of one target if its name is given."""
     found = (path for path in folder.iterdir() if path.suffix in (_PARTIAL, _OLD) and path.name.startswith("."))
     return [path for path in found if path.name.count(".") >= 5 and name in ("", _target_name(path))]
 
@@ -257,7 +257,7 @@ def _target_name(path: Path) -> str:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether the process that was writing is gone."""
+    """Tell whether the process that was writing is gone."""
     machine, process = path.name.rsplit(".", 4)[1:3]
     if path.name in _ours or not process.isdigit():
         return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNCHECKED_BYTES = 2**28
 """An array up to this size is read whatever its file says: 256 MiB."""
 MOST_EXPANSION = 4096
-"""How many times larger than what is stored a larger array may be; zstd of a constant is denser, data are not."""
+"""Largest ratio of declared to stored bytes for a larger array; zstd of a constant is denser, data are not."""
 
 _TABLE_OF = {
     "obs": "obs",

@@ -25,7 +25,7 @@ _IN_RESOLVER = re.compile(r"ConfigurationError raised while resolving interpolat
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """What an error says to a user, without its traceback.
+    """The sentence of an error for a user, without its traceback.
 
     Args:
         error: As it came out of a Kedro session.
@@ -84,7 +84,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def parameter_sentences(name: str, model: type[BaseModel], error: ValidationError) -> str:
-    """What is wrong with the values of a parameter, by dotted names.
+    """Faults in the values of a parameter, by dotted names.
 
     Args:
         name: The parameter that the model is of.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 TablePreview = NewType("TablePreview", dict)
-"""What kedro-viz recognises a table by: the name of the return type."""
+"""The return type by whose name kedro-viz recognises a table."""
 
 
 class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
@@ -95,7 +95,7 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
         return f"{self._path}.partial"
 
     def _is_staged(self) -> bool:
-        """Whether a whole matrix lies beside, where a killed run has left it."""
+        """Tell whether a whole matrix lies beside, where a killed run has left it."""
         self._filesystem.invalidate_cache()
         return bool(self._filesystem.exists(f"{self._staging}/{MANIFEST}"))
 

@@ -37,7 +37,7 @@ class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     @property
     def local_path(self) -> Path | None:
-        """Where the file is on this machine; None if it is remote."""
+        """Path of the file on this machine; None if it is remote."""
         return Path(self._path) if "file" in self._filesystem.protocol else None
 
     def load(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run tells MLflow, sent by a thread of its own: a server that is away or hangs costs the run nothing."""
+"""Messages of a run to MLflow, sent by a thread of their own: a server that is away or hangs costs the run nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Entry:
     artifact: tuple[str, str, str] | None = None
 
     def fits(self, other: Entry) -> bool:
-        """Whether both go into one request."""
+        """Tell whether both go into one request."""
         return (
             self.artifact is None
             and other.artifact is None
@@ -104,7 +104,7 @@ class Outbox:
 
     @property
     def is_away(self) -> bool:
-        """Whether the server was away at the last attempt."""
+        """True if the server was away at the last attempt."""
         return self._is_away
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -421,7 +421,7 @@ def _fingerprint(path: str | os.PathLike[str]) -> str:
 
 
 def _is_permanent(error: BaseException) -> bool:
-    """Whether the same request would fail again: it is the request that is wrong, not the server."""
+    """Tell whether the same request would fail again: it is the request that is wrong, not the server."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):

@@ -57,7 +57,7 @@ def request_limits(timeout_seconds: int, n_retries: int = 1) -> Iterator[None]:
 
 
 def answers(uri: str, seconds: float | None = None) -> bool:
-    """Whether a tracking server answers anything at all; True for databases and folders, which are not asked.
+    """Tell whether a tracking server answers anything at all; True for databases and folders, which are not asked.
 
     Args:
         uri: Tracking URI.

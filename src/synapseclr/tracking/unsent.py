@@ -19,7 +19,7 @@ from synapseclr.tracking.server import answers, keep_requests_short, shown
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a file with unsent entries.
+    """Outcome of sending a file of unsent entries.
 
     Attributes:
         run_id: The run in MLflow.

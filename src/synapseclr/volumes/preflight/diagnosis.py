@@ -1,4 +1,4 @@
-"""What is likely wrong when root ids or positions of a table do not fit the volumes."""
+"""Likely causes when root ids or positions of a table do not fit the volumes."""
 
 from __future__ import annotations
 

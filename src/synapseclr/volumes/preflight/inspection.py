@@ -58,7 +58,7 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class InputCheck:
-    """What was found.
+    """Findings of the check.
 
     Attributes:
         layers: Those that can be opened.
@@ -78,12 +78,12 @@ class InputCheck:
 
     @property
     def errors(self) -> list[str]:
-        """What must be mended before anything is cut."""
+        """Faults that must be mended before anything is cut."""
         return [finding.text for finding in self.findings if finding.severity == "error"]
 
     @property
     def warnings(self) -> list[str]:
-        """What should be looked at."""
+        """Findings that should be looked at."""
         return [finding.text for finding in self.findings if finding.severity == "warning"]
 
     def document(self) -> dict[str, Any]:

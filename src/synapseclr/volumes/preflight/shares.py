@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of how many.
+    """A count out of a total.
 
     Attributes:
         n: Those concerned.
