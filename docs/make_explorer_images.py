@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from synapseclr.commands.explore import load_outputs
 from synapseclr.explorer.run_outputs import RunOutputs
 from synapseclr.explorer.server import create_app
 from synapseclr.explorer.serving import make_explorer_server
-from synapseclr.explorer_commands import load_outputs
 from synapseclr.plotting.renders import render_sheet
 
 IMAGES = Path(__file__).parent / "images/explorer"

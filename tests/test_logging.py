@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from synapseclr.sweep import Sweep, _print_table
+from synapseclr.commands.sweep import Sweep, _print_table
 
 PROJECT = Path(__file__).resolve().parents[1]
 AWKWARD = ["/data/[lab]/em", "[/x]", "[80, 80, 32]", "[bold]", "a[link=http://b]c"]

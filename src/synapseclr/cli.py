@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 from kedro.framework.cli.project import run as kedro_run
 
-from synapseclr.check_command import check
-from synapseclr.chunk_commands import synapseclr
-from synapseclr.command_line_values import accept_lists
-from synapseclr.explorer_commands import explore
-from synapseclr.run_command import make_run_command
-from synapseclr.tracking_commands import mlflow
+from synapseclr.commands.check import check
+from synapseclr.commands.chunks import synapseclr
+from synapseclr.commands.explore import explore
+from synapseclr.commands.line_values import accept_lists
+from synapseclr.commands.run import make_run_command
+from synapseclr.commands.tracking import mlflow
 
 accept_lists(kedro_run)
 
@@ -36,8 +36,8 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
     Each combination is a run of its own in MLflow, nested under one for the sweep, and writes to a folder of its own. A
     combination that has finished is skipped when the command is given again. See docs/comparing_runs.md.
     """
+    from synapseclr.commands.sweep import Sweep, parse_assignments, run_sweep
     from synapseclr.errors import SynapseCLRError
-    from synapseclr.sweep import Sweep, parse_assignments, run_sweep
 
     try:
         plan = Sweep.from_arguments(name, pipeline, env, grid, parse_assignments(params))

@@ -8,8 +8,8 @@ from typing import Any
 from kedro.utils import find_kedro_project
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.exclusion import DefectExclusion
 from synapseclr.hooks import (
+    DefectExclusion,
     EnvironmentGuard,
     LogGuard,
     OneWriter,
@@ -19,8 +19,8 @@ from synapseclr.hooks import (
     ReadOnlyGuard,
     RunTracking,
     SimulationGuard,
+    StorageCredentials,
 )
-from synapseclr.storage_credentials import StorageCredentials
 
 _PROJECT = find_kedro_project(Path.cwd()) or Path(__file__).resolve().parents[2]
 

@@ -18,7 +18,6 @@ from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import node, pipeline
 
-from synapseclr.atomic_files import MANIFEST
 from synapseclr.datasets import (
     AnnDataZarrDataset,
     ChunkStoreDataset,
@@ -37,6 +36,7 @@ from synapseclr.errors import OutputError
 from synapseclr.hooks import OutputCare
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipeline_registry import register_pipelines
+from synapseclr.storage.atomic_files import MANIFEST
 from synapseclr.volumes.layers.layer import VolumeArray
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def test_a_save_that_fails_leaves_the_old_output(tmp_path, name, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("synapseclr.atomic_files.os.fsync", full)
+    monkeypatch.setattr("synapseclr.storage.atomic_files.os.fsync", full)
     with pytest.raises(DatasetError, match=rf"{name} cannot be written \(No space left on device\)"):
         dataset.save(make())
     assert (tmp_path / name).read_bytes() == content
@@ -131,7 +131,7 @@ def test_outputs_that_cannot_be_written_end_a_run_at_its_start(tmp_path, monkeyp
         dataset.save(TABLE)
     access = os.access
     monkeypatch.setattr(
-        "synapseclr.atomic_files.os.access",
+        "synapseclr.storage.atomic_files.os.access",
         lambda path, mode: str(path) != f"{tmp_path}/{protected}" and access(path, mode),
     )
     made = pipeline([node(lambda: TABLE, None, "t", name="make")])
@@ -222,7 +222,7 @@ def test_no_moment_of_a_save_to_a_bucket_loses_the_matrix(tmp_path, monkeypatch)
         return {int(path.read_text()) for path in (folder / "zarr.json", folder / "X/c/0", only)}
 
     monkeypatch.setattr(AnnDataZarrDataset, "_write", staticmethod(write))
-    monkeypatch.setattr("synapseclr.declared_sizes.read_anndata", read)
+    monkeypatch.setattr("synapseclr.storage.declared_sizes.read_anndata", read)
     name = f"memory://{tmp_path.name}/a.zarr"
     filesystem, path = fsspec.core.url_to_fs(name)
     seen = []

@@ -8,7 +8,7 @@ from anndata import settings
 from click.testing import CliRunner
 from explorer_runs import FIRST_ID, N_SMALL, make_outputs
 
-from synapseclr.explorer_commands import explore, load_outputs
+from synapseclr.commands.explore import explore, load_outputs
 
 PROJECT = Path(__file__).resolve().parents[2]
 

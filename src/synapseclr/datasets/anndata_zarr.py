@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NewType
 import fsspec
 from kedro.io import AbstractDataset
 
-from synapseclr.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
+from synapseclr.storage.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,7 +47,7 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
             OutputError: If a file of it is missing or not as it was written; Zarr would read a missing one as zeros.
             VolumeError: If an array declares another size than its table has, or than its files can hold.
         """
-        from synapseclr.declared_sizes import read_anndata
+        from synapseclr.storage.declared_sizes import read_anndata
 
         if self._is_local:
             settle_folder(self._path)

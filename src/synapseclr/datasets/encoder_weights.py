@@ -8,7 +8,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset
 
-from synapseclr.atomic_files import check_file, write_whole
+from synapseclr.storage.atomic_files import check_file, write_whole
 
 if TYPE_CHECKING:
     from synapseclr.models import EncoderWeights

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from kedro.io import AbstractDataset
 
-from synapseclr.bookkeeping import parse_json_object, read_json_object, update_json
+from synapseclr.storage.bookkeeping import parse_json_object, read_json_object, update_json
 
 logger = logging.getLogger(__name__)
 

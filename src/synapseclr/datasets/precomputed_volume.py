@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from synapseclr.atomic_files import folder_written_whole
+from synapseclr.storage.atomic_files import folder_written_whole
 from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
 from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
 from synapseclr.volumes.layers.precomputed import write_precomputed

@@ -14,7 +14,7 @@ import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, plotly, text
 
-from synapseclr.atomic_files import check_file, written_whole
+from synapseclr.storage.atomic_files import check_file, written_whole
 
 
 class _WholeFile:

@@ -13,9 +13,9 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
-from synapseclr.error_sentences import did_you_mean, parameter_sentences
 from synapseclr.errors import ConfigurationError
-from synapseclr.redaction import SecretsFilter, mask_exception
+from synapseclr.hooks.error_sentences import did_you_mean, parameter_sentences
+from synapseclr.privacy.redaction import SecretsFilter, mask_exception
 
 SIMULATED = "simulated"
 

@@ -9,7 +9,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from synapseclr.atomic_files import check_writable, pipeline_at_work, remove_leftovers
+from synapseclr.storage.atomic_files import check_writable, pipeline_at_work, remove_leftovers
 
 
 class OutputCare:

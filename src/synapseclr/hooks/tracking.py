@@ -23,9 +23,9 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 from pydantic import BaseModel
 
-from synapseclr.bookkeeping import locked
 from synapseclr.errors import UnreachableError
-from synapseclr.redaction import project_folder, redact_tree
+from synapseclr.privacy.redaction import project_folder, redact_tree
+from synapseclr.storage.bookkeeping import locked
 from synapseclr.tracking.abandoned import end_abandoned, process_tags
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
 from synapseclr.tracking.server import answers, keep_requests_short, request_limits, shown

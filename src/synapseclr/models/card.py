@@ -11,9 +11,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from synapseclr import __version__
-from synapseclr.atomic_files import write_whole
 from synapseclr.errors import CheckpointError, ConfigurationError
 from synapseclr.models.weights import FILE_NAME, EncoderWeights
+from synapseclr.storage.atomic_files import write_whole
 
 _HUB_LICENCES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "cc0-1.0"),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from synapseclr.declared_sizes import check_zip_content
 from synapseclr.errors import CheckpointError
+from synapseclr.storage.declared_sizes import check_zip_content
 
 if TYPE_CHECKING:
     from torch import Tensor

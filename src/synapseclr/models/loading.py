@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synapseclr.errors import CheckpointError
 from synapseclr.models.checkpoints import locate, read_bytes
 from synapseclr.models.weights import FILE_NAME, EncoderWeights
-from synapseclr.redaction import mask_secrets
+from synapseclr.privacy.redaction import mask_secrets
 
 if TYPE_CHECKING:
     from synapseclr.models.simclr import SimCLR

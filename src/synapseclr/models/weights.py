@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import CheckpointError
 from synapseclr.models.config import ModelConfig
+from synapseclr.storage.declared_sizes import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

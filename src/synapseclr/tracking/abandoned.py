@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synapseclr.redaction import project_folder
+from synapseclr.privacy.redaction import project_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.atomic_files import write_whole
 from synapseclr.errors import OutputError
-from synapseclr.redaction import mask_secrets, redact, redact_tree
+from synapseclr.privacy.redaction import mask_secrets, redact, redact_tree
+from synapseclr.storage.atomic_files import write_whole
 from synapseclr.tracking.server import answers, request_limits, shown
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from synapseclr.atomic_files import write_whole
 from synapseclr.errors import ConfigurationError, UnreachableError
-from synapseclr.redaction import MASK
+from synapseclr.privacy.redaction import MASK
+from synapseclr.storage.atomic_files import write_whole
 from synapseclr.tracking.outbox import Entry, send
 from synapseclr.tracking.server import answers, keep_requests_short, shown
 

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from synapseclr.atomic_files import explained
 from synapseclr.errors import UnreachableError
+from synapseclr.storage.atomic_files import explained
 from synapseclr.volumes.storage_errors import unreachable
 
 _SCRATCH = "chunks/partial"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from synapseclr.declared_sizes import check_zarr_array
 from synapseclr.errors import VolumeError
+from synapseclr.storage.declared_sizes import check_zarr_array
 from synapseclr.volumes.npy_files import parse_npy
 from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES
 

@@ -162,7 +162,7 @@ def test_an_old_store_that_cannot_be_deleted_does_not_stop_the_new_one(tmp_path,
             raise PermissionError(13, "Permission denied")
         delete(path, *arguments, **options)
 
-    monkeypatch.setattr("synapseclr.atomic_files.shutil.rmtree", refuse)
+    monkeypatch.setattr("synapseclr.storage.atomic_files.shutil.rmtree", refuse)
     write(url, np.arange(N)[::-1])
     assert ChunkStore(url).synapse_id.tolist() == list(range(N))[::-1]
     assert "delete it by hand" in caplog.text

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from synapseclr.declared_sizes import parse_json
 from synapseclr.pipelines.reporting.contents import as_text
 from synapseclr.plotting.report import Section, Table
+from synapseclr.storage.declared_sizes import parse_json
 
 _FIXED = {
     "fidelity",

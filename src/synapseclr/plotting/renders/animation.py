@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from synapseclr.atomic_files import write_whole
 from synapseclr.errors import ConfigurationError
 from synapseclr.plotting.renders.image import render_scene
 from synapseclr.plotting.renders.scene import synapse_scene
 from synapseclr.plotting.sections import mask_overlay
+from synapseclr.storage.atomic_files import write_whole
 
 _FORMATS = ("gif", "mp4")
 

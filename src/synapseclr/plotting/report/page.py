@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synapseclr.plotting.theme import figure_png
-from synapseclr.redaction import redact
+from synapseclr.privacy.redaction import redact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from synapseclr.declared_sizes import check_zip_content
 from synapseclr.errors import CheckpointError
+from synapseclr.storage.declared_sizes import check_zip_content
 from synapseclr.training.checkpoints.storage import BEST, LAST, PREVIOUS, CheckpointFolder
 from synapseclr.training.scale.processes import world_size
 

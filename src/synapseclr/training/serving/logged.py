@@ -13,7 +13,7 @@ import numpy as np
 
 from synapseclr import __version__
 from synapseclr.models.weights import FILE_NAME
-from synapseclr.redaction import redact_tree
+from synapseclr.privacy.redaction import redact_tree
 from synapseclr.training.compatibility import check_channels
 from synapseclr.training.config import EmbeddingPoses
 from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES

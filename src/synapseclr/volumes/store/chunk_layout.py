@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.declared_sizes import parse_json
+from synapseclr.storage.declared_sizes import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.declared_sizes import check_zarr_array, parse_json
 from synapseclr.errors import UnreachableError, VolumeError
+from synapseclr.storage.declared_sizes import check_zarr_array, parse_json
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
 from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, shard_key

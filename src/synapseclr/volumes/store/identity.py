@@ -10,8 +10,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import VolumeError
+from synapseclr.storage.declared_sizes import parse_json
 
 if TYPE_CHECKING:
     from synapseclr.volumes.objects import ObjectFolder

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.atomic_files import explained, replace_folder
-from synapseclr.declared_sizes import parse_json
 from synapseclr.errors import VolumeError
+from synapseclr.storage.atomic_files import explained, replace_folder
+from synapseclr.storage.declared_sizes import parse_json
 from synapseclr.volumes.objects import ObjectFolder
 from synapseclr.volumes.storage_errors import reaching
 from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, ShardLayout, shard_key

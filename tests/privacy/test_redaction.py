@@ -6,7 +6,7 @@ import pytest
 
 from synapseclr.errors import VolumeError
 from synapseclr.hooks import LogGuard
-from synapseclr.redaction import mask_secrets, project_folder, redact, redact_tree
+from synapseclr.privacy.redaction import mask_secrets, project_folder, redact, redact_tree
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def check(env: str | None, params: str, picture: Path | None) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    from synapseclr.error_sentences import in_sentences
     from synapseclr.hooks import untracked
+    from synapseclr.hooks.error_sentences import in_sentences
 
     bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
     with in_sentences():
@@ -48,8 +48,8 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
     """Print and draw what was found; returns the number of errors."""
     from kedro.io import DatasetError
 
-    from synapseclr.error_sentences import sentence_of
     from synapseclr.errors import SynapseCLRError
+    from synapseclr.hooks.error_sentences import sentence_of
     from synapseclr.pipelines.preprocessing.nodes import draw_first_chunk, inspect
     from synapseclr.volumes import PreprocessingConfig
     from synapseclr.volumes.preflight.inspection import describe

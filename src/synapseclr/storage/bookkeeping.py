@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from synapseclr.atomic_files import write_whole
+from synapseclr.storage.atomic_files import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import multiprocessing
 
 import pytest
 
-from synapseclr.bookkeeping import read_json_object, update_json
+from synapseclr.storage.bookkeeping import read_json_object, update_json
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from synapseclr.check_command import check, nested_parameters
+from synapseclr.commands.check import check, nested_parameters
 from synapseclr.errors import ConfigurationError
 from synapseclr.volumes import write_precomputed
 from synapseclr.volumes.annotations import RAW_COLUMNS
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 CASES = PROJECT.parent / "shared/cases/tables"
 FIRST_ROOT, SHAPE = 648_518_346_349_500_000, (224, 224, 72)
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.command_line_values import split_at_commas
+from synapseclr.commands.line_values import split_at_commas
 from synapseclr.errors import ConfigurationError, UnreachableError
-from synapseclr.redaction import redact, redact_tree
+from synapseclr.privacy.redaction import redact, redact_tree
 from synapseclr.tracking.abandoned import process_tags
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import pytest
 from kedro.framework.cli.project import run
 
 from synapseclr import cli
-from synapseclr.command_line_values import split_at_commas
+from synapseclr.commands.line_values import split_at_commas
+from synapseclr.commands.sweep import Sweep, parse_assignments
 from synapseclr.errors import ConfigurationError
-from synapseclr.sweep import Sweep, parse_assignments
 from synapseclr.volumes import PreprocessingConfig
 
 

@@ -35,7 +35,7 @@ def explore(
     Opens a page over the outputs of a run, local or in a bucket, on this machine's loopback address. With --export, the
     page is written as a folder of files that any web server can serve. See docs/explorer.md.
     """
-    from synapseclr.error_sentences import in_sentences
+    from synapseclr.hooks.error_sentences import in_sentences
 
     with in_sentences():
         outputs = load_outputs(env, params)
@@ -56,11 +56,11 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     from kedro.io import DatasetError
 
     from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+    from synapseclr.commands.sweep import parse_assignments
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs
     from synapseclr.hooks import untracked
-    from synapseclr.sweep import parse_assignments
 
     bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
     runtime_params = parse_assignments(params)

@@ -13,7 +13,7 @@ def make_run_command() -> click.Command:
     from kedro.framework.cli.project import run as kedro_run
 
     def run(verbose: bool, **options: Any) -> Any:
-        from synapseclr.error_sentences import in_sentences
+        from synapseclr.hooks.error_sentences import in_sentences
 
         with nullcontext() if verbose else in_sentences("(--verbose shows the traceback.)"):
             return kedro_run.callback(**options)  # type: ignore[misc]

@@ -8,16 +8,16 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synapseclr.check_command import check
-from synapseclr.chunk_commands import verify
-from synapseclr.error_sentences import did_you_mean, parameter_sentences, sentence_of
+from synapseclr.commands.check import check
+from synapseclr.commands.chunks import verify
+from synapseclr.commands.explore import explore
+from synapseclr.commands.run import make_run_command
 from synapseclr.errors import ConfigurationError, TableError
-from synapseclr.explorer_commands import explore
 from synapseclr.hooks import ParameterGuard, untracked
+from synapseclr.hooks.error_sentences import did_you_mean, parameter_sentences, sentence_of
 from synapseclr.pipeline_registry import register_pipelines
-from synapseclr.run_command import make_run_command
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

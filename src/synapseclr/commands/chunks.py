@@ -29,7 +29,7 @@ def verify(env: str | None, params: str, store: str | None, repair: bool) -> Non
     Names the damaged shards and their synapses, and then ends with status 1. With --repair, damaged shards are taken
     out of the store's record: `kedro run --pipeline=preprocessing` with the same inputs then cuts them, and only them.
     """
-    from synapseclr.error_sentences import in_sentences
+    from synapseclr.hooks.error_sentences import in_sentences
     from synapseclr.volumes.store.verification import verify_chunk_store
 
     with in_sentences():
@@ -57,8 +57,8 @@ def _catalogued(env: str | None, params: str) -> tuple[str, dict[str, object] | 
     """Address and options of the catalog's synapse_chunks."""
     from kedro.framework.session import KedroSession
 
+    from synapseclr.commands.sweep import parse_assignments
     from synapseclr.hooks import untracked
-    from synapseclr.sweep import parse_assignments
 
     given = parse_assignments(params)
     with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:

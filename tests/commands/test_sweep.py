@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from synapseclr.commands.sweep import Sweep, _find_or_create, parse_assignments
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import load_weights
-from synapseclr.sweep import Sweep, _find_or_create, parse_assignments
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 TEMPERATURE = "pretraining.objective.temperature"
 IMPOSSIBLE = -1
 

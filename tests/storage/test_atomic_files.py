@@ -8,8 +8,9 @@ import stat
 
 import pytest
 
-from synapseclr import atomic_files
-from synapseclr.atomic_files import (
+from synapseclr.errors import OutputError
+from synapseclr.storage import atomic_files
+from synapseclr.storage.atomic_files import (
     MANIFEST,
     check_file,
     check_folder,
@@ -20,7 +21,6 @@ from synapseclr.atomic_files import (
     write_whole,
     written_whole,
 )
-from synapseclr.errors import OutputError
 
 SMALL = [b"a,b\n1,2\n", b"a,b\n1,2\n3,4\n5,6\n"]
 

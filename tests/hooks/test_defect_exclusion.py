@@ -8,7 +8,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node
 
 from synapseclr.errors import TableError
-from synapseclr.exclusion import DefectExclusion
+from synapseclr.hooks.defect_exclusion import DefectExclusion
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from kedro.io import DatasetError
 from small_volumes import make_table, stream, write_image, write_volumes
 
 from synapseclr.datasets import AnnDataZarrDataset
-from synapseclr.declared_sizes import check_zip_content, parse_json
 from synapseclr.errors import CheckpointError, VolumeError
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.models.checkpoints import read_checkpoint
+from synapseclr.storage.declared_sizes import check_zip_content, parse_json
 from synapseclr.volumes import ChunkStore, VolumeLayer, write_chunk_store
 from synapseclr.volumes.query_chunks import read_query_chunks
 

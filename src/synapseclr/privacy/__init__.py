@@ -1,0 +1,1 @@
+"""Nothing secret or personal leaves the machine: redaction, and usage reporting of dependencies switched off."""
