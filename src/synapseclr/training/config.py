@@ -75,6 +75,12 @@ class PretrainingConfig(ScaleConfig):
     synchronise_batch_norm: bool = Field(
         True, description="Batch-norm statistics over the samples of all processes, where there are several."
     )
+    view_threads: int = Field(
+        0,
+        ge=0,
+        description="On a CPU: threads that draw the views of the next batch while the network works with the others; "
+        "0: views are drawn within the step. As many as make both take equally long. Needs more threads than these.",
+    )
     num_workers: int = Field(0, ge=0, description="Processes that read chunks; 0 reads in the training process.")
     prefetch_factor: int = Field(2, ge=1, description="Batches that each of these processes reads ahead.")
     chunk_cache_mb: int = Field(

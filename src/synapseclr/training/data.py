@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import lightning
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +21,7 @@ from synapseclr.training.config import PretrainingConfig
 from synapseclr.training.positives import NeuriteTable, make_partners
 from synapseclr.training.prepared import PreparedStore, prepared_store
 from synapseclr.training.sampling import EpochBatchSampler
+from synapseclr.training.views_ahead import draw_ahead
 from synapseclr.volumes import ChunkStore
 
 
@@ -47,15 +50,26 @@ class SynapseDataset(Dataset[Tensor | PreparedChunks]):
 class EpochLoader(DataLoader[Any]):
     """A loader whose position within an epoch is part of Lightning's checkpoints.
 
-    The position counts the batches that were handed out; what workers have read ahead is read again.
+    The position counts the batches that were handed out; what workers have read ahead, or what was drawn ahead, is
+    read or drawn again.
     """
 
     batch_sampler: EpochBatchSampler
     _n_handed_out = 0
+    _draw: Callable[[int, Any, int], Any] | None = None
+    _draw_threads = 0
+
+    def draw_ahead(self, draw: Callable[[int, Any, int], Any], n_threads: int) -> None:
+        """Hand out ``draw(epoch, batch, index)`` instead of batches, drawn by so many threads one batch ahead."""
+        self._draw, self._draw_threads = draw, n_threads
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._n_handed_out = self.batch_sampler.first_batch
-        for batch in super().__iter__():
+        batches: Iterator[Any] = super().__iter__()
+        if self._draw is not None:
+            draw = partial(self._draw, self.batch_sampler.epoch)
+            batches = draw_ahead(batches, draw, self.batch_sampler.first_batch, self._draw_threads)
+        for batch in batches:
             self._n_handed_out += 1
             yield batch
 
@@ -122,7 +136,13 @@ class ChunkDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of one size; the incomplete last one is left out, as contrast depends on the batch size."""
-        return self._loader(self.training_indices, shuffle=True, batch_size=self.config.batch_size)
+        loader = self._loader(self.training_indices, shuffle=True, batch_size=self.config.batch_size)
+        n_threads = self.config.view_threads
+        trainer: Any = self.trainer
+        on_cpu = trainer is not None and trainer.strategy.root_device.type == "cpu"
+        if on_cpu and 0 < n_threads < torch.get_num_threads():
+            loader.draw_ahead(trainer.lightning_module.training_views, n_threads)
+        return loader
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The held-out synapses in batches of nearly one size, always in the same order."""
@@ -134,7 +154,7 @@ class ChunkDataModule(lightning.LightningDataModule):
         batch_size = math.ceil(math.ceil(n / world_size) / n_batches)
         return self._loader(self.validation_indices, shuffle=False, batch_size=batch_size)
 
-    def _loader(self, indices: NDArray[np.int64], shuffle: bool, batch_size: int) -> DataLoader[Any]:
+    def _loader(self, indices: NDArray[np.int64], shuffle: bool, batch_size: int) -> EpochLoader:
         trainer = self.trainer
         dataset = SynapseDataset(self.synapses, indices)
         self.synapses.fill(indices, show_progress=trainer is None or trainer.is_global_zero)

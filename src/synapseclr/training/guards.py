@@ -14,6 +14,7 @@ from torch import Tensor
 
 from synapseclr.errors import TrainingDivergedError
 from synapseclr.training.config import MonitoringConfig
+from synapseclr.training.module import TwoViews
 from synapseclr.training.quality import has_constant_intensity
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class TrainingGuard(lightning.Callback):
 
     def _count_constant(self, batch: Any) -> None:
         """Add up the inputs without structure, on their device; the host looks once, early, and when the epoch ends."""
-        is_constant_b = has_constant_intensity(batch)
+        is_constant_b = has_constant_intensity(batch.chunks if isinstance(batch, TwoViews) else batch)
         were_enough = self._n_seen >= _LEAST_SEEN
         self._n_seen += len(is_constant_b)
         self._n_constant = is_constant_b.sum() + self._n_constant

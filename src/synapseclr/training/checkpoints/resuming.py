@@ -30,6 +30,7 @@ _NEEDED = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_scheduler
 _WITHOUT_INFLUENCE = {
     "resume",
     "num_workers",
+    "view_threads",
     "prefetch_factor",
     "chunk_cache_mb",
     "accelerator",

@@ -6,7 +6,8 @@ SECTIONS = ("augment", "forward", "backward", "optimiser")
 """Parts of a training step; what is left of its time are the copy to the device and the work of other callbacks."""
 
 SHARES = ("data_wait", *(f"{section}_share" for section in SECTIONS))
-"""Shares of the training steps' time, each in [0, 1]: waiting for the loader, then the parts of a step."""
+"""Shares of the training steps' time, each in [0, 1]: waiting for the loader, or for views that are drawn
+ahead, then the parts of a step; ``augment`` is 0 where views are drawn ahead."""
 
 WALL_CLOCK_METRICS = ("seconds", *SHARES, "synapses_per_second", "tflops_per_second", "gpu_memory_gb")
 """Columns of a training history that are measured, not learned: two runs that are otherwise equal differ in them.
