@@ -12,6 +12,7 @@ from synapseclr.datasets.ome_zarr_volume import OmeZarrVolumeDataset
 from synapseclr.datasets.precomputed_volume import PrecomputedVolumeDataset
 from synapseclr.datasets.published_checkpoint import NoTrainingDataset, PublishedCheckpointDataset
 from synapseclr.datasets.query import OnDemandDataset, QueryChunksDataset
+from synapseclr.datasets.synapse_table import SynapseTableDataset
 from synapseclr.datasets.whole_files import (
     CSVDataset,
     JSONDataset,
@@ -43,5 +44,6 @@ __all__ = [
     "PrecomputedVolumeDataset",
     "PublishedCheckpointDataset",
     "QueryChunksDataset",
+    "SynapseTableDataset",
     "TextDataset",
 ]
