@@ -10,7 +10,7 @@ import pandas as pd
 
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights
-from synapseclr.tracking import answers, current_outbox, log_metrics, request_limits, set_tags
+from synapseclr.tracking import current_outbox, log_metrics, request_limits, set_tags
 from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
@@ -103,8 +103,7 @@ def log_encoder_model(
     if run is None and outbox is None:
         logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
         return
-    if outbox is not None and (outbox.is_away or not answers(mlflow.get_tracking_uri())):
-        outbox.failed("it does not answer")
+    if outbox is not None and not outbox.is_reachable():
         outbox.rerun_later("log_encoder_model")
         return
     if outbox is not None:

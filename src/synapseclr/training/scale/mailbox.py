@@ -23,7 +23,7 @@ class RaisedError:
 
     Attributes:
         rank: Of the worker among all workers of the job.
-        time_s: When, in seconds since the epoch.
+        time_s: When, in seconds of the clock that all processes of a machine share and nobody sets.
         error: The exception; its notes hold the worker's traceback.
     """
 
@@ -92,13 +92,13 @@ class Mailbox:
         if not isinstance(error, SynapseCLRError | TrainingInterrupted):
             error.add_note(f"In the worker of rank {rank}:\n{''.join(traceback.format_exception(error))}")
         try:
-            data = pickle.dumps((rank, time.time(), error))
+            data = pickle.dumps((rank, time.monotonic(), error))
             pickle.loads(data)
         except Exception:
             told = RuntimeError(f"{type(error).__name__}: {error}")
             for note in getattr(error, "__notes__", ()):
                 told.add_note(note)
-            data = pickle.dumps((rank, time.time(), told))
+            data = pickle.dumps((rank, time.monotonic(), told))
         self._write(f"error-{rank}.pickle", data)
 
     def errors(self) -> list[RaisedError]:
