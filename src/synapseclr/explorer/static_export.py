@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.explorer.details import overview, synapse_details
+from synapseclr.explorer.answers import overview, synapse_details
 from synapseclr.explorer.images import ByteCache, SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
-from synapseclr.explorer.server import ASSETS, PICTURES, read_asset
+from synapseclr.explorer.web_server import ASSETS, PICTURES, read_asset
 
 _MARKER = ".synapseclr-explorer"
 

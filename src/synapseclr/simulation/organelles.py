@@ -6,10 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from synapseclr.simulation.config import SimulationConfig
+from synapseclr.simulation.config import ImagingStyle, SimulationConfig
 from synapseclr.simulation.geometry import INHIBITORY, Capsules, Floats, Neurite, Site, perpendicular, unit
-from synapseclr.simulation.painting import Territory, border_distance
-from synapseclr.simulation.style import ImagingStyle
+from synapseclr.simulation.territory import Territory, border_distance
 
 # Mean free stretch between mitochondria along a neurite, nm. Inhibitory dendrites are the richest.
 DENDRITE_GAP_NM = {0: 3200.0, INHIBITORY: 1100.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import secrets
 from importlib.resources import files
@@ -12,14 +13,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from synapseclr.errors import SynapseCLRError, TableError
-from synapseclr.explorer.details import overview, set_summary, synapse_details
+from synapseclr.errors import ConfigurationError, SynapseCLRError, TableError
+from synapseclr.explorer.answers import FewShotSearch, SearchKind, overview, set_summary, synapse_details
 from synapseclr.explorer.images import SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
-from synapseclr.explorer.search import FewShotSearch, SearchKind
 
 if TYPE_CHECKING:
     from flask import Flask, Response
+    from werkzeug.serving import BaseWSGIServer
+
 
 PICTURES = {
     "thumbnail.jpg": ("thumbnail", "image/jpeg"),
@@ -239,3 +241,37 @@ def _rows(outputs: RunOutputs, body: Any) -> list[int]:
     if -1 in rows:
         raise TableError(f"This run has no synapse {wanted[rows.index(-1)]}.")
     return list(dict.fromkeys(rows))
+
+
+HOST = "127.0.0.1"
+UNFINISHED_REQUEST_S = 20.0
+"""Longest pause within a request, or in taking an answer; a connection that is silent for longer is closed."""
+
+
+def make_explorer_server(app: Flask, port: int) -> BaseWSGIServer:
+    """Bind the server, one thread per request; connections are kept open.
+
+    Args:
+        app: From :func:`synapseclr.explorer.web_server.create_app`.
+        port: 0 takes any free one; ``server.port`` says which.
+
+    Raises:
+        ConfigurationError: If the port is taken.
+    """
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = UNFINISHED_REQUEST_S
+
+        def log_request(self, *arguments: Any, **options: Any) -> None:
+            """Say nothing of what went well."""
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    try:
+        return make_server(HOST, port, app, threaded=True, request_handler=Handler)
+    except (OSError, SystemExit) as error:
+        raise ConfigurationError(
+            f"Port {port} on {HOST} is taken, perhaps by an explorer that still runs. Choose another one, such as "
+            f"--port={port + 1}."
+        ) from error

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synapseclr.explorer.server import create_app
-from synapseclr.explorer.serving import make_explorer_server
+from synapseclr.explorer.web_server import create_app, make_explorer_server
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +177,7 @@ def test_other_sites_cannot_show_the_pictures(client):
 
 
 def test_an_unfinished_request_does_not_hold_a_thread(explorer, monkeypatch):
-    monkeypatch.setattr("synapseclr.explorer.serving.UNFINISHED_REQUEST_S", 0.05)
+    monkeypatch.setattr("synapseclr.explorer.web_server.UNFINISHED_REQUEST_S", 0.05)
     server = make_explorer_server(create_app(explorer.outputs), 0)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
