@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.config import AugmentationConfig
-from synapseclr.augmentation.operations import Source, ViewState, build_operations
-from synapseclr.augmentation.operations.operation import Operation
+from synapseclr.augmentation.config import AugmentationConfig, find_operation
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 from synapseclr.augmentation.preparation import Preparation, PreparedChunks
 from synapseclr.augmentation.sampling import Pose
 from synapseclr.errors import SynapseCLRError
@@ -142,6 +141,16 @@ class Augmenter:
         intensity = chunks[:, :1].float().div_(self.config.norm_scale).clamp_(0.0, 1.0)
         mask = torch.stack([chunks[:, 1] == code for code in range(1, N_CODES + 1)], dim=1)
         return ViewState(self.config, self.preparation, None, intensity, mask)
+
+
+def build_operations(config: AugmentationConfig) -> list[Operation]:
+    """The operations of a configuration, in their order; parameters not given in the list are the published fields."""
+    operations: list[Operation] = []
+    for name, given in config.listed_operations():
+        kind = find_operation(name)
+        flat = {field: getattr(config, field) for field in kind.model_fields if field in type(config).model_fields}
+        operations.append(kind(**(flat | dict(given))))
+    return operations
 
 
 def _unique_names(operations: Sequence[Operation]) -> list[str]:

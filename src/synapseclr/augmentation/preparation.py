@@ -9,18 +9,16 @@ radius are thresholds on the sampled distances, and stray components are gone al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
-from synapseclr.augmentation.components import CLEFT, POST, PRE, neurite_sides, with_fallback
+from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.masks import CLEFT, POST, PRE, neurite_sides, with_fallback
 from synapseclr.augmentation.threads import in_threads
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
 
 N_CHANNELS = 5
 SIGNAL, WEIGHT, FIRST_DISTANCE = 0, 1, 2

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.components import POST, PRE
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
-
-MAX_RADIUS = 127
-Radii = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_RADIUS)], ...], Field(min_length=1)]
+from synapseclr.augmentation.config import AugmentationConfig, Radii
+from synapseclr.augmentation.masks import POST, PRE
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class ActiveZone(Operation):

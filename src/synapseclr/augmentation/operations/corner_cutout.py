@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.boxes import box_mask, centre_mask
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState, chosen_rows
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, Count, Probability
+from synapseclr.augmentation.operation import Operation, Source, ViewState, chosen_rows
+from synapseclr.augmentation.operations.random_cutout import box_mask, centre_mask
 
 N_CORNER_BOXES = 26
 
@@ -23,8 +20,8 @@ class CornerCutout(Operation):
 
     name: ClassVar[str] = "corner_cutout"
 
-    corner_cutout_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
-    n_corner_cutout_applications: Annotated[int, Field(ge=0, le=16)] = 1
+    corner_cutout_prob: Probability = 0.5
+    n_corner_cutout_applications: Count = 1
     preserve_center_unmasked: bool = True
 
     def draw(self, source: Source, config: AugmentationConfig) -> list[Tensor]:

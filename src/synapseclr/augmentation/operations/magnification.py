@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class Magnification(Operation):

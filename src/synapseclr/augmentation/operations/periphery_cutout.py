@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.boxes import BoxDraws, box_mask
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState, chosen_rows
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
-
-Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+from synapseclr.augmentation.config import AugmentationConfig, Fraction, Probability
+from synapseclr.augmentation.operation import Operation, Source, ViewState, chosen_rows
+from synapseclr.augmentation.operations.random_cutout import BoxDraws, box_mask
 
 
 class PeripheryCutout(Operation):
@@ -22,7 +17,7 @@ class PeripheryCutout(Operation):
 
     name: ClassVar[str] = "periphery_cutout"
 
-    random_periphery_cutout_prob: Annotated[float, Field(ge=0, le=1)] = 0.25
+    random_periphery_cutout_prob: Probability = 0.25
     periphery_cutout_center_max_displacement_fraction: Fraction = 0.2
     periphery_cutout_center_fraction_min: Fraction = 0.5
     periphery_cutout_center_fraction_max: Fraction = 0.75

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, ViewState
+from synapseclr.augmentation.operation import Operation, ViewState
 from synapseclr.errors import SynapseCLRError
 
 AXES = 3

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, NonNegative, Probability
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class SectionCutout(Operation):
@@ -18,8 +15,8 @@ class SectionCutout(Operation):
 
     name: ClassVar[str] = "section_cutout"
 
-    section_cutout_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
-    cutout_poisson_rate: Annotated[float, Field(ge=0)] = 10.0
+    section_cutout_prob: Probability = 0.5
+    cutout_poisson_rate: NonNegative = 10.0
 
     def draw(self, source: Source, config: AugmentationConfig) -> Tensor:
         """True where a section goes, (n, sections)."""
