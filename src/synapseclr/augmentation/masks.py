@@ -33,14 +33,15 @@ def touching_components(domain_bxyz: Tensor, seed_bxyz: Tensor, connectivity: in
         raise ValueError(f"connectivity must be 6, 18 or 26, found {connectivity}")
     batch, x, y, z = domain_bxyz.shape
     domain, seed = domain_bxyz.cpu().numpy(), seed_bxyz.cpu().numpy()
-    # One labelling of the batch, stacked along x with an empty plane between samples: cc3d wants few large axes. It
-    # underestimates the number of labels of a binary volume that is one voxel wide in y and z: two are enough.
+    # One labelling of the whole batch, stacked along x with an empty plane between samples: cc3d is fast on
+    # long axes. It underestimates the number of labels of a binary volume one voxel wide in y and z: pad y to two.
     stacked = np.zeros((batch, x + 1, max(y, 2), z), dtype=domain.dtype)
     stacked[:, :x, :y] = domain
     labels, n_labels = cc3d.connected_components(  # type: ignore[call-overload]
         stacked.reshape(-1, *stacked.shape[2:]), connectivity=connectivity, out_dtype=np.uint32, return_N=True
     )
     labels = labels.reshape(stacked.shape)[:, :x, :y]
+    # A table from label to True, if the component holds a seed, turns labels into the mask by one look-up.
     kept = np.zeros(int(n_labels) + 1, dtype=bool)
     kept[labels[seed]] = True
     kept[0] = False
@@ -58,6 +59,7 @@ def _spread(mask_bxyz: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _neighbourhood(mask_bxyz: Tensor, connectivity: int) -> Tensor:
+    """Masks with their neighbours: passes along all axes reach corners, along pairs of axes edges, along one faces."""
     if connectivity == 26:
         return _spread(mask_bxyz, (1, 2, 3))
     pairs = ((1,), (2,), (3,)) if connectivity == 6 else ((1, 2), (1, 3), (2, 3))
@@ -110,7 +112,7 @@ def squared_distance(mask_bxyz: Tensor, max_radius: int) -> Tensor:
 
     Args:
         mask_bxyz: Boolean masks, shape (batch, x, y, z).
-        max_radius: Distances beyond this many voxels need not be told apart, 0 to 127.
+        max_radius: Distances are exact up to this many voxels, 0 to 127.
 
     Returns:
         Integers (uint8 up to radius 11, else int16), same shape: d^2 where d <= max_radius, ``max_radius^2 + 1``
@@ -121,6 +123,7 @@ def squared_distance(mask_bxyz: Tensor, max_radius: int) -> Tensor:
     dtype = torch.uint8 if max_radius <= _LARGEST_UINT8_RADIUS else torch.int16
     distance_bxyz = torch.full(mask_bxyz.shape, max_radius**2 + 1, dtype=dtype, device=mask_bxyz.device)
     distance_bxyz.masked_fill_(mask_bxyz, 0)
+    # Squared distances separate: a pass along an axis takes the minimum over steps of (distance so far + step^2).
     for axis in (3, 2, 1):
         nearest = distance_bxyz.clone()
         length = mask_bxyz.shape[axis]

@@ -1,4 +1,4 @@
-"""The active zone: the neurite pieces that meet the cleft, inflated by a ball."""
+"""The active zone: the pieces of both neurites that meet the cleft, inflated by a ball."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class ActiveZone(Operation):
-    """Show only what lies within a radius, drawn from a list, of the surface of the two neurite pieces.
+    """Show only voxels within a radius, drawn from a list, of the two neurite pieces.
 
     Inflation is a threshold on the sampled distances; the connectivity is that of the component filter in the
     preparation. With ``channel_organization: separate`` each side has a channel and a zone of its own.

@@ -25,7 +25,7 @@ class CornerCutout(Operation):
     preserve_center_unmasked: bool = True
 
     def draw(self, source: Source, config: AugmentationConfig) -> list[Tensor]:
-        """Which box of each application, 0 for none, (n,)."""
+        """Index of the box of each application, 0 for none, (n,)."""
         return [self._index(source) for _ in range(self.n_corner_cutout_applications)]
 
     def apply(self, view: ViewState, draws: list[Tensor]) -> None:
@@ -67,11 +67,11 @@ def corner_keep(
     """Keep mask of one corner cut-out.
 
     Args:
-        index_n: Which of the 26 boxes to cut, 0 for none, shape (n,), on the CPU.
+        index_n: Index of the box to cut, 1 to 26, 0 for none, shape (n,), on the CPU.
         size: Side of the cubic volume.
         preserve_centre: Leave the central half-cube untouched.
         published: Use the published middle range, see ``corner_boxes``.
-        device: Where the mask is wanted.
+        device: Device of the mask.
 
     Returns:
         Boolean masks, shape (n, size, size, size).

@@ -36,7 +36,7 @@ class Flips(Operation):
     enable_xy_swap: bool = True
 
     def draw(self, source: Source, config: AugmentationConfig) -> FlipDraws:
-        """Which axes."""
+        """The axes to mirror and to exchange."""
         enabled_i = torch.tensor([self.enable_x_flip, self.enable_y_flip, self.enable_z_flip])
         flip_ni = source.chance(0.5, source.n, AXES) & enabled_i
         return FlipDraws(flip_ni, source.chance(0.5, source.n) & self.enable_xy_swap)

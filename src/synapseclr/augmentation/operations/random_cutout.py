@@ -21,14 +21,14 @@ class BoxDraws:
     apply_n: Tensor
 
     def at(self, row_r: Tensor | None) -> BoxDraws:
-        """Those of some samples; None for all."""
+        """Select the boxes of some samples; None for all."""
         if row_r is None:
             return self
         return BoxDraws(self.low_ni[row_r], self.high_ni[row_r], self.apply_n[row_r])
 
 
 class RandomCutout(Operation):
-    """Hide boxes of random place and sides, each with a probability."""
+    """Hide boxes of random position and sides, each with a probability."""
 
     name: ClassVar[str] = "random_cutout"
 
@@ -69,7 +69,7 @@ def box_mask(low_ni: Tensor, high_ni: Tensor, size: int, device: torch.device | 
         low_ni: First voxel per axis, shape (n, 3).
         high_ni: One past the last voxel per axis, shape (n, 3).
         size: Side of the cubic volume.
-        device: Where the masks are wanted.
+        device: Device of the masks.
 
     Returns:
         True inside the box, shape (n, size, size, size).

@@ -19,7 +19,7 @@ class SectionCutout(Operation):
     cutout_poisson_rate: NonNegative = 10.0
 
     def draw(self, source: Source, config: AugmentationConfig) -> Tensor:
-        """True where a section goes, (n, sections)."""
+        """True where a section is taken away, (n, sections)."""
         do_n1 = source.chance(self.section_cutout_prob, source.n_intensity, 1)
         each = min(1.0, self.cutout_poisson_rate / source.n_sections)
         return source.chance(each, source.n_intensity, source.n_sections) & do_n1

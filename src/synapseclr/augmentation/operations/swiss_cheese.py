@@ -32,7 +32,7 @@ class SwissCheese(Operation):
     swiss_cheese_radii: Annotated[tuple[Voxels, ...], Field(min_length=1)] = (5, 7, 9)
 
     def draw(self, source: Source, config: AugmentationConfig) -> HoleDraws:
-        """How much of the volume, and a seed."""
+        """Volume fractions, and a seed of the centres."""
         return HoleDraws(source.uniform(0.0, self.swiss_cheese_max_vol_fraction, source.n), source.seed())
 
     def apply(self, view: ViewState, draws: HoleDraws) -> None:
