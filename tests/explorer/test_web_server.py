@@ -108,7 +108,7 @@ def test_what_does_not_exist_is_said_in_json(client, path, status):
         ("summary", {"ids": ["9" * 5000]}, "written as text"),
         ("summary", {"ids": [str(FIRST_ID), str(FIRST_ID), "12", "13"]}, "no synapse 12"),
         *(
-            ("search", {"ids": [str(FIRST_ID)], "kind": "similar", "k": k}, "no whole number above 0")
+            ("search", {"ids": [str(FIRST_ID)], "kind": "similar", "k": k}, "not a whole number above 0")
             for k in ([], {}, "8", 1.5, True, -3, 0, float("nan"), float("inf"))
         ),
         ("search", {"ids": [str(FIRST_ID)], "kind": ["similar"]}, "'similar' or for 'defective'"),
@@ -243,6 +243,6 @@ def test_pictures_asked_for_at_once_are_each_their_own(tmp_path):
     write_chunk_store(ChunkStream([batch], size, (16.0, 16.0, 40.0), 64), str(tmp_path / "s.zarr"))
     images = SynapseImages(ChunkStore(str(tmp_path / "s.zarr")))
     with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(images.thumbnail, range(n)))
+        pictures = list(pool.map(lambda position: images.picture("thumbnail", position), range(n)))
     for number, picture in enumerate(pictures):
         assert np.median(np.asarray(Image.open(io.BytesIO(picture)))) == pytest.approx(5 * number, abs=2)

@@ -20,6 +20,13 @@ from synapseclr.explorer.images import SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
 
 N_NEIGHBOURS = 12
+SearchKind = Literal["similar", "defective"]
+MAX_EXAMPLES = 500
+MAX_FOUND = 200
+# Above this many synapses, defects are searched for in the first principal components.
+_WHOLE_BELOW = 20_000
+_COMPONENTS = 64
+# Columns of the imputed traits in the units that people know.
 _RAW = {
     "cleft_size_log1p_zscore": "cleft_size_vx",
     "presyn_soma_dist_log1p_zscore": "presyn_soma_dist_um",
@@ -31,7 +38,7 @@ _UNITS = {"vx": "voxels", "um": "µm"}
 
 
 def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
-    """What a page needs to know at its start."""
+    """Title, columns, planes and notes: everything that the page loads first."""
     chunks = outputs.chunks
     return {
         "title": outputs.title,
@@ -49,7 +56,7 @@ def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
 
 
 def synapse_details(outputs: RunOutputs, images: SynapseImages | None, synapse_id: int) -> dict[str, Any] | None:
-    """Everything that is known of a synapse.
+    """Metadata, traits, neighbours and links of a synapse.
 
     Args:
         outputs: The run.
@@ -69,7 +76,7 @@ def synapse_details(outputs: RunOutputs, images: SynapseImages | None, synapse_i
         "has_images": images is not None and position is not None,
         "best_section": images.best_section(position) if images and position is not None else None,
         "neuroglancer": outputs.neuroglancer_link(row),
-        "metadata": [[str(name), _shown(outputs.synapses.obs[name].iloc[row])] for name in outputs.synapses.obs],
+        "metadata": [[str(name), _as_text(outputs.synapses.obs[name].iloc[row])] for name in outputs.synapses.obs],
         "traits": _traits(outputs, row),
         "neighbours": neighbours(outputs, row),
     }
@@ -89,7 +96,7 @@ def neighbours(outputs: RunOutputs, row: int, k: int = N_NEIGHBOURS) -> list[dic
 
 
 def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
-    """Annotated and imputed values of the traits that anything is known of."""
+    """Annotated and imputed values of the traits that have either."""
     of_synapse = None if outputs.imputed is None else outputs.imputed.iloc[row]
     obs = outputs.synapses.obs.iloc[row]
     rows = [_trait(trait, obs, of_synapse) for trait in TRAITS]
@@ -127,7 +134,7 @@ def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:
     return {"imputed": f"{mean:,.0f} {unit}", "interval": f"90 %: {low:,.0f} to {high:,.0f}"}
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         return f"{value:,.6g}" if math.isfinite(value) else ("" if math.isnan(value) else str(value))
     return str(value)
@@ -137,8 +144,8 @@ def set_summary(outputs: RunOutputs, rows: Sequence[int]) -> list[dict[str, Any]
     """Compare a set of synapses with all of them, column by column.
 
     Returns:
-        ``label``, ``group``, what the set and what all synapses show: median of continuous values, share of the
-        commonest class of the set. Columns without values in the set are left out.
+        ``label``, ``group``, ``set`` and ``all`` (the median of continuous values, or the share of the set's commonest
+        class, over the set and over all synapses), ``n`` values in the set. Columns without any are left out.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     found = []
@@ -157,20 +164,13 @@ def set_summary(outputs: RunOutputs, rows: Sequence[int]) -> list[dict[str, Any]
     return found
 
 
-SearchKind = Literal["similar", "defective"]
-MAX_EXAMPLES = 500
-MAX_FOUND = 200
-_WHOLE_BELOW = 20_000
-_COMPONENTS = 64
-
-
 class Found(NamedTuple):
     """Synapses that a search found, best first, without its examples.
 
     Attributes:
         rows_k: int64 (k,).
         values_k: float64 (k,): distance to the nearest example, or score.
-        measure: What the values are.
+        measure: ``distance`` or ``score``.
     """
 
     rows_k: np.ndarray
@@ -179,7 +179,7 @@ class Found(NamedTuple):
 
 
 class FewShotSearch:
-    """Searches a run's synapses by examples. What does not depend on them is computed once, at the first search.
+    """Search of a run's synapses by examples. Whitened features are computed once, at the first search for defects.
 
     Args:
         outputs: The run.
@@ -199,8 +199,8 @@ class FewShotSearch:
         Args:
             example_rows: Rows, 1 to 500.
             kind: ``similar``: nearest in feature space to any example; ``defective``: ranked as the outliers pipeline
-                does, by likeness to the examples and by being unusual.
-            k: How many, 1 to 200; fewer where there are not as many others.
+                does, by likeness to the examples and unusualness.
+            k: Number to find, 1 to 200; fewer if there are fewer others.
 
         Raises:
             TableError: If the numbers are out of range or nothing is left to find.
@@ -222,7 +222,7 @@ class FewShotSearch:
         return Found(best_k, score_n[best_k], "score")
 
     def _prepared(self) -> tuple[np.ndarray, np.ndarray]:
-        """Whitened features. Of many synapses the principal components, which need an eighth of the memory."""
+        """Whitened features and their unusualness; of many synapses only the principal components, to save memory."""
         with self._lock:
             if self._white_nf is None or self._unusual_n is None:
                 features_nf = self._outputs.features_nf

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from synapseclr.volumes.store.chunk_store import ChunkStore
 
 
-MAX_CLASSES = 40
+_PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
+MAX_CLASSES = 40  # text with more values is no class
 _NOT_COLOURED = ("synapse_id", "chunk_index", "pre_root_id", "post_root_id", "cleft_id")
 _SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
 
@@ -33,10 +34,10 @@ class Column:
     """One value per synapse.
 
     Attributes:
-        name: Unique, as it stands in addresses.
-        label: For people.
-        group: Heading under which it is listed.
-        values_n: float32 (n,), NaN where there is none; of classes the index into ``class_names``.
+        name: Unique name.
+        label: Name on the page.
+        group: Heading on the page.
+        values_n: float32 (n,), NaN where missing; for classes the index into ``class_names``.
         class_names: Empty for continuous values.
     """
 
@@ -61,14 +62,7 @@ def table_rows(table: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
 
 
 def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:
-    """Annotated traits, then classes such as clusters, then the metadata's numbers.
-
-    Args:
-        obs: One row per synapse.
-
-    Yields:
-        Those that any synapse has.
-    """
+    """Annotated traits, clusters and other columns of ``obs`` (one row per synapse) that have any value."""
     for trait in TRAITS:
         values_n = trait_values(obs, trait)
         if np.isfinite(values_n).any():
@@ -100,7 +94,7 @@ def _from_series(series: pd.Series, name: str, group: str | None = None) -> Colu
 
 
 def imputed_columns(imputed: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Column]:
-    """Imputed traits, how uncertain each is, and how far from the annotated synapses.
+    """Imputed traits, their uncertainty, and how far a synapse is outside the distribution of the annotated ones.
 
     Args:
         imputed: The table ``imputed_traits``.
@@ -110,8 +104,8 @@ def imputed_columns(imputed: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[C
     of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": []}
     for trait in TRAITS:
         suffixes = ("probability", "probability_sd") if trait.kind == "class" else ("mean", "sd")
-        said = f"P({trait.label} is {trait.class_names[1]})" if trait.kind == "class" else trait.label
-        labels = (said, f"{trait.label}, uncertainty", f"{trait.label}, unlike the annotated")
+        wording = f"P({trait.label} is {trait.class_names[1]})" if trait.kind == "class" else trait.label
+        labels = (wording, f"{trait.label}, uncertainty", f"{trait.label}, out of distribution")
         for group, suffix, label in zip(of_kind, (*suffixes, "out_of_distribution"), labels, strict=True):
             name = f"{trait.name}_{suffix}"
             if name in rows:
@@ -121,7 +115,7 @@ def imputed_columns(imputed: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[C
 
 
 def score_columns(scores: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Column]:
-    """Outlier score and what it is made of.
+    """Outlier score and its two parts.
 
     Args:
         scores: The table ``outlier_scores``.
@@ -168,9 +162,6 @@ def table_columns(table: pd.DataFrame, synapse_id: np.ndarray, group: str) -> It
             yield column
 
 
-_PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
-
-
 @dataclass(frozen=True)
 class RunOutputs:
     """A run's outputs, in memory but for the chunks.
@@ -178,13 +169,13 @@ class RunOutputs:
     Attributes:
         synapses: AnnData of the manifold, or of the embeddings where there is no manifold: features, ``obs`` with
             ``synapse_id``, ``obsm`` with the planes.
-        chunks: Where images come from; None: there are none.
-        tables: Further tables by catalog name, as far as there are: ``imputed_traits``, ``outlier_scores``,
+        chunks: Source of the images; None: no images.
+        tables: Further tables by catalog name, those that exist of: ``imputed_traits``, ``outlier_scores``,
             ``neurite_cell_types``, ``synapse_orientations``.
-        neuroglancer: Where links lead.
-        labels: Where labels are kept; None: nothing can be labelled.
-        notes: What is missing and how to get it, for people.
-        title: Of the page, such as the folder of the run.
+        neuroglancer: Settings of the links.
+        labels: Folder of the labels; None: nothing can be labelled.
+        notes: Sentences on what is missing and which command makes it.
+        title: Title of the page, such as the folder of the run.
     """
 
     synapses: AnnData
@@ -200,7 +191,7 @@ class RunOutputs:
 
     @cached_property
     def synapse_id(self) -> np.ndarray:
-        """int64 (n,)."""
+        """Ids of the synapses, int64 (n,)."""
         if "synapse_id" not in self.synapses.obs:
             raise TableError(
                 "The embeddings have no column synapse_id in obs. Run `kedro run --pipeline=embedding` again."
@@ -214,7 +205,7 @@ class RunOutputs:
 
     @cached_property
     def planes(self) -> dict[str, np.ndarray]:
-        """Name to float32 (n, 2)."""
+        """Coordinates by name of the plane, float32 (n, 2)."""
         found = {}
         for key, name in _PLANES:
             if key in self.synapses.obsm and self.synapses.obsm[key].shape[1] >= 2:
@@ -236,14 +227,14 @@ class RunOutputs:
 
     @cached_property
     def features_nf(self) -> np.ndarray:
-        """float32 (n, f), in which neighbours are searched."""
+        """Features in which neighbours are searched, float32 (n, f)."""
         features_nf = np.ascontiguousarray(self.synapses.X, dtype=np.float32)
         check_finite(features_nf, "the explorer's synapses")
         return features_nf
 
     @cached_property
     def index(self) -> FeatureIndex:
-        """For the neighbours."""
+        """Index of the features for the search of neighbours."""
         return FeatureIndex(self.features_nf)
 
     @cached_property
@@ -254,7 +245,7 @@ class RunOutputs:
 
     @cached_property
     def columns(self) -> dict[str, Column]:
-        """Everything that synapses can be coloured by, by name."""
+        """All columns for colours and filters, by name."""
         found = list(observed_columns(self.synapses.obs))
         if "imputed_traits" in self.tables:
             found += imputed_columns(self.tables["imputed_traits"], self.synapse_id)
@@ -274,5 +265,5 @@ class RunOutputs:
         return {identifier: row for row, identifier in enumerate(self.chunks.synapse_id.tolist())}
 
     def neuroglancer_link(self, row: int) -> str | None:
-        """Address of the synapse in Neuroglancer, if the volumes are where a browser can read them."""
+        """Address of the synapse in Neuroglancer; None if a browser cannot read the volumes."""
         return synapse_links(self.synapses.obs.iloc[[row]], self.neuroglancer)[0]

@@ -127,7 +127,7 @@ def expose_sections(
     rng: np.random.Generator,
     progress: Callable[[str, float], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Turn ideal grey levels into sections with texture, blur, their own contrast, and pixel noise.
+    """Turn ideal grey levels into sections with texture, blur, a contrast of their own, and pixel noise.
 
     Args:
         image_zyx: Ideal grey levels, shape (z, y, x).

@@ -207,6 +207,7 @@ def _draw_partner_types(
         for site in sites
     ]
     odds = np.array([INHIBITORY_ODDS[name] for name in names]) if signature == "darkness" else np.ones(len(names))
+    # Bisection for the log-odds at which the mean probability is the share that was asked for.
     low, high = -12.0, 12.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -233,7 +234,7 @@ def grow_axons(
     """
     extent = np.array(config.extent_nm)
     axons: list[Neurite] = []
-    for cell_type in (0, 1):
+    for cell_type in (EXCITATORY, INHIBITORY):
         free = [site for site in sites if site.pre_type == cell_type]
         for chain in _chain_sites(free, config.synapses_per_axon, rng):
             soma_dist_um = float(rng.uniform(20, 600))
@@ -242,7 +243,7 @@ def grow_axons(
             radii = calibre * np.exp(rng.normal(0, 0.12, len(points)))
             axons.append(Neurite(0, "axon", cell_type, soma_dist_um, points, radii))
             for site in chain:
-                site.axon = -len(axons)
+                site.axon = -len(axons)  # negative until the axons are shuffled and have their index
     order = rng.permutation(len(axons))
     rank = np.empty(len(axons), int)
     rank[order] = np.arange(len(axons))
@@ -323,7 +324,7 @@ def _thread(chain: list[Site], extent: Floats, rng: np.random.Generator) -> Floa
 
 
 def _exit(start: Floats, heading: Floats, extent: Floats) -> Floats:
-    """Where a straight way from a point leaves the box, a little outside it."""
+    """Point, a little outside of the box, at which a straight line from a point leaves it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         to_face = np.maximum(-start / heading, (extent - start) / heading)
     return start + heading * (float(np.nanmin(to_face)) + OVERSHOOT_NM)
@@ -348,7 +349,7 @@ def route(dendrites: list[Neurite], axons: list[Neurite], fillers: list[Neurite]
     ends = n_fixed + np.cumsum([0, *(len(neurite.points_nm) for neurite in moving)])
     linked[ends[:-1]] = False
     linked[ends[1:] - 1] = False
-    boutons = {site.axon: [] for site in sites if site.axon}  # type: dict[int, list[Floats]]
+    boutons: dict[int, list[Floats]] = {site.axon: [] for site in sites if site.axon}
     for site in sites:
         if site.axon:
             boutons[site.axon].append(site.bouton_nm)
@@ -375,9 +376,9 @@ def relax(
         points_nm: Sphere centres, chains one after the other, shape (n, 3).
         radii_nm: Sphere radii, shape (n,).
         owner: Neurite of each sphere; spheres of one neurite do not repel, shape (n,).
-        movable: Which spheres may move, shape (n,).
-        linked: Whether a sphere is joined by tension to the previous and the next one, shape (n,).
-        n_rounds: Number of passes.
+        movable: True for spheres that may move, shape (n,).
+        linked: True for spheres joined by tension to the previous and the next one, shape (n,).
+        n_rounds: Number of passes; the last six hardly smooth, so that gaps stay.
         gap_nm: Distance to keep between surfaces.
 
     Returns:
@@ -385,6 +386,7 @@ def relax(
     """
     points = points_nm.copy()
     for step in range(n_rounds):
+        # Cell list: `order` sorts the spheres by cell, and cell c holds those from starts[c] to starts[c + 1].
         origin = points.min(0)
         cells = np.floor((points - origin) / CELL_NM).astype(np.int64)
         counts = cells.max(0) + 1
@@ -446,10 +448,12 @@ def _round(points, radii, owner, movable, linked, origin, cells, counts, order, 
                         if d2 >= wanted * wanted:
                             continue
                         d = max(np.sqrt(d2), 1.0)
+                        # Each of two movable spheres takes a part of the overlap; a fixed one leaves more to the other.
                         push = (wanted - d) / d * (0.35 if movable[j] else 0.6)
                         px += dx * push
                         py += dy * push
                         pz += dz * push
+        # At most 90 nm a pass, or crowded places would burst apart.
         size = np.sqrt(px * px + py * py + pz * pz)
         scale = min(1.0, 90.0 / size) if size > 0 else 0.0
         moved[i, 0] += px * scale

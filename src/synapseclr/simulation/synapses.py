@@ -34,7 +34,7 @@ EVEN_SPACINGS_NM = (56.0, 52.0, 48.0, 45.0, *CLUMPED_SPACINGS_NM)
 
 @dataclass
 class Morphology:
-    """How the contact of one site looks; arrays over sites.
+    """Appearance of the contacts; arrays over sites.
 
     Attributes:
         outline: Amplitude and phase of the second and third harmonic of the disc's outline, shape (n, 4).
@@ -56,7 +56,7 @@ class Morphology:
 
 
 def draw_morphology(sites: list[Site], rng: np.random.Generator) -> Morphology:
-    """Draw the look of every contact: asymmetric with round vesicles where excitatory, else symmetric and flat.
+    """Draw the appearance of every contact: asymmetric with round vesicles where excitatory, else symmetric and flat.
 
     Source: Gray 1959, doi:10.1038/1831592a0 (types 1 and 2);
     Colonnier 1968, Brain Research 9:268 (vesicles).
@@ -79,8 +79,8 @@ def draw_arrangement(sites: list[Site], neurites: list[Neurite], rng: np.random.
     """Draw contacts whose cell types differ in how things are arranged, with equal amounts of everything.
 
     Presynaptic type: round vesicles in clumps where excitatory, flat ones evenly spread where inhibitory, of equal
-    section area. Postsynaptic type: a central
-    density where excitatory, one split by a broad gap where inhibitory, of equal area, thickness and darkness.
+    section area. Postsynaptic type: a central density where excitatory, one split by a broad gap where inhibitory, of
+    equal area, thickness and darkness.
 
     Args:
         sites: All sites.
@@ -88,7 +88,7 @@ def draw_arrangement(sites: list[Site], neurites: list[Neurite], rng: np.random.
         rng: Source of randomness.
 
     Returns:
-        Looks of the sites.
+        Morphology of the contacts.
     """
     n = len(sites)
     is_clumped = np.array([site.pre_type == EXCITATORY for site in sites], bool)
@@ -124,7 +124,7 @@ def paint_contacts(
 
     Args:
         sites: All sites.
-        look: Their looks.
+        look: Morphology of their contacts.
         territory: Who owns each voxel.
         image_zyx: Image in grey levels; changed in place.
         style: Stain of the densities.
@@ -196,12 +196,14 @@ def _contact(
     for z in range(max(int((centre[2] - reach) / size[2]), 0), min(int((centre[2] + reach) / size[2]) + 1, nz)):
         for y in range(max(int((centre[1] - reach) / size[1]), 0), min(int((centre[1] + reach) / size[1]) + 1, ny)):
             for x in range(max(int((centre[0] - reach) / size[0]), 0), min(int((centre[0] + reach) / size[0]) + 1, nx)):
+                # Only where the two deepest neurites are the partners.
                 o, o2 = owner[z, y, x], second[z, y, x]
                 if not ((o == pre and o2 == post) or (o == post and o2 == pre)):
                     continue
                 wx = (x + 0.5) * size[0] - centre[0]
                 wy = (y + 0.5) * size[1] - centre[1]
                 wz = (z + 0.5) * size[2] - centre[2]
+                # Cylinder coordinates about the contact's normal: height, and (u, v) in the plane of the cleft.
                 height = wx * normal[0] + wy * normal[1] + wz * normal[2]
                 if abs(height) > 150.0:
                     continue
@@ -209,9 +211,11 @@ def _contact(
                 v = wx * e2[0] + wy * e2[1] + wz * e2[2]
                 theta = np.arctan2(v, u)
                 edge = 1.0 + outline[0] * np.cos(2 * theta + outline[1]) + outline[2] * np.cos(3 * theta + outline[3])
+                # Distance to the outline, a circle with two harmonics; positive within it.
                 inside = radius * edge - np.sqrt(u * u + v * v)
                 if inside < -24.0:
                     continue
+                # Distance to the membrane: half the difference of both depths, in quarter-nm.
                 gap = 0.125 * (float(second_depth[z, y, x]) - float(depth[z, y, x]))
                 if inside > 0:
                     if gap <= 22.0:
@@ -250,8 +254,8 @@ def paint_vesicles(
 
     Args:
         sites: All sites.
-        verified: Which sites hold a synapse, shape (n,); the others get no vesicles.
-        look: Their looks.
+        verified: True for sites that hold a synapse, shape (n,); the others get no vesicles.
+        look: Morphology of their contacts.
         territory: Who owns each voxel.
         mito_zyx: Mitochondrion of each voxel; vesicles stay outside.
         image_zyx: Image in grey levels; changed in place.
@@ -384,12 +388,14 @@ def _vesicles(centres, shapes, owners, size, owner, depth, second_depth, mito, i
         x, y, z = int(cx / size[0]), int(cy / size[1]), int(cz / size[2])
         if not (0 <= x < nx and 0 <= y < ny and 0 <= z < nz):
             continue
+        # The centre has to lie in the bouton, 24 nm from its membrane and outside of mitochondria.
         gap = 0.125 * (float(second_depth[z, y, x]) - float(depth[z, y, x]))
         if owner[z, y, x] != owners[k] or gap < 24.0 or mito[z, y, x] != 0:
             continue
         long, short, tilt = shapes[k]
         cosine, sine = np.cos(tilt), np.sin(tilt)
         for zz in range(max(z - reach_z, 0), min(z + reach_z + 1, nz)):
+            # Share of the vesicle's height that this section, thicker than a vesicle, contains.
             seen = 1.0 - max(abs((zz + 0.5) * size[2] - cz) - 0.5 * size[2] + 20.0, 0.0) / 40.0
             if seen <= 0:
                 continue
@@ -398,6 +404,7 @@ def _vesicles(centres, shapes, owners, size, owner, depth, second_depth, mito, i
                     if owner[zz, yy, xx] != owners[k] or mito[zz, yy, xx] != 0:
                         continue
                     dx, dy = (xx + 0.5) * size[0] - cx, (yy + 0.5) * size[1] - cy
+                    # A dark ring: the membrane of an ellipse that lies at an angle in the section.
                     u, v = (cosine * dx + sine * dy) / long, (cosine * dy - sine * dx) / short
                     ring = np.exp(-(((np.sqrt(u * u + v * v) - 0.85) / 0.45) ** 2))
                     image[zz, yy, xx] -= darkness * min(seen, 1.0) * ring
