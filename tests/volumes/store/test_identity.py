@@ -145,11 +145,11 @@ def test_the_same_chunks_in_other_bytes_are_read_on(tmp_path):
 
 def test_the_explorer_says_that_the_store_was_replaced(url):
     images = SynapseImages(ChunkStore(url))
-    assert images.thumbnail(2)
+    assert images.picture("thumbnail", 2)
     write(url, np.arange(N)[::-1])
-    assert images.thumbnail(2)  # made of the store that was opened
+    assert images.picture("thumbnail", 2)  # made of the store that was opened
     with pytest.raises(VolumeError, match=REPLACED):
-        images.thumbnail(3)
+        images.picture("thumbnail", 3)
 
 
 def test_nothing_of_a_replaced_store_is_kept_for_the_one_that_was_opened(tmp_path):

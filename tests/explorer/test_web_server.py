@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synapseclr.explorer.server import create_app
-from synapseclr.explorer.serving import make_explorer_server
+from synapseclr.explorer.web_server import create_app, make_explorer_server
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +108,7 @@ def test_what_does_not_exist_is_said_in_json(client, path, status):
         ("summary", {"ids": ["9" * 5000]}, "written as text"),
         ("summary", {"ids": [str(FIRST_ID), str(FIRST_ID), "12", "13"]}, "no synapse 12"),
         *(
-            ("search", {"ids": [str(FIRST_ID)], "kind": "similar", "k": k}, "no whole number above 0")
+            ("search", {"ids": [str(FIRST_ID)], "kind": "similar", "k": k}, "not a whole number above 0")
             for k in ([], {}, "8", 1.5, True, -3, 0, float("nan"), float("inf"))
         ),
         ("search", {"ids": [str(FIRST_ID)], "kind": ["similar"]}, "'similar' or for 'defective'"),
@@ -178,7 +177,7 @@ def test_other_sites_cannot_show_the_pictures(client):
 
 
 def test_an_unfinished_request_does_not_hold_a_thread(explorer, monkeypatch):
-    monkeypatch.setattr("synapseclr.explorer.serving.UNFINISHED_REQUEST_S", 0.05)
+    monkeypatch.setattr("synapseclr.explorer.web_server.UNFINISHED_REQUEST_S", 0.05)
     server = make_explorer_server(create_app(explorer.outputs), 0)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
@@ -244,6 +243,6 @@ def test_pictures_asked_for_at_once_are_each_their_own(tmp_path):
     write_chunk_store(ChunkStream([batch], size, (16.0, 16.0, 40.0), 64), str(tmp_path / "s.zarr"))
     images = SynapseImages(ChunkStore(str(tmp_path / "s.zarr")))
     with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(images.thumbnail, range(n)))
+        pictures = list(pool.map(lambda position: images.picture("thumbnail", position), range(n)))
     for number, picture in enumerate(pictures):
         assert np.median(np.asarray(Image.open(io.BytesIO(picture)))) == pytest.approx(5 * number, abs=2)

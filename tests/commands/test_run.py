@@ -5,8 +5,8 @@ import pytest
 from kedro.framework.cli.project import run
 
 from synapseclr import cli
-from synapseclr.commands.line_values import split_at_commas
-from synapseclr.commands.sweep import Sweep, parse_assignments
+from synapseclr.commands.run import parse_assignments, split_at_commas
+from synapseclr.commands.sweep import Sweep
 from synapseclr.errors import ConfigurationError
 from synapseclr.volumes import PreprocessingConfig
 

@@ -1,26 +1,23 @@
-"""An operation of the augmentation: its parameters, its draw and its application, in one class.
+"""Base class of the operations, the random numbers they draw, and the state of a view between two of them.
 
-A view is made by a list of operations. Each first draws its random numbers, on the CPU and before anything is
-applied, so that a view can be replayed; then it changes the view in the making. A new operation is a subclass of
-``Operation`` in a file of its own, ``operations/<name>.py`` or anywhere else, and a line in the list
-(docs/augmentation.md shows one).
+A view is made by a list of operations. All of them draw their random numbers first, on the CPU, so that a view can be
+replayed; then each changes the state in turn. A new operation is a subclass of ``Operation`` in a file of its own,
+``operations/<name>.py`` or anywhere else, and a line in the list (docs/augmentation.md shows one).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-from synapseclr.augmentation.components import CLEFT
+from synapseclr.augmentation.config import AugmentationConfig, check_ranges
+from synapseclr.augmentation.masks import CLEFT
 from synapseclr.augmentation.preparation import Preparation, PreparedChunks
 from synapseclr.augmentation.sampling import Pose
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
 
 
 @dataclass(frozen=True)
@@ -67,20 +64,20 @@ class Source:
 
 @dataclass
 class ViewState:
-    """A view in the making. Volumes are (batch, ..., x, y, z): the chunk before the resampling, the image after it.
+    """State of a view. Volumes are (batch, ..., x, y, z): the chunk before the resampling, the image after it.
 
     Attributes:
-        config: What the view is to be.
-        preparation: What prepared the batch.
+        config: The configuration.
+        preparation: The preparation of the batch.
         prepared: The prepared batch; None under published fidelity.
-        pose: Place of the output cube in the chunk; what rotates, moves or mirrors before the resampling changes it.
+        pose: Place of the output cube in the chunk; operations before the resampling change it.
         intensity_bcxyz: Intensities in [0, 1], one channel until the z-score.
-        weight_bcxyz: Share of each voxel that carries a signal; None under published fidelity, which takes all alike.
+        weight_bcxyz: Share of each voxel that carries a signal; None under published fidelity, which has no such share.
         mask_bcxyz: Boolean masks (pre, cleft, post).
         distance_bcxyz: Distance codes to presynaptic side, cleft and postsynaptic side, uint8.
         section_bxyz: Section of the chunk that a voxel lies in, int32; None before the resampling.
-        shown: Boolean volumes (batch or 1, 1 or 2, x, y, z); the view shows its signal where all of them hold.
-        is_resampled: Whether volumes are images by now.
+        shown: Boolean volumes (batch or 1, 1 or 2, x, y, z); the view shows its signal where all are True.
+        is_resampled: True once the volumes are images.
     """
 
     config: AugmentationConfig
@@ -102,22 +99,23 @@ class ViewState:
 
     @property
     def published(self) -> bool:
-        """Whether the published code is reproduced with its errors."""
+        """True where the published code is reproduced with its errors."""
         return self.config.fidelity == "published"
 
     def per_section(self, values_nz: Tensor) -> Tensor:
-        """Values of the sections that voxels lie in, (n, sections) on the CPU to what broadcasts with intensities."""
+        """Values by section, (n, sections) on the CPU, looked up for every voxel; broadcasts with intensities."""
         values = values_nz.to(self.device, non_blocking=True)
         if self.section_bxyz is None:
             return values[:, None, None, None, :]
         section = self.section_bxyz
         if len(values) > 1:
+            # Rows of the table lie one after the other: a sample's sections begin at its own offset.
             first = torch.arange(len(values), dtype=torch.int32, device=self.device) * values.shape[1]
             section = section + first[:, None, None, None]
         return values.flatten().index_select(0, section.flatten()).view(section.shape)[:, None]
 
     def per_sample(self, values_n: Tensor) -> Tensor:
-        """Values of samples, (n,) on the CPU, to (n, 1, 1, 1, 1) on the batch's device."""
+        """Reshape values of samples, (n,) on the CPU, to (n, 1, 1, 1, 1) on the batch's device."""
         return values_n.to(self.device, non_blocking=True)[:, None, None, None, None]
 
     def hide(self, keep_rxyz: Tensor, row_r: Tensor | None) -> None:
@@ -128,7 +126,7 @@ class ViewState:
 
         Args:
             keep_rxyz: One mask for each of the samples, (r, x, y, z), or one for all, (1, x, y, z).
-            row_r: Places of the samples in the batch; None for all.
+            row_r: Rows of the samples in the batch; None for all.
         """
         rows = slice(None) if row_r is None else row_r.to(self.device, non_blocking=True)
         if self.published:
@@ -140,7 +138,7 @@ class ViewState:
 
 
 def chosen_rows(apply_n: Tensor) -> Tensor | None:
-    """Places where a draw, (n,) on the CPU, applies; None for one draw that all samples share."""
+    """Rows of the samples to which a draw, (n,) on the CPU, applies; None for one draw that all samples share."""
     return None if len(apply_n) == 1 else torch.nonzero(apply_n).flatten()
 
 
@@ -149,7 +147,7 @@ class Operation(BaseModel):
 
     Attributes:
         name: The name under which lists of operations know it.
-        random: Whether it draws anything. Operations that do are left out of extraction.
+        random: True if it draws random numbers. Such operations are left out of extraction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -157,12 +155,17 @@ class Operation(BaseModel):
     name: ClassVar[str]
     random: ClassVar[bool] = True
 
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        check_ranges(self)
+        return self
+
     def draw(self, source: Source, config: AugmentationConfig) -> Any:
         """Draw what ``apply`` needs; None where nothing is random."""
         return None
 
     def apply(self, view: ViewState, draws: Any) -> None:
-        """Change the view in the making."""
+        """Change the state of the view."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Fills space: every voxel goes to the neurite in which it lies deepest. Arrays are (z, y, x), distances quarter-nm."""
+"""Territory of the neurites: every voxel goes to the one in which it lies deepest. Distances are in quarter-nm."""
 
 from __future__ import annotations
 
@@ -122,6 +122,7 @@ def _paint(start, end, start_radius, end_radius, owner, size, first_o, second_o,
                 bump = bumps[(z + shift_z) & 63, (y + shift_y) & 63]
                 for x in range(first_x, last_x):
                     px = np.float32((x + 0.5) * size[0]) - ax
+                    # Signed distance to the tapered capsule: nearest point of its axis, minus the radius there.
                     t = (px * bx + py * by + pz * bz) * inverse
                     t = min(max(t, np.float32(0)), np.float32(1))
                     dx, dy, dz = px - t * bx, py - t * by, pz - t * bz
@@ -129,6 +130,7 @@ def _paint(start, end, start_radius, end_radius, owner, size, first_o, second_o,
                     d = np.sqrt(d2) - ra - t * rb + bump[(x + shift_x) & 63]
                     if d > reach:
                         continue
+                    # Keep the two deepest neurites of the voxel, each with its smallest signed distance.
                     q = np.int16(d * np.float32(4.0))
                     best = first_o[z, y, x]
                     if best == me:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import secrets
 from importlib.resources import files
@@ -12,22 +13,27 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from synapseclr.errors import SynapseCLRError, TableError
-from synapseclr.explorer.details import overview, set_summary, synapse_details
-from synapseclr.explorer.images import SynapseImages
+from synapseclr.errors import ConfigurationError, SynapseCLRError, TableError
+from synapseclr.explorer.answers import FewShotSearch, SearchKind, overview, set_summary, synapse_details
+from synapseclr.explorer.images import PictureKind, SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
-from synapseclr.explorer.search import FewShotSearch, SearchKind
 
 if TYPE_CHECKING:
     from flask import Flask, Response
+    from werkzeug.serving import BaseWSGIServer
 
-PICTURES = {
+
+HOST = "127.0.0.1"
+UNFINISHED_REQUEST_S = 20.0
+"""Longest pause within a request, or in taking an answer; a connection that is silent for longer is closed."""
+
+PICTURES: dict[str, tuple[PictureKind, str]] = {
     "thumbnail.jpg": ("thumbnail", "image/jpeg"),
     "em.jpg": ("em_strip", "image/jpeg"),
     "masks.png": ("mask_strip", "image/png"),
     "scene.json": ("scene", "application/json"),
 }
-"""File name to the method of :class:`SynapseImages` that makes it, and its type."""
+"""File name to the kind of picture of :class:`SynapseImages`, and its media type."""
 
 ASSETS = (
     "index.html", "style.css", "main.js", "data.js", "state.js", "scatter.js", "synapse.js", "selection.js",
@@ -42,7 +48,7 @@ _ID = re.compile(r"[0-9]{1,20}")
 
 
 def read_asset(name: str) -> bytes:
-    """One of the page's own files, or plotly's script out of its Python package: nothing comes from elsewhere."""
+    """Read one of the page's files, or plotly's script from its Python package; nothing is fetched from elsewhere."""
     if name == "plotly.min.js":
         return (files("plotly") / "package_data" / name).read_bytes()
     return (files("synapseclr.explorer") / "web" / name).read_bytes()
@@ -55,8 +61,8 @@ def create_app(outputs: RunOutputs) -> Flask:
         outputs: The run to show. It is only read; labels go to ``outputs.labels``.
 
     Returns:
-        A Flask application. It answers requests that name this machine as host, and takes changes only from its own
-        pages.
+        A Flask application that answers only requests with this machine as host, and accepts changes only from its
+        own pages.
     """
     from flask import Flask, Response, abort, jsonify, request
     from werkzeug.exceptions import HTTPException
@@ -69,7 +75,7 @@ def create_app(outputs: RunOutputs) -> Flask:
 
     @app.before_request
     def from_this_machine() -> None:
-        """Refuse other sites' pages, also those that let their name point to this machine."""
+        """Refuse pages of other sites, also those whose host name resolves to this machine (DNS rebinding)."""
         if _host_name(request.host) not in ("127.0.0.1", "localhost", "::1"):
             abort(403, "This explorer answers on 127.0.0.1 only.")
         origin = request.headers.get("Origin")
@@ -102,7 +108,7 @@ def create_app(outputs: RunOutputs) -> Flask:
         return jsonify(error=f"The server failed: {type(error).__name__}. Its terminal says more."), 500
 
     def revalidated(content: bytes, kind: str) -> Response:
-        """An answer that a browser keeps for as long as this server runs."""
+        """A response that the browser may cache while this server runs."""
         response = Response(content, mimetype=kind)
         response.set_etag(version)
         response.headers["Cache-Control"] = "no-cache"
@@ -168,8 +174,8 @@ def create_app(outputs: RunOutputs) -> Flask:
         position = outputs.chunk_row_of_id.get(_id(synapse_id))
         if images is None or position is None or picture not in PICTURES:
             abort(404, f"There is no such picture of synapse {_shown(synapse_id)}.")
-        method, kind = PICTURES[picture]
-        return revalidated(getattr(images, method)(position), kind)
+        kind, media_type = PICTURES[picture]
+        return revalidated(images.picture(kind, position), media_type)
 
     @app.post("/api/summary")
     def summary() -> Response:
@@ -182,7 +188,7 @@ def create_app(outputs: RunOutputs) -> Flask:
             raise TableError("A search is for 'similar' or for 'defective' synapses.")
         k = _field(request.json, "k", 48)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise TableError("The request's k, how many synapses to find, is no whole number above 0.")
+            raise TableError("The request's k, the number of synapses to find, is not a whole number above 0.")
         found = search.find(_rows(outputs, request.json), cast(SearchKind, kind), k)
         synapses = [
             {"id": str(outputs.synapse_id[row]), "row": int(row), "value": round(float(value), 4)}
@@ -221,7 +227,7 @@ def _host_name(host: str) -> str | None:
 
 
 def _id(text: str) -> int:
-    """A synapse id as it stands in a request; -1, which no synapse has, for what is none."""
+    """The synapse id in a request; -1, which no synapse has, if it is not a number."""
     return int(text) if _ID.fullmatch(text) else -1
 
 
@@ -230,7 +236,7 @@ def _shown(text: str) -> str:
 
 
 def _rows(outputs: RunOutputs, body: Any) -> list[int]:
-    """Rows of the ids in a request, each once."""
+    """Rows of the synapses in a request, without repeats."""
     wanted = _field(body, "ids")
     if not isinstance(wanted, list) or not all(isinstance(item, str) and _ID.fullmatch(item) for item in wanted):
         raise TableError("The request's ids are not a list of synapse ids written as text.")
@@ -239,3 +245,32 @@ def _rows(outputs: RunOutputs, body: Any) -> list[int]:
     if -1 in rows:
         raise TableError(f"This run has no synapse {wanted[rows.index(-1)]}.")
     return list(dict.fromkeys(rows))
+
+
+def make_explorer_server(app: Flask, port: int) -> BaseWSGIServer:
+    """Bind the server, one thread per request; connections are kept open.
+
+    Args:
+        app: From :func:`synapseclr.explorer.web_server.create_app`.
+        port: 0 takes any free one; ``server.port`` says which.
+
+    Raises:
+        ConfigurationError: If the port is taken.
+    """
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = UNFINISHED_REQUEST_S
+
+        def log_request(self, *arguments: Any, **options: Any) -> None:
+            """Do not log requests that succeeded."""
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    try:
+        return make_server(HOST, port, app, threaded=True, request_handler=Handler)
+    except (OSError, SystemExit) as error:
+        raise ConfigurationError(
+            f"Port {port} on {HOST} is taken, perhaps by an explorer that still runs. Choose another one, such as "
+            f"--port={port + 1}."
+        ) from error

@@ -1,4 +1,4 @@
-"""``kedro synapseclr chunks``: look after the chunk store."""
+"""``kedro synapseclr chunks`` and ``mlflow``: verify the chunk store, and send what MLflow was not told."""
 
 from __future__ import annotations
 
@@ -57,10 +57,36 @@ def _catalogued(env: str | None, params: str) -> tuple[str, dict[str, object] | 
     """Address and options of the catalog's synapse_chunks."""
     from kedro.framework.session import KedroSession
 
-    from synapseclr.commands.sweep import parse_assignments
+    from synapseclr.commands.run import nested_parameters
     from synapseclr.hooks import untracked
 
-    given = parse_assignments(params)
+    given = nested_parameters(params)
     with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:
         handle = cast(KedroSession, session).load_context().catalog.load("synapse_chunks")
     return handle.url, handle.storage_options
+
+
+@synapseclr.group()
+def mlflow() -> None:
+    """Look after what runs tell MLflow."""
+
+
+@mlflow.command()
+@click.argument("place", type=click.Path(path_type=Path))
+@click.option("--tracking-uri", default=None, help="Address of the server; by default the one that the run had.")
+def send(place: Path, tracking_uri: str | None) -> None:
+    """Send what a run could not tell MLflow while it was away.
+
+    PLACE is the file that the run's last warning names, or the folder with all of them. A file is removed when MLflow
+    has everything in it.
+    """
+    from synapseclr.errors import SynapseCLRError
+    from synapseclr.tracking.unsent import send_all
+
+    try:
+        for sent in send_all(place, tracking_uri):
+            click.echo(f"Run {sent.run_id}: {sent.n_entries} entries sent.")
+            for command in sent.commands:
+                click.echo(f"Still to be done: {command}")
+    except SynapseCLRError as error:
+        raise click.ClickException(str(error)) from error
