@@ -29,7 +29,7 @@ from synapseclr.storage.bookkeeping import locked
 from synapseclr.tracking.abandoned import end_abandoned, process_tags
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
 from synapseclr.tracking.server import answers, keep_requests_short, request_limits, shown
-from synapseclr.training.scale import machines
+from synapseclr.training.launching import machine_index
 
 _TRAINING = "pretraining"
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
@@ -159,8 +159,8 @@ class RunTracking(MlflowHook):
     def after_node_run(self) -> None:
         """End the tracking on the machines that do not host rank 0; their runs keep a tag and system metrics."""
         outbox = current_outbox()
-        if machines.index > 0 and outbox is not None:
-            outbox.tags({"machine": machines.index})
+        if machine_index() > 0 and outbox is not None:
+            outbox.tags({"machine": machine_index()})
             self.close("FINISHED")
 
     @hook_impl

@@ -413,12 +413,18 @@ def set_current_outbox(outbox: Outbox | None) -> None:
     _current = outbox
 
 
-def log_metrics(values: Mapping[str, float], step: int = 0) -> None:
-    """Log metrics to the run in progress: to its outbox, or else to an MLflow run that is active; never raises."""
+def log_metrics(values: Mapping[str, float], step: int = 0, run_id: str | None = None) -> None:
+    """Log metrics to the run in progress: to its outbox, or else to an MLflow run that is active; never raises.
+
+    Args:
+        values: By name.
+        step: Such as the epoch.
+        run_id: Of a run that is active in another thread.
+    """
     if _current is not None:
         _current.metrics(values, step)
         return
-    _directly("log_metrics", dict(values), step=step)
+    _directly("log_metrics", dict(values), step=step, run_id=run_id)
 
 
 def set_tags(values: Mapping[str, Any]) -> None:
@@ -433,7 +439,7 @@ def _directly(function: str, values: dict[str, Any], **options: Any) -> None:
     """Tell a run that somebody began without Kedro."""
     import mlflow
 
-    if not values or mlflow.active_run() is None:
+    if not values or (mlflow.active_run() is None and options.get("run_id") is None):
         return
     try:
         getattr(mlflow, function)(values, **options)
