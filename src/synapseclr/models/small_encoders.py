@@ -1,4 +1,4 @@
-"""An encoder for small objects in three dimensions: every stage is pooled over the regions that masks give."""
+"""Encoders of this project: one that pools every stage over the regions of masks, and a single convolution."""
 
 from __future__ import annotations
 
@@ -117,6 +117,7 @@ def pool_regions(map_bcxyz: Tensor, region_brxyz: Tensor) -> Tensor:
     weight_brv = F.adaptive_avg_pool3d(
         region_brxyz, (map_bcxyz.shape[2], map_bcxyz.shape[3], map_bcxyz.shape[4])
     ).flatten(2)
+    # weighted moments of all channels and regions at once, as two matrix products
     weight_brv = weight_brv / (weight_brv.sum(2, keepdim=True) + 1e-3)
     map_bvc = map_bcxyz.flatten(2).mT
     mean_brc = weight_brv @ map_bvc

@@ -1,4 +1,4 @@
-"""What happens beside the training step: the k-NN probe, and the record of every epoch."""
+"""Callbacks of a training: the k-NN probe, the record of every epoch, and the guard that stops a failed training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from synapseclr.errors import TrainingDivergedError
+from synapseclr.models.simclr import BACKBONE
 from synapseclr.training.config import MonitoringConfig, ProbeTargets
 from synapseclr.training.extraction import embed_batches
-from synapseclr.training.module import BACKBONE, PretrainingModule
+from synapseclr.training.module import PretrainingModule
 from synapseclr.training.prepared_store import PreparedStore
 from synapseclr.training.processes import join_shares, own_share
 from synapseclr.training.quality import has_constant_intensity, knn_roc_auc
@@ -80,7 +81,7 @@ class EpochRecorder(lightning.Callback):
 
     @property
     def has_probe(self) -> bool:
-        """Whether some rows have scores of a probe."""
+        """True if a probe is part of the training."""
         return self._probe is not None
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -237,7 +238,7 @@ class TrainingGuard(lightning.Callback):
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the effective rank of the last epoch was above the threshold."""
+        """True if the effective rank of the last epoch was above the threshold."""
         return self._collapsed_epochs == 0
 
     def check_before_checkpoint(self, trainer: lightning.Trainer) -> None:

@@ -22,7 +22,7 @@ from synapseclr.training.resuming import FINGERPRINT, INTERRUPTED
 
 logger = logging.getLogger(__name__)
 
-_GO_ON, _WRITE, _STOP = 0, 1, 2
+_GO_ON, _WRITE, _STOP = 0, 1, 2  # decisions of a process, by urgency
 
 
 class Checkpoints(Checkpoint):
@@ -67,7 +67,7 @@ class Checkpoints(Checkpoint):
         """Write within an epoch if it is time; the end of an epoch has its own."""
         if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
             return
-        decision = self._agree(trainer, self._wish(trainer))
+        decision = self._decide(trainer)
         if decision >= _WRITE:
             self._write(trainer)
         if decision == _STOP:
@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
         """Write, and keep what is to be kept."""
         epoch = trainer.current_epoch + 1
         is_best = trainer.is_global_zero and self._is_best(self._recorder.rows[-1])
-        decision = self._agree(trainer, self._wish(trainer))
+        decision = self._decide(trainer)
         self._write(trainer)
         if trainer.is_global_zero:
             if is_best:
@@ -102,8 +102,15 @@ class Checkpoints(Checkpoint):
         """Take the best score back."""
         self._best_score = state_dict["best_score"]
 
-    def _wish(self, trainer: lightning.Trainer) -> int:
-        """What this process would do."""
+    def _decide(self, trainer: lightning.Trainer) -> int:
+        """The most urgent decision among all processes, the same on each."""
+        own = self._decide_alone(trainer)
+        if trainer.world_size == 1:
+            return own
+        decision = torch.tensor(own, device=trainer.lightning_module.device)
+        return int(trainer.strategy.reduce(decision, reduce_op="max"))
+
+    def _decide_alone(self, trainer: lightning.Trainer) -> int:
         if self._stop.signal is not None:
             return _STOP
         minutes, steps = self._config.every_n_minutes, self._config.every_n_steps
@@ -111,13 +118,6 @@ class Checkpoints(Checkpoint):
             return _WRITE
         is_time = minutes is not None and time.monotonic() - self._written >= 60 * minutes
         return _WRITE if is_time and trainer.is_global_zero else _GO_ON
-
-    def _agree(self, trainer: lightning.Trainer, wish: int) -> int:
-        """The most urgent wish of all processes."""
-        if trainer.world_size == 1:
-            return wish
-        wishes = torch.tensor(wish, device=trainer.lightning_module.device)
-        return int(trainer.strategy.reduce(wishes, reduce_op="max"))
 
     def _write(self, trainer: lightning.Trainer) -> None:
         self._guard.check_before_checkpoint(trainer)

@@ -1,4 +1,4 @@
-"""Validated parameters of pretraining and embedding, and what else of a training is told without torch."""
+"""Parameters of pretraining and embedding, validated; imported without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from synapseclr.volumes.schema import Column, TableSchema
 
 
 class MonitoringConfig(BaseModel):
-    """What is measured while training."""
+    """Measurements while training, and the limits at which a training stops."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -167,7 +167,7 @@ class OptimiserConfig(BaseModel):
         return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
 
     def restarts_at(self, epoch: int, epochs: int) -> bool:
-        """Whether the epoch, counted from 0, is the first one after a restart."""
+        """Tell the first epoch after a restart; epochs count from 0."""
         return 0 < epoch < epochs and epoch % self.stage_epochs(epochs) == 0
 
 

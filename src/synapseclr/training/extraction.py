@@ -10,6 +10,7 @@ from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
+from synapseclr.models.simclr import BACKBONE
 from synapseclr.training.prepared_store import prepared_store
 from synapseclr.training.processes import collect_shares, own_share, rank
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses
     from synapseclr.volumes import ChunkStore
 
-BACKBONE = "encoder.fc"
 ROTATION_VARIANCE = "rotation_variance"
 
 
@@ -107,7 +107,7 @@ def _averaged(
 
 
 def rotation_spread(features_nf: NDArray[np.float32], variance_nf: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much the features of a synapse depend on its pose: an uncertainty of what one pose would give.
+    """Spread of a synapse's features over its poses: an uncertainty of the features that one pose gives.
 
     Args:
         features_nf: Features, averaged over poses.

@@ -1,4 +1,4 @@
-"""Synapses as their views need them, prepared once and kept in memory where they fit."""
+"""Synapses as their views need them, prepared once and kept in memory where they fit; and some views to look at."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 class PreparedStore:
-    """What the views of stored synapses are made of.
+    """Synapses of a store, prepared for their views.
 
     Under corrected fidelity that is a decoded volume with distance maps, which takes longer to make than a view: it is
     made when a synapse is first asked for, and kept if all of the store's fit into ``cache_mb``. Published views are

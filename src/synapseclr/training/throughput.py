@@ -1,4 +1,4 @@
-"""How fast a training runs, and where the time of its steps goes: measured without slowing them."""
+"""Throughput of a training, and the parts of a step's time, measured without slowing the steps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Clock(Protocol):
         """Seconds from ``start`` to ``stop``."""
 
     def passed(self, moment: Any) -> bool:
-        """Whether ``moment`` can be read without waiting."""
+        """True if ``moment`` can be read without waiting."""
 
     def release(self, moments: list[Any]) -> None:
         """Moments that are not needed any more."""
@@ -103,7 +103,7 @@ class CUDAClock:
         return start.elapsed_time(stop) / 1000
 
     def passed(self, moment: torch.cuda.Event) -> bool:
-        """Whether the device has come to this event."""
+        """True if the device has come to this event."""
         return moment.query()
 
     def release(self, moments: list[torch.cuda.Event]) -> None:
@@ -183,7 +183,7 @@ class StepProfiler(Profiler):
         return times
 
     def _runs(self, action: str) -> bool:
-        """Whether the action belongs to a training step: validation augments, too."""
+        """Tell actions of a training step from those of validation, which augments, too."""
         if action == _BATCH:
             return "fetched" in self._step
         running = f"{_BATCH} start" in self._step and f"{_BATCH} stop" not in self._step
@@ -200,6 +200,7 @@ class StepProfiler(Profiler):
         def between(start: str, stop: str) -> float:
             return self._clock.seconds(step[start], step[stop]) if start in step and stop in step else 0.0
 
+        # the step contains the augmentation; the optimiser's part is what follows the backward pass
         sections = self._times.sections
         augment = between(f"{AUGMENT} start", f"{AUGMENT} stop")
         sections["augment"] += augment
