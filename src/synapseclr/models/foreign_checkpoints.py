@@ -28,6 +28,12 @@ _FIRST = "encoder.conv1.weight"
 _HEADS = ("encoder.fc.", "encoder.conv_seg.")
 _COUNTER = "num_batches_tracked"
 
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, MemoryError),
+    *(struct.error, pickle.UnpicklingError),
+)
+"""Errors of torch.load on bytes that are not, or no longer, a checkpoint."""
+
 
 class ImportReport(BaseModel):
     """Fate of every tensor of a file; names are those of our state dict.
@@ -192,13 +198,6 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor], source: str) -> None:
             f"{source} has NaN or infinite values in {len(bad)} tensors: {', '.join(bad[:3])}. Its training diverged, "
             "or the file is damaged: use the checkpoint of an earlier epoch, or copy the file anew."
         )
-
-
-UNREADABLE = (
-    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, MemoryError),
-    *(struct.error, pickle.UnpicklingError),
-)
-"""Errors of torch.load on bytes that are not, or no longer, a checkpoint."""
 
 
 @dataclass(frozen=True)

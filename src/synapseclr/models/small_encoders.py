@@ -11,6 +11,7 @@ REGIONS = ("presynaptic side", "postsynaptic side", "presynaptic side at the cle
 VOLUMES = ("presynaptic side", "postsynaptic side", "cleft", "contact of both sides")
 N_STATISTICS = 2  # mean and spread
 LEAST_VARIANCE = 1e-4
+CHANNELS = 64  # at width 1, as in the published stem
 
 
 class ResidualBlock(nn.Module):
@@ -123,9 +124,6 @@ def pool_regions(map_bcxyz: Tensor, region_brxyz: Tensor) -> Tensor:
     mean_brc = weight_brv @ map_bvc
     variance_brc = (weight_brv @ map_bvc**2 - mean_brc**2).clamp(min=0)
     return torch.cat([mean_brc.flatten(1), (variance_brc + LEAST_VARIANCE).sqrt().flatten(1)], dim=1)
-
-
-CHANNELS = 64  # at width 1, as in the published stem
 
 
 class SingleConvolution(nn.Module):

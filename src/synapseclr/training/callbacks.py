@@ -26,6 +26,7 @@ from synapseclr.training.throughput import ThroughputMonitor
 logger = logging.getLogger(__name__)
 
 EpochReport = Callable[[int, dict[str, float]], None]
+_LEAST_SEEN = 32  # synapses, all of which must be constant to stop a training before its first epoch ends
 
 
 class KNNProbe(lightning.Callback):
@@ -133,9 +134,6 @@ class EpochRecorder(lightning.Callback):
     @property
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
-
-
-_LEAST_SEEN = 32  # synapses, all of which must be constant to stop a training before its first epoch ends
 
 
 @dataclass(frozen=True)

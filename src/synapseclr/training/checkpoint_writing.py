@@ -23,6 +23,7 @@ from synapseclr.training.resuming import FINGERPRINT, INTERRUPTED
 logger = logging.getLogger(__name__)
 
 _GO_ON, _WRITE, _STOP = 0, 1, 2  # decisions of a process, by urgency
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Checkpoints(Checkpoint):
@@ -176,9 +177,6 @@ def monitored_score(row: dict[str, float], config: CheckpointConfig, has_probe: 
     else:
         score = -row.get("validation_loss", row["train_loss"])
     return score if math.isfinite(score) else None
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:

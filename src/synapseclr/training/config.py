@@ -174,8 +174,6 @@ class OptimiserConfig(BaseModel):
 class PretrainingConfig(ScaleConfig):
     """Parameters of the ``pretraining`` pipeline."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     seed: int = Field(0, ge=0, description="Weights, splits, order and augmentations all follow from it.")
     model: ModelConfig = Field(default_factory=ModelConfig)
     initial_weights: str | None = Field(
@@ -240,8 +238,6 @@ class EmbeddingPoses(BaseModel):
 
 class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     """Parameters of the ``embedding`` pipeline. Sizes and normalisation follow pretraining's augmentation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(64, ge=1, description="Chunks embedded at a time.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")

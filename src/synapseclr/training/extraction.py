@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from synapseclr.volumes import ChunkStore
 
 ROTATION_VARIANCE = "rotation_variance"
+_ORGANIZATIONS = {1: "merged", 2: "separate"}
 
 
 def pick_device(name: str) -> torch.device:
@@ -179,9 +180,6 @@ def _embed_in_worker(
     report: Callable[..., None],
 ) -> dict[str, Tensor] | None:
     return collect_shares(_embed_share(model, store, augmentation, config))
-
-
-_ORGANIZATIONS = {1: "merged", 2: "separate"}
 
 
 def check_channels(model: ModelConfig, augmentation: AugmentationConfig) -> None:

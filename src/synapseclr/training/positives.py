@@ -19,6 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from synapseclr.errors import ConfigurationError, TableError
 
+logger = logging.getLogger(__name__)
+
+_SIDES = {"pre": (0,), "post": (1,), "both": (0, 1)}
+_BLOCK = 2**20
+_PAIRED = "positives_pair_annotated_neurites"
+_DIGEST = "positives_neurites_sha256"
+_CHANGED = "annotations_changed_since_pretraining"
+
 
 class PositivesConfig(BaseModel):
     """The second view of a positive pair.
@@ -168,12 +176,6 @@ class PairCounts:
             "positives_n_synapses_with_partner": str(self.n_with_partner),
             "positives_n_synapses_without_partner": str(self.n_synapses - self.n_with_partner),
         }
-
-
-logger = logging.getLogger(__name__)
-
-_SIDES = {"pre": (0,), "post": (1,), "both": (0, 1)}
-_BLOCK = 2**20
 
 
 class NeuritePartners:
@@ -356,11 +358,6 @@ def _no_pairs(counts: PairCounts, config: PositivesConfig) -> str:
         f"{''.join(f'{option}; ' for option in options)}or set pair_annotated_neurites: true, after which scores on "
         "these annotations are not scores on unknown neurites."
     )
-
-
-_PAIRED = "positives_pair_annotated_neurites"
-_DIGEST = "positives_neurites_sha256"
-_CHANGED = "annotations_changed_since_pretraining"
 
 
 def guard_provenance(config: PositivesConfig, neurites: NeuriteTable) -> dict[str, str]:

@@ -16,6 +16,7 @@ from synapseclr.volumes import ChunkStore
 
 BATCH_SIZE = 32
 MIB = 2**20
+_last: PreparedStore | None = None
 
 
 class PreparedStore:
@@ -70,9 +71,6 @@ class PreparedStore:
         starts = range(0, len(indices), BATCH_SIZE)
         for start in track(starts, description="Preparing synapses", disable=not show_progress):
             self.read(indices[start : start + BATCH_SIZE])
-
-
-_last: PreparedStore | None = None
 
 
 def prepared_store(store: ChunkStore, augmentation: AugmentationConfig, cache_mb: float) -> PreparedStore:

@@ -43,6 +43,8 @@ _WITHOUT_INFLUENCE = {
     "rendezvous",
 }
 
+_KEY = "synapseclr_partial_epoch"
+
 
 @dataclass(frozen=True)
 class Resumption:
@@ -206,9 +208,6 @@ class FolderCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Remove a file of the folder."""
         self._folder.remove(str(path).rsplit("/", 1)[-1])
-
-
-_KEY = "synapseclr_partial_epoch"
 
 
 class PartialEpochMetrics(lightning.Callback):
