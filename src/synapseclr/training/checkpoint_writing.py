@@ -32,6 +32,9 @@ class Checkpoints(Checkpoint):
     Within an epoch a checkpoint is written only where the optimiser has just stepped: accumulated gradients are not
     part of it. All processes take part; the first one writes.
 
+    Lightning's ``ModelCheckpoint`` is not its base: its triggers (steps, minutes, epochs) exclude each other, it writes
+    every kept file anew where a link does, and it forgets the best score when the folder has another path.
+
     Args:
         folder: Where; the last part of its name is the run's fingerprint.
         config: When.
