@@ -19,9 +19,8 @@ from synapseclr.plotting import (
     training_curve,
     training_figure,
 )
-from synapseclr.plotting.scatter import marker_area
-from synapseclr.plotting.sections import mask_overlay, richest_section, scale_bar_length_nm
-from synapseclr.plotting.sections.augmented_pairs import view_picture
+from synapseclr.plotting.manifold import marker_area
+from synapseclr.plotting.sections import mask_overlay, richest_section, scale_bar_length_nm, view_picture
 from synapseclr.plotting.theme import MASK_COLOURS, panel_grid
 
 VOXEL_SIZE_NM = (8.0, 8.0, 40.0)

@@ -10,7 +10,7 @@ from synapseclr.analysis.manifold.profiles import AXIS_PROFILE_COLUMNS
 from synapseclr.plotting import Overlay, figure_png, interactive_scatter
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
 from synapseclr.plotting.manifold import DrawnAxis, axis_profile_panels, cluster_map, leakage_panel
-from synapseclr.plotting.sections.rows import section_rows
+from synapseclr.plotting.sections import section_rows
 from synapseclr.plotting.traits import posterior_panels
 
 RNG = np.random.default_rng(0)

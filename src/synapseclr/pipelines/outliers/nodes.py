@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
 from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
@@ -25,9 +26,9 @@ from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection
 from synapseclr.analysis.outliers.whitening import whiten
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.synapse_ids import aligned_rows, rows_of_ids
-from synapseclr.pipelines.similarity.slabs import read_slabs
-from synapseclr.plotting.outliers import detection_figure
-from synapseclr.plotting.sections import contact_sheet
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.searches import detection_figure
+from synapseclr.plotting.sections import contact_sheet, read_slabs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = Figure = ChunkStore = Any
+
 
 logger = logging.getLogger(__name__)
 
@@ -151,3 +153,119 @@ def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore
 def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
     """Draw how well the known defects are found in each representation."""
     return detection_figure(outlier_detection)
+
+
+_METHODS = {
+    "mahalanobis": "no examples, Mahalanobis distance",
+    "knn": "no examples, distance to neighbours",
+    "lof": "no examples, local outlier factor",
+}
+
+
+_REPRESENTATIONS = {
+    "synapseclr": "SynapseCLR",
+    "random": "untrained encoder",
+    "trivial_statistics": "image statistics",
+    "mask_statistics": "mask statistics",
+    "synapseclr_and_masks": "SynapseCLR and masks",
+}
+
+
+_LAYERS = {
+    "encoder.fc": "backbone",
+    "projector.mlp.0": "projector, middle",
+    "projector.mlp.3": "projector, end",
+    "statistics": "",
+}
+
+
+def describe_outliers(
+    synapse_embeddings: AnnData,
+    outlier_candidates: pd.DataFrame,
+    outlier_sheet: Figure,
+    outlier_detection: pd.DataFrame,
+    outlier_metrics: dict[str, float],
+    outlier_detection_figure: Figure,
+    outliers: OutliersConfig,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's section on the likeliest defects, and on how well known ones are found.
+
+    Args:
+        synapse_embeddings: What the rest was computed from.
+        outlier_candidates: The examples and the best candidates.
+        outlier_sheet: Their figure.
+        outlier_detection: Detection of known defects; without rows where none are known.
+        outlier_metrics: The same as metrics.
+        outlier_detection_figure: Its figure.
+        outliers: The parameters ``outliers``.
+        config: The parameters ``reporting``.
+    """
+    figures = (outlier_sheet, outlier_detection_figure)
+    return pipeline_section(
+        [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers)],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+        evaluation={"outliers": outlier_metrics} if len(outlier_detection) else {},
+    )
+
+
+def describe_candidates(
+    outlier_candidates: pd.DataFrame,
+    outlier_detection: pd.DataFrame,
+    sheet: Figure,
+    detection: Figure,
+    config: OutliersConfig,
+) -> Section:
+    """Show the likeliest defects, and tell how well known ones are found."""
+    n_examples = int(outlier_candidates["is_example"].sum())
+    source = f"likeness to {n_examples} marked examples and " if n_examples else ""
+    searched = " and ".join(
+        ["features"] + ["mask statistics"] * config.with_masks + ["image statistics"] * config.with_statistics
+    )
+    text = [
+        f"Synapses that may be defective, ranked by {source}how unusual their {searched} are ({config.unsupervised}). "
+        f"Nobody has looked at them: {int(outlier_candidates['is_accepted'].sum())} of these are accepted as defective."
+    ]
+    candidates = Picture(
+        sheet,
+        "The likeliest first, one EM section each. Score: -log of the share of synapses at least as unusual, or as "
+        "like the examples.",
+    )
+    if outlier_detection.empty:
+        text.append("No defects are known in these data, so the detection is not evaluated.")
+        return Section("Outliers", text, [candidates])
+    n_defects = int(outlier_detection["n_defects"].max())
+    text.append(
+        f"The simulation made {n_defects} of these synapses defective. They were searched with examples drawn from "
+        "them at random, many times over; the examples themselves are not judged."
+    )
+    caption = "Mean and standard deviation over draws of the examples. Dashed: chance."
+    return Section(
+        "Outliers",
+        text,
+        [candidates, Picture(detection, caption)],
+        [_detection_table(outlier_detection)],
+    )
+
+
+def _detection_table(detection: pd.DataFrame) -> Table:
+    """Methods and numbers of examples by representation, over all kinds of defects."""
+    overall = detection[detection["kind"] == "all kinds"]
+    names = overall[["representation", "layer"]].drop_duplicates().itertuples(index=False, name=None)
+    columns = list(names)
+    cells = {
+        (row["representation"], row["layer"], row["method"], row["n_examples"], row["metric"]): row
+        for row in overall.to_dict("records")
+    }
+    rows = []
+    methods = overall[["method", "n_examples", "metric"]].drop_duplicates().itertuples(index=False, name=None)
+    for method, n_examples, metric in methods:
+        found = [cells[name, layer, method, n_examples, metric] for name, layer in columns]
+        plural = "" if n_examples == 1 else "s"
+        label = _METHODS.get(method, f"{n_examples} example{plural}")
+        texts = [f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if n_examples else "") for row in found]
+        rows.append([label, "ROC AUC" if metric == "roc_auc" else metric.replace("_", " "), *texts])
+    headings = [", ".join(filter(None, (_REPRESENTATIONS.get(name, name), _LAYERS[layer]))) for name, layer in columns]
+    caption = "Detection of known defects: mean ± standard deviation over draws of the examples."
+    return Table(("method", "metric", *headings), rows, caption, is_folded=True, has_numbers=True)

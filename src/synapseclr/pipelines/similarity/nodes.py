@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import SimilarityConfig
+from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
 from synapseclr.analysis.layers import layer_features
 from synapseclr.analysis.search.neighbours import (
     APPROXIMATE,
@@ -26,8 +26,9 @@ from synapseclr.analysis.search.similarity import (
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
-from synapseclr.pipelines.similarity.slabs import best_slab, read_slabs
-from synapseclr.plotting.sections.neighbours import distance_panels, neighbour_strips
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.searches import distance_panels, neighbour_strips
+from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes.query_chunks import QueryChunks
 
@@ -40,7 +41,10 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = Figure = ChunkStore = Any
 
+
 _SHOWN_EXAMPLES = 4
+
+
 _MEASURE_ALL_BELOW = 50_000
 
 
@@ -214,3 +218,46 @@ def _outside_slabs(query_chunks: QueryChunks) -> dict[str, np.ndarray]:
 def draw_distances(distance_histograms: pd.DataFrame, similarity_results: pd.DataFrame) -> Figure:
     """Draw how far all synapses lie from each query, with those listed marked."""
     return distance_panels(distance_histograms, similarity_results)
+
+
+def describe_similarity(
+    synapse_embeddings: AnnData,
+    similarity_strip: Figure,
+    similarity_distances: Figure,
+    index_recall: pd.DataFrame,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's section on queries, their nearest neighbours, and what approximate indices would miss.
+
+    Args:
+        synapse_embeddings: What the rest was computed from.
+        similarity_strip: Queries with their neighbours.
+        similarity_distances: Distances of all synapses from the queries.
+        index_recall: Share of the true neighbours that each index finds.
+        config: The parameters ``reporting``.
+    """
+    text = (
+        "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
+    )
+    used = index_recall.loc[index_recall["is_used"], "index"].iloc[0]
+    pictures = [
+        Picture(
+            similarity_strip,
+            "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features.",
+        ),
+        Picture(
+            similarity_distances,
+            "Distance of every synapse from each query. Red: those listed as its neighbours.",
+        ),
+    ]
+    rows = [
+        [str(row["index"]), f"{row['n_neighbours']}", f"{row['n_queries']}", f"{row['recall']:.4f}"]
+        for row in index_recall.to_dict("records")
+    ]
+    caption = f"Share of the true nearest neighbours that each index finds; in use: {used}."
+    table = Table(("index", "neighbours", "queries", "recall"), rows, caption, is_folded=True, has_numbers=True)
+    return pipeline_section(
+        [Section("Similar synapses", [text], pictures, [table])],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+    )
