@@ -19,12 +19,7 @@ from synapseclr.plotting.renders import (
 )
 from synapseclr.plotting.report import render_report
 from synapseclr.plotting.searches import detection_figure, distance_panels, neighbour_strips
-from synapseclr.plotting.sections import (
-    augmented_pairs,
-    contact_sheet,
-    section_rows,
-    synapse_section,
-)
+from synapseclr.plotting.sections import augmented_pairs, contact_sheet, section_rows, synapse_section
 from synapseclr.plotting.theme import figure_png
 from synapseclr.plotting.training import training_curve, training_figure
 from synapseclr.plotting.traits import score_comparison

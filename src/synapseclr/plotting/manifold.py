@@ -207,8 +207,6 @@ _QUALITY = (
     ("n_cutout_sections", "cut-out sections", ()),
     ("is_padded", "at the volume's edge", ("inside", "padded")),
 )
-
-
 _RIGHT_ANGLE_DEG, _HALF_TURN_DEG = 90.0, 180.0
 
 

@@ -106,11 +106,7 @@ def distance_panels(histograms: pd.DataFrame, results: pd.DataFrame, columns: in
 
 
 _MAIN_LAYERS = ("encoder.fc", "statistics")
-
-
 _METHODS = ("examples", "mahalanobis")
-
-
 _ALL_KINDS = "all kinds"
 
 

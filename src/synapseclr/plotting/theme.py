@@ -22,12 +22,10 @@ CLASS_COLOURS = ("#0072b2", "#d55e00")
 """Colours of the classes 0 and 1: excitatory blue, inhibitory vermilion."""
 
 SEQUENTIAL = "viridis"
-
 MASK_COLOURS: dict[int, tuple[int, int, int]] = {1: (138, 43, 226), 2: (255, 128, 0), 3: (52, 235, 128)}
 """RGB per mask code, as published: presynaptic violet, cleft orange, postsynaptic green."""
 
 MASK_NAMES = {1: "presynaptic", 2: "cleft", 3: "postsynaptic"}
-
 _REPRESENTATION_COLOURS = {
     "synapseclr": "#0072b2",
     "random": "#8f8f8f",

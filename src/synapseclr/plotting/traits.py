@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 
 
 _METRIC_PANELS = {"roc_auc": ("ROC AUC", 0.5), "explained_variance": ("explained variance", 0.0)}
-
-
 _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", "projector.mlp.3": "s"}
-
-
 _LAYER_LABELS = {"encoder.fc": "backbone", "projector.mlp.0": "projector, middle", "projector.mlp.3": "projector, end"}
-
-
 _MAIN_LAYERS = ("encoder.fc", "statistics")
 
 
@@ -96,8 +90,6 @@ def _draw_representation_legend(figure: Figure, shown: pd.DataFrame, style: Mapp
 
 
 _HALF_90 = 1.6448536269514722
-
-
 _MAX_POINTS = 150
 
 
@@ -240,8 +232,6 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
 
 
 _METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
-
-
 _METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 
 
@@ -339,8 +329,6 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
 
 
 _SOURCES = {"measured": ("o", CYCLE[0]), "imputed": ("s", CYCLE[1])}
-
-
 _PANELS_PER_ROW = 4
 
 

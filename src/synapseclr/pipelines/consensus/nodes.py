@@ -95,20 +95,7 @@ def describe_consensus(
     consensus: ConsensusConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's sections on the cell types of neurites, from all labels and from few.
-
-    Args:
-        synapse_embeddings: What the rest was computed from.
-        neurite_cell_types: One row per neurite.
-        consensus_evaluation: Accuracy and calibration on annotated neurites.
-        consensus_fit: Slope, correlation and prior.
-        consensus_calibration: Figure of the evaluation.
-        censored_consensus: Evaluation by label fraction.
-        censored_failures: Draws of labels that could not be evaluated.
-        censored_consensus_figure: Figure of the evaluation by label fraction.
-        consensus: The parameters ``consensus``.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's sections on the cell types of neurites, from all labels and from few."""
     return pipeline_section(
         [
             describe_cell_types(
@@ -126,8 +113,6 @@ def describe_consensus(
 
 
 _TITLE = "Cell types of neurites"
-
-
 _COLUMNS = (
     "annotated synapses per neurite",
     "evidence",
@@ -139,8 +124,6 @@ _COLUMNS = (
     "calibration error (by chance)",
     "log loss",
 )
-
-
 _METHODS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 
 

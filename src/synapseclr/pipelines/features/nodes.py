@@ -38,8 +38,6 @@ else:
 
 
 logger = logging.getLogger(__name__)
-
-
 TREE_COLUMNS = ("left", "right", "height", "n_features")
 
 
@@ -97,8 +95,6 @@ def summarise_traits(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, 
 
 
 _CLASSES = {trait.name: trait.class_names[1] for trait in TRAITS if trait.kind == "class"}
-
-
 _HALF_90 = 1.6448536269514722
 
 
@@ -192,21 +188,7 @@ def describe_features(
     features: FeaturesConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's sections on what the features are made of, and on traits by cell types.
-
-    Args:
-        synapse_embeddings: What the rest was computed from.
-        component_traits: Correlations of principal components with traits.
-        feature_clusters: One row per feature.
-        component_traits_figure: The correlations with traits.
-        component_strip: Synapses at the ends of the components.
-        layer_spectra_figure: Principal component spectra.
-        feature_correlations: Correlations of the features.
-        trait_summaries: Traits by cell types.
-        trait_summaries_figure: Their figure.
-        features: The parameters ``features``.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's sections on what the features are made of, and on traits by cell types."""
     figures = (component_traits_figure, component_strip, layer_spectra_figure, feature_correlations)
     return pipeline_section(
         [

@@ -232,23 +232,7 @@ def describe_imputation(
     imputation: ImputationConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's sections on what the representations are worth, and on imputed traits.
-
-    Args:
-        synapse_embeddings: What the rest was computed from.
-        trait_scores: Tidy scores of every representation.
-        unscored_traits: Traits that could not be scored.
-        trait_score_comparison: The scores of the linear probe.
-        imputation_scores: Scores of the Gaussian processes per fold.
-        imputation_calibration: Their calibration.
-        unimputed_traits: Traits that could not be imputed.
-        learning_curves: Scores with growing numbers of labels.
-        imputation_predictions: Predictions against measurements.
-        imputation_reliability: Observed frequencies against stated probabilities.
-        learning_curve_figure: The scores with growing numbers of labels.
-        imputation: The parameters ``imputation``.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's sections on what the representations are worth, and on imputed traits."""
     summary = summarise_scores(trait_scores)
     figures = (imputation_predictions, imputation_reliability, learning_curve_figure)
     tables = (imputation_scores, imputation_calibration, unimputed_traits, learning_curves, summary)
@@ -272,11 +256,7 @@ _REPRESENTATION_COLUMNS = (
     *((name, layer, label) for name, (layer, label) in RIVALS.items()),
     ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
 )
-
-
 _METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
-
-
 _PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
 
 

@@ -53,8 +53,6 @@ else:
 
 
 logger = logging.getLogger(__name__)
-
-
 _NO_CLUSTER = "none"
 
 
@@ -258,20 +256,7 @@ def describe_manifold(
     manifold_orientation: Figure,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's sections on the plane with its clusters, and on technical effects in features.
-
-    Args:
-        synapse_manifold: What was projected and how.
-        manifold_overlays: The plane, once per trait.
-        manifold_clusters: Its clusters and their axes.
-        manifold_axis_strip: Synapses along the axes.
-        manifold_axis_profiles: Traits along the axes.
-        manifold_scatter: The plane to zoom, for a report with ``interactive``.
-        leakage_scores: Technical effects in features.
-        leakage_figure: Their figure.
-        manifold_orientation: The plane, coloured by the cleft's orientation.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's sections on the plane with its clusters, and on technical effects in features."""
     figures = (manifold_overlays, manifold_clusters, manifold_axis_strip, manifold_axis_profiles)
     scatter = manifold_scatter if config.interactive else None
     return pipeline_section(

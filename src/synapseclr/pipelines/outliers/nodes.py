@@ -160,8 +160,6 @@ _METHODS = {
     "knn": "no examples, distance to neighbours",
     "lof": "no examples, local outlier factor",
 }
-
-
 _REPRESENTATIONS = {
     "synapseclr": "SynapseCLR",
     "random": "untrained encoder",
@@ -169,8 +167,6 @@ _REPRESENTATIONS = {
     "mask_statistics": "mask statistics",
     "synapseclr_and_masks": "SynapseCLR and masks",
 }
-
-
 _LAYERS = {
     "encoder.fc": "backbone",
     "projector.mlp.0": "projector, middle",
@@ -189,18 +185,7 @@ def describe_outliers(
     outliers: OutliersConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's section on the likeliest defects, and on how well known ones are found.
-
-    Args:
-        synapse_embeddings: What the rest was computed from.
-        outlier_candidates: The examples and the best candidates.
-        outlier_sheet: Their figure.
-        outlier_detection: Detection of known defects; without rows where none are known.
-        outlier_metrics: The same as metrics.
-        outlier_detection_figure: Its figure.
-        outliers: The parameters ``outliers``.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's section on the likeliest defects, and on how well known ones are found."""
     figures = (outlier_sheet, outlier_detection_figure)
     return pipeline_section(
         [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers)],

@@ -38,7 +38,6 @@ else:  # Kedro resolves the hints of nodes to validate parameters
     Figure = Any
 
 logger = logging.getLogger(__name__)
-
 _COUNTS = {
     "n_synapses_in_table": "synapses in the table",
     "n_synapses_without_files": "of these without files",
@@ -160,16 +159,7 @@ def describe_preprocessing(
     annotations: pd.DataFrame,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's sections on the data: what preprocessing found, and synapses drawn at random.
-
-    Args:
-        preprocessing_report: What was found, dropped and why.
-        histograms: Its figure.
-        synapse_chunks: The chunks, of which some are shown.
-        synapse_metadata: One row per chunk.
-        annotations: Cell types, if there are any.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's sections on the data: what preprocessing found, and synapses drawn at random."""
     obs = synapse_metadata[["synapse_id"]].merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     return pipeline_section(
         [describe_data(preprocessing_report, histograms), describe_examples(synapse_chunks, obs, config)],

@@ -27,7 +27,6 @@ else:  # Kedro resolves the hints of nodes to validate parameters
     Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
-
 _MODEL_SECONDS = 60  # for a server that passes weights on to a bucket
 
 
@@ -155,15 +154,7 @@ def describe_pretraining(
     pretraining: PretrainingConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's sections on the training and on what the network sees.
-
-    Args:
-        training_history: One row per epoch.
-        augmented_pairs: The figure of augmented views.
-        encoder_weights: What the training led to.
-        pretraining: The parameters ``pretraining``.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's sections on the training and on what the network sees."""
     made_from = {"weights": encoder_weights.sha256, "chunks": encoder_weights.provenance.get("chunks_sha256")}
     return pipeline_section(
         [describe_training(training_history), describe_views(augmented_pairs, pretraining)],

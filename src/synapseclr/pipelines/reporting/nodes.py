@@ -21,7 +21,6 @@ from synapseclr.storage.declared_sizes import parse_json
 from synapseclr.training import PretrainingConfig
 
 logger = logging.getLogger(__name__)
-
 PIPELINES = {
     "preprocessing": "Data quality",
     "pretraining": "Training",

@@ -10,12 +10,7 @@ import pandas as pd
 
 from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
 from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import (
-    APPROXIMATE,
-    FeatureIndex,
-    measure_recall,
-    neighbour_table,
-)
+from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.search.similarity import (
     answer_query,
@@ -43,8 +38,6 @@ else:
 
 
 _SHOWN_EXAMPLES = 4
-
-
 _MEASURE_ALL_BELOW = 50_000
 
 
@@ -227,15 +220,7 @@ def describe_similarity(
     index_recall: pd.DataFrame,
     config: ReportingConfig,
 ) -> dict[str, Any]:
-    """Write the report's section on queries, their nearest neighbours, and what approximate indices would miss.
-
-    Args:
-        synapse_embeddings: What the rest was computed from.
-        similarity_strip: Queries with their neighbours.
-        similarity_distances: Distances of all synapses from the queries.
-        index_recall: Share of the true neighbours that each index finds.
-        config: The parameters ``reporting``.
-    """
+    """Write the report's section on queries, their nearest neighbours, and what approximate indices would miss."""
     text = (
         "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
     )

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 
 _DRAWER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vtk")  # an OpenGL context belongs to one thread
-
-
 _VIEW_ANGLE = 20.0
 
 

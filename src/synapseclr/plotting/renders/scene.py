@@ -13,11 +13,7 @@ from synapseclr.errors import VolumeError
 from synapseclr.plotting.theme import MASK_COLOURS
 
 _SMOOTHING_STEPS = 24
-
-
 _PASS_BAND = 0.06  # of Taubin's filter: below it lie the steps between voxels
-
-
 _SIMPLIFIED_AT_MOST = 8_000  # triangles
 
 
