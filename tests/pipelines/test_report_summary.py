@@ -145,6 +145,8 @@ def test_a_run_of_some_pipelines_has_a_report():
         assert f"Not run: `kedro run --pipeline={name}` makes this section." in html
     assert "--pipeline=embedding`" not in html
     assert re.findall(r"<h2>([^<]+)", html)[:3] == ["In short", "What was run", "Data quality"]
+    for claim in ("No trait was annotated", "none was rejected", "<dt>epochs"):
+        assert claim not in html
 
 
 def test_without_any_section_nothing_is_overwritten_by_an_empty_report():

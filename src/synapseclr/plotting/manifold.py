@@ -17,6 +17,7 @@ from synapseclr.plotting.theme import (
     MUTED,
     SEQUENTIAL,
     UNKNOWN,
+    empty_figure,
     legend,
     new_figure,
     note,
@@ -24,6 +25,7 @@ from synapseclr.plotting.theme import (
     plotly_layout,
     style_axes,
     style_image,
+    subplot_grid,
 )
 
 if TYPE_CHECKING:
@@ -327,18 +329,9 @@ def axis_profile_panels(profiles: pd.DataFrame, class_traits: Mapping[str, str])
     """
     traits = list(dict.fromkeys(profiles["trait"]))
     if not traits:
-        figure = new_figure(5.0, 1.5)
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        note(axes, "no axis, or nothing is annotated")
-        return figure
-    columns = min(4, len(traits))
-    rows = -(-len(traits) // columns)
-    figure = new_figure(2.9 * columns, 0.7 + 2.1 * rows)
-    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axes in grid[len(traits) :]:
-        axes.set_axis_off()
-    for axes, trait in zip(grid, traits, strict=False):
+        return empty_figure("no axis, or nothing is annotated")
+    figure, grid = subplot_grid(len(traits), 4, (2.9, 2.1), (0.0, 0.7))
+    for axes, trait in zip(grid, traits, strict=True):
         of_trait = profiles[profiles["trait"] == trait]
         label = str(of_trait["label"].iloc[0])
         counted = f"share {class_traits[trait]}" if trait in class_traits else ""

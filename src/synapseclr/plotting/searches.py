@@ -13,6 +13,7 @@ from synapseclr.plotting.theme import (
     CLASS_COLOURS,
     CYCLE,
     INK,
+    MAIN_LAYERS,
     MUTED,
     legend,
     new_figure,
@@ -20,6 +21,7 @@ from synapseclr.plotting.theme import (
     panel_grid,
     representation_style,
     style_axes,
+    subplot_grid,
 )
 
 if TYPE_CHECKING:
@@ -77,13 +79,9 @@ def distance_panels(histograms: pd.DataFrame, results: pd.DataFrame, columns: in
         A figure with one panel per query, all on the same abscissa.
     """
     names = list(dict.fromkeys(histograms["query"]))
+    figure, grid = subplot_grid(len(names), columns, (3.3, 1.9), (0.0, 0.6), sharex=True)
     columns = min(columns, len(names))
-    rows = -(-len(names) // columns)
-    figure = new_figure(3.3 * columns, 0.6 + 1.9 * rows)
-    grid = np.atleast_1d(figure.subplots(rows, columns, sharex=True)).ravel()
-    for axes in grid[len(names) :]:
-        axes.set_axis_off()
-    for position, (axes, name) in enumerate(zip(grid, names, strict=False)):
+    for position, (axes, name) in enumerate(zip(grid, names, strict=True)):
         bins = histograms[histograms["query"] == name]
         listed = results[(results["query"] == name) & (results["rank"] > 0)]
         title = name if len(name) <= 32 else f"{name[:30]}…"
@@ -105,7 +103,6 @@ def distance_panels(histograms: pd.DataFrame, results: pd.DataFrame, columns: in
     return figure
 
 
-_MAIN_LAYERS = ("encoder.fc", "statistics")
 _METHODS = ("examples", "mahalanobis")
 _ALL_KINDS = "all kinds"
 
@@ -121,7 +118,7 @@ def detection_figure(detection: pd.DataFrame) -> Figure:
     Returns:
         A figure with three panels. Bars are one standard deviation over draws of the examples; dashed is chance.
     """
-    shown = detection[detection["layer"].isin(_MAIN_LAYERS)]
+    shown = detection[detection["layer"].isin(MAIN_LAYERS)]
     figure = new_figure(10.6, 3.5)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
     if shown.empty:

@@ -14,8 +14,7 @@ from synapseclr.plotting.theme import (
     INK,
     MASK_COLOURS,
     MASK_NAMES,
-    new_figure,
-    note,
+    empty_figure,
     panel_grid,
     style_image,
 )
@@ -237,11 +236,7 @@ def section_rows(
         A figure with one pair of axes per synapse. Without rows, a figure that says so.
     """
     if not len(chunk_rkcxyz):
-        figure = new_figure(5.0, 1.5)
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        note(axes, "no synapses to show")
-        return figure
+        return empty_figure("no synapses to show")
     columns = max(len(row) for row in chunk_rkcxyz)
     figure, grid = panel_grid(len(chunk_rkcxyz) * columns, columns, (1.35, 1.35), above_in=0.32, foot_in=0.35)
     width_in, height_in = figure.get_size_inches()

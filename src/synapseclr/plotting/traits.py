@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from synapseclr.plotting.theme import CYCLE, INK, MUTED, legend, new_figure, note, representation_style, style_axes
+from synapseclr.plotting.theme import (
+    CHANCE,
+    CYCLE,
+    INK,
+    LAYER_LABELS,
+    MAIN_LAYERS,
+    METRIC_LABELS,
+    MUTED,
+    empty_figure,
+    legend,
+    new_figure,
+    note,
+    representation_style,
+    style_axes,
+    subplot_grid,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-_METRIC_PANELS = {"roc_auc": ("ROC AUC", 0.5), "explained_variance": ("explained variance", 0.0)}
 _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", "projector.mlp.3": "s"}
-_LAYER_LABELS = {"encoder.fc": "backbone", "projector.mlp.0": "projector, middle", "projector.mlp.3": "projector, end"}
-_MAIN_LAYERS = ("encoder.fc", "statistics")
 
 
 def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], probe: str = "linear") -> Figure:
@@ -39,11 +51,12 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
     style = representation_style(list(dict.fromkeys(shown["representation"])))
     traits = {
         metric: [name for name in trait_labels if name in set(shown.loc[shown["metric"] == metric, "trait"])]
-        for metric in _METRIC_PANELS
+        for metric in METRIC_LABELS
     }
     n_rows = max(2, *(len(names) for names in traits.values()))
     figure = new_figure(10.2, 1.3 + 0.5 * n_rows)
-    for axes, (metric, (label, chance)) in zip(figure.subplots(1, 2), _METRIC_PANELS.items(), strict=True):
+    for axes, (metric, label) in zip(figure.subplots(1, 2), METRIC_LABELS.items(), strict=True):
+        chance = CHANCE[metric]
         style_axes(axes, label, "mean ± standard deviation over folds", grid="x")
         axes.axvline(chance, color=MUTED, linewidth=1, linestyle="--")
         if not traits[metric]:
@@ -65,7 +78,7 @@ def _draw_scores(axes: Axes, scores: pd.DataFrame, traits: list[str], style: Map
         for layer, rows in of_one.groupby("layer", sort=False):
             heights = [traits.index(trait) + offset for trait in rows["trait"]]
             marker = _LAYER_MARKERS.get(str(layer), "D")
-            if layer in _MAIN_LAYERS:
+            if layer in MAIN_LAYERS:
                 axes.errorbar(
                     rows["mean"], heights, xerr=rows["std"], fmt=marker, color=colour, markersize=6, elinewidth=1.4
                 )
@@ -81,15 +94,17 @@ def _draw_representation_legend(figure: Figure, shown: pd.DataFrame, style: Mapp
     handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label, colour in style.values()]
     handles += [
         Line2D([], [], marker=_LAYER_MARKERS[layer], linestyle="", color=MUTED, fillstyle="none", label=label)
-        for layer, label in _LAYER_LABELS.items()
-        if layer not in _MAIN_LAYERS and layer in set(shown["layer"])
+        for layer, label in LAYER_LABELS.items()
+        if layer not in MAIN_LAYERS and layer in set(shown["layer"])
     ]
     if handles:
         n_columns = min(4, len(handles))
         figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, frameon=False, fontsize=8)
 
 
-_HALF_90 = 1.6448536269514722
+HALF_WIDTH_90 = 1.6448536269514722
+"""Half of a 90 % interval of the normal distribution, in standard deviations."""
+
 _MAX_POINTS = 150
 
 
@@ -108,7 +123,7 @@ def reliability_diagram(
         A figure; a perfectly calibrated trait lies on the dashed diagonal.
     """
     if not given_out:
-        return _empty("no class trait could be imputed")
+        return empty_figure("no class trait could be imputed")
     figure = new_figure(3.0 * max(2, len(given_out)), 3.3)
     for axes, (label, table) in zip(_panels(figure, len(given_out)), given_out.items(), strict=True):
         first = axes is figure.axes[0]
@@ -152,13 +167,13 @@ def predicted_against_measured(held_out: Mapping[str, pd.DataFrame], notes: Mapp
         A figure; intervals that hold the measurement are blue, those that miss it orange.
     """
     if not held_out:
-        return _empty("no continuous trait could be imputed")
+        return empty_figure("no continuous trait could be imputed")
     figure = new_figure(2.9 * max(2, len(held_out)), 3.6)
     for axes, (label, table) in zip(_panels(figure, len(held_out)), held_out.items(), strict=True):
         first = axes is figure.axes[0]
         style_axes(axes, label, "measured (z-score of the logarithm)", "predicted, held out" if first else "")
         shown = table.sample(min(len(table), _MAX_POINTS), random_state=seed)
-        measured, mean, half = shown["target"], shown["mean"], _HALF_90 * shown["sd"]
+        measured, mean, half = shown["target"], shown["mean"], HALF_WIDTH_90 * shown["sd"]
         is_covered = (measured - mean).abs() <= half
         limits = [float(min(measured.min(), (mean - half).min())), float(max(measured.max(), (mean + half).max()))]
         axes.plot(limits, limits, color=MUTED, linewidth=1, linestyle="--")
@@ -174,14 +189,6 @@ def predicted_against_measured(held_out: Mapping[str, pd.DataFrame], notes: Mapp
 
 def _panels(figure: Figure, n_panels: int) -> Sequence[Axes]:
     return [figure.add_subplot(1, max(2, n_panels), number + 1) for number in range(n_panels)]
-
-
-def _empty(text: str) -> Figure:
-    figure = new_figure(5.0, 2.0)
-    axes = figure.add_subplot()
-    axes.set_axis_off()
-    note(axes, text)
-    return figure
 
 
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -200,7 +207,8 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         dashed line is chance.
     """
     figure = new_figure(9.8, 4.2)
-    for axes, (metric, (label, chance)) in zip(figure.subplots(1, 2), _METRIC_PANELS.items(), strict=True):
+    for axes, (metric, label) in zip(figure.subplots(1, 2), METRIC_LABELS.items(), strict=True):
+        chance = CHANCE[metric]
         style_axes(axes, label, "labelled synapses in training", "", grid="both")
         axes.axhline(chance, color=MUTED, linewidth=1, linestyle="--")
         shown = summary[summary["metric"] == metric]
@@ -232,7 +240,7 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
 
 
 _METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
-_METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
+METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 
 
 def consensus_figure(reliability: Mapping[str, pd.DataFrame], evaluation: pd.DataFrame) -> Figure:
@@ -266,7 +274,7 @@ def consensus_figure(reliability: Mapping[str, pd.DataFrame], evaluation: pd.Dat
             color=_METHOD_COLOURS[method],
             markersize=4.5,
             linewidth=1.2,
-            label=_METHOD_LABELS[method],
+            label=METHOD_LABELS[method],
         )
     legend(left, loc="upper left")
     _draw_accuracy(right, evaluation[evaluation["method"] == "corrected"])
@@ -302,12 +310,9 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
     """
     rows = censored[censored["method"] == "corrected"]
     strata = list(dict.fromkeys(rows["stratum"]))
-    figure = new_figure(2.6 * max(2, len(strata)) + 0.6, 3.4)
     if not strata:
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        note(axes, "no fraction of labels was enough to type neurites")
-        return figure
+        return empty_figure("no fraction of labels was enough to type neurites")
+    figure = new_figure(2.6 * max(2, len(strata)) + 0.6, 3.4)
     for number, (axes, stratum) in enumerate(
         zip(np.atleast_1d(figure.subplots(1, len(strata), sharey=True)), strata, strict=True)
     ):
@@ -399,16 +404,5 @@ def _meaning(trait: str, class_traits: Mapping[str, str]) -> str:
 def _grid(n_panels: int, panel_in: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Figure with panels in rows of four; one that says so if there is nothing to show."""
     if not n_panels:
-        figure = new_figure(5.0, 1.5)
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        note(axes, "no trait is annotated or imputed")
-        axes.title.set_color(MUTED)
-        return figure, []
-    columns = min(_PANELS_PER_ROW, n_panels)
-    rows = -(-n_panels // columns)
-    figure = new_figure(0.8 + panel_in[0] * columns, 0.5 + panel_in[1] * rows)
-    grid = list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
-    for axes in grid[n_panels:]:
-        axes.set_axis_off()
-    return figure, grid[:n_panels]
+        return empty_figure("no trait is annotated or imputed"), []
+    return subplot_grid(n_panels, _PANELS_PER_ROW, panel_in, (0.8, 0.5))

@@ -16,7 +16,7 @@ from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_
 from synapseclr.analysis.gaussian_processes.features import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
-from synapseclr.plotting.traits import censored_figure, consensus_figure
+from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -124,7 +124,6 @@ _COLUMNS = (
     "calibration error (by chance)",
     "log loss",
 )
-_METHODS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 
 
 def describe_cell_types(
@@ -157,7 +156,7 @@ def describe_cell_types(
     rows = [
         [
             str(row["stratum"]),
-            _METHODS[str(row["method"])],
+            METHOD_LABELS[str(row["method"])],
             str(row["n_neurites"]),
             f"{row['accuracy']:.3f} [{row['lower_90']:.3f}, {row['upper_90']:.3f}]",
             f"{row['synapse_accuracy']:.3f}",

@@ -25,7 +25,7 @@ from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
-from synapseclr.plotting.traits import posterior_panels, trait_summary_panels
+from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -95,7 +95,6 @@ def summarise_traits(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, 
 
 
 _CLASSES = {trait.name: trait.class_names[1] for trait in TRAITS if trait.kind == "class"}
-_HALF_90 = 1.6448536269514722
 
 
 def draw_correlations(
@@ -170,7 +169,7 @@ def _posterior(trait: Trait, aligned: pd.DataFrame) -> pd.DataFrame | None:
     )
     if mean not in aligned:
         return None
-    half = _HALF_90 * aligned[sd]
+    half = HALF_WIDTH_90 * aligned[sd]
     table = pd.DataFrame({"mean": aligned[mean], "lower_90": aligned[mean] - half, "upper_90": aligned[mean] + half})
     return table.clip(0.0, 1.0) if trait.kind == "class" else table
 

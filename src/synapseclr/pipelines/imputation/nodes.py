@@ -28,6 +28,7 @@ from synapseclr.analysis.synapse_ids import aligned_rows
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.plotting.traits import (
     learning_curve_figure,
     predicted_against_measured,
@@ -256,7 +257,6 @@ _REPRESENTATION_COLUMNS = (
     *((name, layer, label) for name, (layer, label) in RIVALS.items()),
     ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
 )
-_METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
 _PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
 
 
@@ -307,8 +307,8 @@ def _score_table(summary: pd.DataFrame, probe: str, is_folded: bool) -> Table:
         if not any(cells):
             continue
         strong.add((len(rows), 2 + means.index(max(means))))
-        texts = ["" if cell is None else f"{_rounded(cell['mean'])} ± {_rounded(cell['std'])}" for cell in cells]
-        rows.append([trait.label, _METRIC_LABELS[trait.metric], *texts, _gain(means)])
+        texts = [_score_text(cell) for cell in cells]
+        rows.append([trait.label, METRIC_LABELS[trait.metric], *texts, _gain(means)])
     columns = ("trait", "metric", *(label for _, _, label in _REPRESENTATION_COLUMNS), "learning adds")
     caption = (
         f"Scores of the {_PROBE_LABELS[probe]}: mean ± standard deviation over folds; best mean in bold. Last: "
@@ -419,13 +419,10 @@ def _trait_row(
         calibration = f"{error:.3f} ({chance:.3f}); debiased {by_neurite['debiased_calibration_error']:.3f}"
     else:
         calibration = f"{100 * by_neurite['coverage_90']:.0f} % of 90 %"
-    metric = "ROC AUC" if trait.kind == "class" else "explained variance"
-    cells = [_score_text(probe_scores.get((trait.name, probe))) for probe in ("linear", "knn")]
-    return [trait.label, metric, _score_text(by_neurite), *cells, _score_text(entry.get("by_synapse")), calibration]
+    probes = [probe_scores.get((trait.name, probe)) for probe in ("linear", "knn")]
+    scores = [_score_text(score) for score in (by_neurite, *probes, entry.get("by_synapse"))]
+    return [trait.label, METRIC_LABELS[trait.metric], *scores, calibration]
 
 
 def _score_text(entry: Mapping[Any, Any] | None) -> str:
-    if entry is None:
-        return ""
-    # Adding zero turns the -0.0 that rounding may leave into 0.0.
-    return f"{round(float(entry['mean']), 3) + 0.0:.3f} ± {round(float(entry['std']), 3) + 0.0:.3f}"
+    return "" if entry is None else f"{_rounded(entry['mean'])} ± {_rounded(entry['std'])}"

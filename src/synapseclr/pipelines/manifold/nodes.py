@@ -39,7 +39,7 @@ from synapseclr.plotting.manifold import (
 )
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
-from synapseclr.plotting.theme import representation_style
+from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -241,9 +241,6 @@ def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:
     return leakage_panel(backbone, EFFECT_LABELS, representation_style(list(dict.fromkeys(backbone["representation"]))))
 
 
-_REPRESENTATIONS = {"synapseclr": "SynapseCLR", "random": "random encoder"}
-
-
 def describe_manifold(
     synapse_manifold: AnnData,
     manifold_overlays: Figure,
@@ -339,7 +336,7 @@ def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Figure, orien
     rows = [
         [
             EFFECT_LABELS[str(row["effect"])],
-            f"{_REPRESENTATIONS.get(str(row['representation']), row['representation'])}, {row['probe']}",
+            f"{REPRESENTATION_LABELS.get(str(row['representation']), row['representation'])}, {row['probe']}",
             *(f"{row[name]:.3f}" for name in ("score", "null_upper_95", "p_value")),
         ]
         if np.isfinite(row["score"])

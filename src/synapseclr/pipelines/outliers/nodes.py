@@ -29,6 +29,7 @@ from synapseclr.analysis.synapse_ids import aligned_rows, rows_of_ids
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
+from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -160,19 +161,6 @@ _METHODS = {
     "knn": "no examples, distance to neighbours",
     "lof": "no examples, local outlier factor",
 }
-_REPRESENTATIONS = {
-    "synapseclr": "SynapseCLR",
-    "random": "untrained encoder",
-    "trivial_statistics": "image statistics",
-    "mask_statistics": "mask statistics",
-    "synapseclr_and_masks": "SynapseCLR and masks",
-}
-_LAYERS = {
-    "encoder.fc": "backbone",
-    "projector.mlp.0": "projector, middle",
-    "projector.mlp.3": "projector, end",
-    "statistics": "",
-}
 
 
 def describe_outliers(
@@ -251,6 +239,9 @@ def _detection_table(detection: pd.DataFrame) -> Table:
         label = _METHODS.get(method, f"{n_examples} example{plural}")
         texts = [f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if n_examples else "") for row in found]
         rows.append([label, "ROC AUC" if metric == "roc_auc" else metric.replace("_", " "), *texts])
-    headings = [", ".join(filter(None, (_REPRESENTATIONS.get(name, name), _LAYERS[layer]))) for name, layer in columns]
+    headings = [
+        ", ".join(filter(None, (REPRESENTATION_LABELS.get(name, name), LAYER_LABELS.get(layer))))
+        for name, layer in columns
+    ]
     caption = "Detection of known defects: mean ± standard deviation over draws of the examples."
     return Table(("method", "metric", *headings), rows, caption, is_folded=True, has_numbers=True)

@@ -105,9 +105,9 @@ def compose_report(
         if note:
             warnings.append(f"{PIPELINES[name]}: {note}")
     sections.append(render_section(describe_run(evaluation["seconds"], provenance, parameters)))
+    counts = {"synapses": evaluation["n_synapses"], "epochs": evaluation["epochs"]}
     facts = {
-        "synapses": f"{evaluation['n_synapses']:,}",
-        "epochs": f"{evaluation['epochs']:,}",
+        **{name: f"{count:,}" for name, count in counts.items() if count},
         "minutes, all pipelines": f"{sum(evaluation['seconds'].values()) / 60:.1f}",
         **headline(evaluation),
     }
@@ -116,7 +116,7 @@ def compose_report(
         facts,
         sections,
         footer=f"synapseclr {__version__}",
-        summary=summarise_run(evaluation, data),
+        summary=summarise_run(evaluation, data, is_scored=bool(parts["imputation"])),
         warnings=warnings,
     )
 
@@ -158,18 +158,19 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, str]:
 Score = Mapping[str, Any]
 
 
-def summarise_run(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+def summarise_run(evaluation: Mapping[str, Any], data: Mapping[str, Any], is_scored: bool = True) -> list[str]:
     """Tell of data, representation, cell types and defects in sentences; what a run does not have is left out.
 
     Args:
         evaluation: The evaluation document.
         data: Facts that preprocessing contributes.
+        is_scored: Whether the representations have been scored at all.
 
     Returns:
         One entry per subject.
     """
-    sentences = [_data(evaluation, data)]
-    sentences += _representation(evaluation.get("representations", {}))
+    sentences = [_data(evaluation, data)] if evaluation["n_synapses"] else []
+    sentences += _representation(evaluation.get("representations", {})) if is_scored else []
     consensus = evaluation.get("consensus", {}).get("all", {}).get("corrected")
     if consensus:
         sentences.append(
@@ -183,8 +184,8 @@ def summarise_run(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> lis
 
 def _data(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     neurites = f" of {data['n_neurites']:,} neurites" if "n_neurites" in data else ""
-    rejected = int(data.get("n_rejected", 0))
-    left_out = f"; {rejected:,} more could not be cut" if rejected else "; none was rejected"
+    rejected = data.get("n_rejected")
+    left_out = f"; {rejected:,} more could not be cut" if rejected else "; none was rejected" if rejected == 0 else ""
     epochs = evaluation["epochs"]
     training = f" The encoder was trained on them without labels for {epochs:,} epochs." if epochs else ""
     return f"{evaluation['n_synapses']:,} synapses{neurites} were embedded{left_out}.{training}"
