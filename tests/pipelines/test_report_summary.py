@@ -174,5 +174,5 @@ def test_sections_about_other_embeddings_say_that_they_are_older():
 
 def test_warnings_of_the_pipelines_stand_on_top():
     html = _report(preprocessing=_part("Data quality", {}, warnings=["Half of the synapses <look> wrong."]))
-    top = html[: html.index("<h2>In short")]
+    top = html[: html.index("<h2>What was run")]
     assert "Half of the synapses &lt;look&gt; wrong." in top
