@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synapseclr.simulation.contacts import CENTRAL, SPLIT, WHOLE, Morphology, paint_contacts
+from synapseclr.simulation.config import ImagingStyle
 from synapseclr.simulation.geometry import Site
-from synapseclr.simulation.painting import Territory
-from synapseclr.simulation.style import ImagingStyle
+from synapseclr.simulation.synapses import CENTRAL, SPLIT, WHOLE, Morphology, paint_contacts
+from synapseclr.simulation.territory import Territory
 
 SIZE_NM, EDGE_VX, RADIUS_NM = 8.0, 80, 180.0
 

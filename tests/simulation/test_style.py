@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from synapseclr.simulation import ImagingStyle, SimulationConfig, simulate
-from synapseclr.simulation.style import PRESETS
+from synapseclr.simulation.config import PRESETS
 
 NAMES = [name for name in PRESETS if name != "default"]
 TINY = {"shape_vx": (160, 160, 64), "n_dendrites": 6, "n_fillers": 30, "seed": 5, "cutout_section_fraction": 0.0}

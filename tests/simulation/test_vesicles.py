@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from synapseclr.simulation.geometry import Site
-from synapseclr.simulation.vesicles import arrange
+from synapseclr.simulation.synapses import arrange
 
 N_BOUTONS = 40
 

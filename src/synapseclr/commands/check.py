@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +29,7 @@ def check(env: str | None, params: str, picture: Path | None) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
+    from synapseclr.commands.run import nested_parameters
     from synapseclr.hooks import untracked
     from synapseclr.hooks.error_sentences import in_sentences
 
@@ -84,21 +84,3 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
     for text in found.errors:
         click.echo(f"ERROR    {text}")
     return len(found.errors)
-
-
-def nested_parameters(text: str) -> dict[str, Any]:
-    """Read ``name=value,name.name=value`` as Kedro does; commas in brackets belong to a list.
-
-    Raises:
-        ConfigurationError: If a part is no assignment.
-    """
-    from omegaconf import OmegaConf
-
-    from synapseclr.errors import ConfigurationError
-
-    parts = [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
-    if wrong := [part for part in parts if "=" not in part]:
-        raise ConfigurationError(f"--params has '{wrong[0]}', expected name=value; separate several by commas.")
-    nested = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
-    assert isinstance(nested, dict)
-    return {str(name): value for name, value in nested.items()}

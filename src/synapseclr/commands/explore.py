@@ -56,14 +56,14 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     from kedro.io import DatasetError
 
     from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-    from synapseclr.commands.sweep import parse_assignments
+    from synapseclr.commands.run import nested_parameters
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs
     from synapseclr.hooks import untracked
 
     bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    runtime_params = parse_assignments(params)
+    runtime_params = nested_parameters(params)
     with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=runtime_params) as session:
         catalog = cast(KedroSession, session).load_context().catalog
         notes: list[str] = []
@@ -111,8 +111,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
-    from synapseclr.explorer.server import create_app
-    from synapseclr.explorer.serving import HOST, make_explorer_server
+    from synapseclr.explorer.web_server import HOST, create_app, make_explorer_server
 
     assert outputs.index is not None  # made now, so that the first reader does not wait
     assert outputs.columns

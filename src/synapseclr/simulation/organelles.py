@@ -1,4 +1,4 @@
-"""Mitochondria: where they lie, and how they are painted into territory and image."""
+"""Mitochondria and tubules: their places in the neurites, and their painting into the image."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from synapseclr.simulation.config import SimulationConfig
+from synapseclr.simulation.config import ImagingStyle, SimulationConfig
 from synapseclr.simulation.geometry import INHIBITORY, Capsules, Floats, Neurite, Site, perpendicular, unit
-from synapseclr.simulation.painting import Territory, border_distance
-from synapseclr.simulation.style import ImagingStyle
+from synapseclr.simulation.territory import Territory, border_distance
 
 # Mean free stretch between mitochondria along a neurite, nm. Inhibitory dendrites are the richest.
 DENDRITE_GAP_NM = {0: 3200.0, INHIBITORY: 1100.0}
@@ -123,6 +122,7 @@ def _paint_tubules(start, end, radius, home, size, owner, image, stain):
                     px = (x + 0.5) * size[0] - start[k, 0]
                     py = (y + 0.5) * size[1] - start[k, 1]
                     pz = (z + 0.5) * size[2] - start[k, 2]
+                    # Place along the tubule as a share of its length, and distance d to its axis.
                     t = (px * bx + py * by + pz * bz) / length2
                     if t < 0 or t >= 1:
                         continue
@@ -216,12 +216,14 @@ def _paint(
                     t = min(max((px * bx + py * by + pz * bz) / length2, 0.0), 1.0)
                     dx, dy, dz = px - t * bx, py - t * by, pz - t * bz
                     lateral = np.sqrt(dx * dx + dy * dy + dz * dz)
+                    # Signed distance to the surface, negative inside; the neurite's membrane cuts it off 26 nm before.
                     d = lateral - (start_radius[k] + t * (end_radius[k] - start_radius[k]))
                     border = border_distance(depth[z, y, x], second_depth[z, y, x], owner[z, y, x], second[z, y, x])
                     d = max(d, 26.0 - border)
                     if d >= 0:
                         continue
-                    # The capsule that holds a voxel deepest would win; a darker shell must not overwrite an inner part.
+                    # Cristae: waves along the axis. Where capsules of a mitochondrion overlap, the lighter grey stays,
+                    # so that the dark shell of one does not cross the inside of another.
                     phase = (t * length + 140.0 * k) / 62.0 + 0.5 * np.sin(dx / 45.0 + k) + 0.5 * np.sin(dy / 55.0)
                     grey = 158.0 - 56.0 * stain + tone[mito[k]] - 22.0 * stain * max(np.sin(2 * np.pi * phase), -0.3)
                     grey = grey - 48.0 * membrane_stain * np.exp(-(((d + 9.0) / 11.0) ** 2))
