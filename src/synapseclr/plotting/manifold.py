@@ -318,7 +318,7 @@ def cluster_map(
 
 
 def axis_profile_panels(profiles: pd.DataFrame, class_traits: Mapping[str, str]) -> Figure:
-    """How traits change along axes: means with 90 % intervals.
+    """Draw how traits change along axes: means with 90 % intervals.
 
     Args:
         profiles: As :func:`synapseclr.analysis.manifold.axis_profiles` returns it.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure
 
+    Drawing = Figure | bytes  # drawn, or as the catalog loads what was saved: a PNG file
+
 _PX_PER_INCH = 110  # of a figure as the page shows it, whatever its resolution
 
 
@@ -33,7 +35,7 @@ class Picture:
         caption: What it shows.
     """
 
-    figure: Figure | bytes
+    figure: Drawing
     caption: str
 
 

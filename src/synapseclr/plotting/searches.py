@@ -1,4 +1,4 @@
-"""What was searched for: queries with their nearest neighbours, their distances, and known defects found."""
+"""Figures of searches: queries with their nearest neighbours, their distances, and known defects found."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ MAIN_LAYERS = ("encoder.fc", "statistics")
 
 METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
 CHANCE = {"roc_auc": 0.5, "explained_variance": 0.0}
-"""What guessing scores, by metric."""
+"""Score of a guess, by metric."""
 
 
 def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:

@@ -370,7 +370,7 @@ def trait_summary_panels(summaries: pd.DataFrame, class_traits: Mapping[str, str
 
 
 def posterior_panels(posteriors: Mapping[str, pd.DataFrame], axis_labels: Mapping[str, str]) -> Figure:
-    """What is known of each synapse: posterior mean with its 90 % interval, synapses in order of the mean.
+    """Draw the posterior mean of each synapse with its 90 % interval, synapses in order of the mean.
 
     Args:
         posteriors: Label of the trait to ``mean``, ``lower_90``, ``upper_90``, ``measured`` (NaN where not annotated).

@@ -21,9 +21,11 @@ from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
+
+    from synapseclr.plotting.report import Drawing
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = Any
+    AnnData = Drawing = Figure = Any
 
 
 logger = logging.getLogger(__name__)
@@ -88,10 +90,10 @@ def describe_consensus(
     neurite_cell_types: pd.DataFrame,
     consensus_evaluation: pd.DataFrame,
     consensus_fit: dict[str, float],
-    consensus_calibration: Figure,
+    consensus_calibration: Drawing,
     censored_consensus: pd.DataFrame,
     censored_failures: pd.DataFrame,
-    censored_consensus_figure: Figure,
+    censored_consensus_figure: Drawing,
     consensus: ConsensusConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def describe_cell_types(
     neurites: pd.DataFrame,
     evaluation: pd.DataFrame,
     fit: Mapping[str, float],
-    calibration: Figure,
+    calibration: Drawing,
     config: ConsensusConfig,
 ) -> Section:
     """Tell what the synapses of a neurite say together.
@@ -178,7 +180,7 @@ def describe_cell_types(
     return Section(_TITLE, [text], [picture], [Table(_COLUMNS, rows, caption, has_numbers=True)])
 
 
-def describe_few_labels(censored: pd.DataFrame, failures: pd.DataFrame, figure: Figure) -> Section:
+def describe_few_labels(censored: pd.DataFrame, failures: pd.DataFrame, figure: Drawing) -> Section:
     """Tell how well neurites are typed after all but a few annotations were hidden.
 
     Args:

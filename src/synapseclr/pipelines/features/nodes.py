@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 
 logger = logging.getLogger(__name__)
@@ -178,12 +179,12 @@ def describe_features(
     synapse_embeddings: AnnData,
     component_traits: pd.DataFrame,
     feature_clusters: pd.DataFrame,
-    component_traits_figure: Figure,
-    component_strip: Figure,
-    layer_spectra_figure: Figure,
-    feature_correlations: Figure,
+    component_traits_figure: Drawing,
+    component_strip: Drawing,
+    layer_spectra_figure: Drawing,
+    feature_correlations: Drawing,
     trait_summaries: pd.DataFrame,
-    trait_summaries_figure: Figure,
+    trait_summaries_figure: Drawing,
     features: FeaturesConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
@@ -202,10 +203,10 @@ def describe_features(
 def describe_components(
     component_traits: pd.DataFrame,
     feature_clusters: pd.DataFrame,
-    traits_figure: Figure,
-    strip: Figure,
-    spectra: Figure,
-    correlations: Figure,
+    traits_figure: Drawing,
+    strip: Drawing,
+    spectra: Drawing,
+    correlations: Drawing,
     config: FeaturesConfig,
 ) -> Section:
     """Compare principal components with traits; show spectra and correlations of the features."""
@@ -247,7 +248,7 @@ def describe_components(
     return Section("Features", [text], pictures)
 
 
-def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Figure) -> Section:
+def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing) -> Section:
     """Tabulate traits by the cell types on both sides."""
     title = "Traits by cell types"
     if trait_summaries.empty:

@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 
 logger = logging.getLogger(__name__)
@@ -222,14 +223,14 @@ def describe_imputation(
     synapse_embeddings: AnnData,
     trait_scores: pd.DataFrame,
     unscored_traits: pd.DataFrame,
-    trait_score_comparison: Figure,
+    trait_score_comparison: Drawing,
     imputation_scores: pd.DataFrame,
     imputation_calibration: pd.DataFrame,
     unimputed_traits: pd.DataFrame,
     learning_curves: pd.DataFrame,
-    imputation_predictions: Figure,
-    imputation_reliability: Figure,
-    learning_curve_figure: Figure,
+    imputation_predictions: Drawing,
+    imputation_reliability: Drawing,
+    learning_curve_figure: Drawing,
     imputation: ImputationConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
@@ -260,7 +261,7 @@ _REPRESENTATION_COLUMNS = (
 _PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
 
 
-def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Figure, probe: str) -> Section:
+def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Drawing, probe: str) -> Section:
     """Compare the representations.
 
     Args:
@@ -348,7 +349,7 @@ def describe_imputed(
     unimputed: pd.DataFrame,
     curves: pd.DataFrame,
     probes: pd.DataFrame,
-    figures: tuple[Figure, Figure, Figure],
+    figures: tuple[Drawing, Drawing, Drawing],
     layer: str,
 ) -> Section:
     """Tabulate scores and calibration of the imputation.

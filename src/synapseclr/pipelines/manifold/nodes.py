@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Figure = PlotlyFigure = Any
+    AnnData = ChunkStore = Drawing = Figure = PlotlyFigure = Any
 
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> Ann
 def describe_clusters(
     synapse_manifold: AnnData, config: ManifoldConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """What the synapses of each cluster are like, and what changes along the axes of the largest ones.
+    """Describe the synapses of each cluster, and what changes along the axes of the largest ones.
 
     Returns:
         Traits per cluster; the place of every synapse along the axes; traits along the axes.
@@ -243,14 +244,14 @@ def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:
 
 def describe_manifold(
     synapse_manifold: AnnData,
-    manifold_overlays: Figure,
-    manifold_clusters: Figure,
-    manifold_axis_strip: Figure,
-    manifold_axis_profiles: Figure,
+    manifold_overlays: Drawing,
+    manifold_clusters: Drawing,
+    manifold_axis_strip: Drawing,
+    manifold_axis_profiles: Drawing,
     manifold_scatter: PlotlyFigure,
     leakage_scores: pd.DataFrame,
-    leakage_figure: Figure,
-    manifold_orientation: Figure,
+    leakage_figure: Drawing,
+    manifold_orientation: Drawing,
     config: ReportingConfig,
 ) -> dict[str, Any]:
     """Write the report's sections on the plane with its clusters, and on technical effects in features."""
@@ -268,10 +269,10 @@ def describe_manifold(
 
 def describe_plane(
     synapse_manifold: AnnData,
-    overlays: Figure,
-    clusters: Figure,
-    axis_strip: Figure,
-    axis_profiles: Figure,
+    overlays: Drawing,
+    clusters: Drawing,
+    axis_strip: Drawing,
+    axis_profiles: Drawing,
     scatter: PlotlyFigure | None,
 ) -> Section:
     """Show the plane, coloured by every trait that is annotated; its clusters, and what changes along their axes."""
@@ -312,7 +313,7 @@ def describe_plane(
     return Section("Manifold", [text, of_clusters], pictures, interactive=scatter)
 
 
-def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Figure, orientation: Figure) -> Section:
+def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Drawing, orientation: Drawing) -> Section:
     """Say what features should not know, and how well it can be read off them."""
     text = (
         "The cleft's orientation is an accident of how the tissue was cut, and so is the place in the volume, apart "

@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def rank_outliers(
 def join_features(
     synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, chunk_statistics: pd.DataFrame, config: OutliersConfig
 ) -> Features:
-    """What is searched: the layer that the parameters name, beside a block of the statistics that they join to it."""
+    """Set the layer that is searched beside a block of the statistics that the parameters join to it."""
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
     features_nf = layer_features(synapse_embeddings, config.layer)
     joined = []
@@ -166,10 +167,10 @@ _METHODS = {
 def describe_outliers(
     synapse_embeddings: AnnData,
     outlier_candidates: pd.DataFrame,
-    outlier_sheet: Figure,
+    outlier_sheet: Drawing,
     outlier_detection: pd.DataFrame,
     outlier_metrics: dict[str, float],
-    outlier_detection_figure: Figure,
+    outlier_detection_figure: Drawing,
     outliers: OutliersConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
@@ -186,8 +187,8 @@ def describe_outliers(
 def describe_candidates(
     outlier_candidates: pd.DataFrame,
     outlier_detection: pd.DataFrame,
-    sheet: Figure,
-    detection: Figure,
+    sheet: Drawing,
+    detection: Drawing,
     config: OutliersConfig,
 ) -> Section:
     """Show the likeliest defects, and tell how well known ones are found."""

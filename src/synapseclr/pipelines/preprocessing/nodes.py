@@ -34,8 +34,10 @@ from synapseclr.volumes.preflight.shares import as_document
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from synapseclr.plotting.report import Drawing
 else:  # Kedro resolves the hints of nodes to validate parameters
-    Figure = Any
+    Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 _COUNTS = {
@@ -153,7 +155,7 @@ def plot_preprocessing(report: dict[str, Any]) -> Figure:
 
 def describe_preprocessing(
     preprocessing_report: dict[str, Any],
-    histograms: Figure,
+    histograms: Drawing,
     synapse_chunks: ChunkStore,
     synapse_metadata: pd.DataFrame,
     annotations: pd.DataFrame,
@@ -170,7 +172,7 @@ def describe_preprocessing(
     )
 
 
-def describe_data(preprocessing_report: Mapping[str, Any], histograms: Figure) -> Section:
+def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) -> Section:
     """Tabulate what preprocessing found, dropped and why."""
     rows = [
         [label, as_text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report

@@ -24,8 +24,10 @@ from synapseclr.volumes import ChunkStore
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure
+
+    from synapseclr.plotting.report import Drawing
 else:  # Kedro resolves the hints of nodes to validate parameters
-    Figure = PlotlyFigure = Any
+    Drawing = Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
 _MODEL_SECONDS = 60  # for a server that passes weights on to a bucket
@@ -154,7 +156,7 @@ def _log_epoch(run_id: str | None, epoch: int, metrics: dict[str, Any]) -> None:
 
 def describe_pretraining(
     training_history: pd.DataFrame,
-    augmented_pairs: Figure,
+    augmented_pairs: Drawing,
     encoder_weights: EncoderWeights,
     pretraining: PretrainingConfig,
     config: ReportingConfig,
@@ -179,7 +181,7 @@ def describe_training(training_history: pd.DataFrame) -> Section:
     return Section("Training", [text], [Picture(training_figure(training_history), caption)])
 
 
-def describe_views(pairs: Figure, config: PretrainingConfig) -> Section:
+def describe_views(pairs: Drawing, config: PretrainingConfig) -> Section:
     """Show the augmented views that are contrasted."""
     text = (
         "Sixteen synapses drawn at random, each with two random views. Training pulls the two views of a synapse "

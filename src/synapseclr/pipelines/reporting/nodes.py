@@ -35,7 +35,7 @@ PIPELINES = {
 """Pipelines that write a section, in the order of the report, with the heading that stands where it is missing."""
 
 _DECIDES = {"chunks": "preprocessing", "weights": "pretraining", "embeddings": "embedding"}
-"""What sections are made from, and the pipeline whose section says which of them are the present ones."""
+"""Digests that sections carry, and the pipeline whose section has the present one."""
 
 
 _HEADLINE_TRAITS = ("pre_cell_type", "post_cell_type")

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 
 _SHOWN_EXAMPLES = 4
@@ -215,8 +216,8 @@ def draw_distances(distance_histograms: pd.DataFrame, similarity_results: pd.Dat
 
 def describe_similarity(
     synapse_embeddings: AnnData,
-    similarity_strip: Figure,
-    similarity_distances: Figure,
+    similarity_strip: Drawing,
+    similarity_distances: Drawing,
     index_recall: pd.DataFrame,
     config: ReportingConfig,
 ) -> dict[str, Any]:

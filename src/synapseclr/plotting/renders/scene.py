@@ -30,7 +30,7 @@ class Surface(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """True if there is nothing to draw."""
         return len(self.triangles_t3) == 0
 
 
