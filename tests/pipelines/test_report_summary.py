@@ -149,6 +149,12 @@ def test_a_run_of_some_pipelines_has_a_report():
         assert claim not in html
 
 
+def test_synapses_are_counted_by_the_embedding_or_else_by_an_analysis():
+    parts = {"imputation": _part("Imputed traits", {}, evaluation={"n_synapses": 6})}
+    assert "<dd>6</dd>" in _report(**parts)
+    assert "<dd>7</dd>" in _report(**parts, embedding=_part("Embedding", {}, evaluation={"n_synapses": 7}))
+
+
 def test_without_any_section_nothing_is_overwritten_by_an_empty_report():
     with pytest.raises(SynapseCLRError, match="nothing to report yet"):
         _report()

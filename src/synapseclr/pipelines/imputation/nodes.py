@@ -246,6 +246,7 @@ def describe_imputation(
         config.dpi,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
+            "n_synapses": int(synapse_embeddings.n_obs),
             **score_document(trait_scores, config.probe),
             "gaussian_processes": imputation_document(imputation_scores, imputation_calibration),
             "learning_curves": learning_curve_metrics(learning_curves),

@@ -65,7 +65,7 @@ def evaluate_run(
         "representations": {},
         "comparison": {},
     }
-    for part in pipeline_sections:
+    for part in reversed(pipeline_sections):  # what an earlier pipeline says counts: analyses leave defects out
         evaluation |= part.get("evaluation", {})
         for text in part.get("warnings", ()):
             logger.warning(text)
