@@ -123,7 +123,7 @@ def compose_report(
 
 def _missing(name: str) -> dict[str, Any]:
     """One line in the place of a pipeline's sections."""
-    text = f"Not run: `kedro run --pipeline={name}` makes this section."
+    text = f"Not run (kedro run --pipeline={name})."
     if name == "pretraining":
         text = f"{text} Weights or features that were made elsewhere have no history of a training."
     return render_section(Section(PIPELINES[name], [text]))
@@ -139,7 +139,7 @@ def _age(name: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if not others:
         return ""
-    return f"Of an earlier run, with other {' and '.join(others)}: `kedro run --pipeline={name}` renews it."
+    return f"Of an earlier run, with other {' and '.join(others)} (kedro run --pipeline={name} renews it)."
 
 
 def headline(evaluation: Mapping[str, Any]) -> dict[str, str]:
