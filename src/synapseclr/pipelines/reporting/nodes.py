@@ -21,6 +21,7 @@ from synapseclr.storage.declared_sizes import parse_json
 from synapseclr.training import PretrainingConfig
 
 logger = logging.getLogger(__name__)
+
 PIPELINES = {
     "preprocessing": "Data quality",
     "pretraining": "Training",
@@ -39,6 +40,23 @@ _DECIDES = {"chunks": "preprocessing", "weights": "pretraining", "embeddings": "
 
 
 _HEADLINE_TRAITS = ("pre_cell_type", "post_cell_type")
+Score = Mapping[str, Any]
+_FIXED = {
+    "fidelity",
+    "channel_organization",
+    "background",
+    "norm_scale",
+    "intensity_mean",
+    "intensity_std",
+    "axial_to_sagittal_spacing",
+    "final_crop_size",
+    "final_img_size",
+    "connectivity",
+    "active_zone_inflation_radii",
+}
+
+
+"""Fields of the augmentation that count where its random steps are off."""
 
 
 def evaluate_run(
@@ -153,9 +171,6 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, str]:
             means = [scores[trait.name]["mean"] for scores in (trained, untrained)]
             facts[f"{trait.label}, ROC AUC (untrained)"] = f"{means[0]:.3f} ({means[1]:.3f})"
     return facts
-
-
-Score = Mapping[str, Any]
 
 
 def summarise_run(evaluation: Mapping[str, Any], data: Mapping[str, Any], is_scored: bool = True) -> list[str]:
@@ -284,24 +299,6 @@ def describe_setting(data: Mapping[str, Any], config: PretrainingConfig) -> Sect
 def _channels(config: PretrainingConfig) -> str:
     is_separate = config.augmentation.channel_organization == "separate"
     return "presynaptic and postsynaptic side in separate channels" if is_separate else "both sides in one channel"
-
-
-_FIXED = {
-    "fidelity",
-    "channel_organization",
-    "background",
-    "norm_scale",
-    "intensity_mean",
-    "intensity_std",
-    "axial_to_sagittal_spacing",
-    "final_crop_size",
-    "final_img_size",
-    "connectivity",
-    "active_zone_inflation_radii",
-}
-
-
-"""Fields of the augmentation that count where its random steps are off."""
 
 
 def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], parameters: Mapping[str, Any]) -> Section:
