@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 from kedro.io import DatasetError
+from kedro.io.core import get_filepath_str
 from kedro_datasets import json, matplotlib, pandas, plotly, text
 
 from synapseclr.storage.atomic_files import check_file, written_whole
@@ -68,8 +69,22 @@ class PlotlyJSONDataset(_WholeFile, plotly.JSONDataset):
     """``plotly.JSONDataset``."""
 
 
-class MatplotlibDataset(_WholeFile, matplotlib.MatplotlibDataset):
-    """``matplotlib.MatplotlibDataset``."""
+class OptionalJSONDataset(JSONDataset):
+    """A JSON file that loads as an empty mapping where there is none, such as the section of a pipeline not yet run."""
+
+    def load(self) -> Any:
+        """Read the file, or make an empty mapping."""
+        return super().load() if self.exists() else {}
+
+
+class _LoadableFigure(matplotlib.MatplotlibDataset):
+    def load(self) -> bytes:
+        with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), mode="rb") as file:
+            return bytes(file.read())
+
+
+class MatplotlibDataset(_WholeFile, _LoadableFigure):
+    """``matplotlib.MatplotlibDataset``, which loads the bytes of the picture, so that the report need not draw it."""
 
 
 class OptionalCSVDataset(CSVDataset):

@@ -6,8 +6,12 @@ import pandas as pd
 import pytest
 
 from synapseclr.errors import InputError
-from synapseclr.pipelines.preprocessing.nodes import check_before_cutting, describe_chunks
-from synapseclr.pipelines.reporting.contents import describe_data
+from synapseclr.pipelines.preprocessing.nodes import (
+    check_before_cutting,
+    describe_chunks,
+    describe_data,
+    plot_preprocessing,
+)
 from synapseclr.volumes import ChunkSource, ChunkStore, cut_chunks, write_chunk_store
 from synapseclr.volumes.annotations import RAW_COLUMNS
 
@@ -42,7 +46,7 @@ def test_below_the_limit_they_are_a_warning_in_log_and_report(tiny_volume, tmp_p
     assert report["suspect"]["without_either"] == {"label": "without either neurite", "n": 1, "of": 2}
     assert any("1 of 2 (50 %) are synapses neither of whose root ids" in text for text in report["warnings"])
     assert "neither of whose root ids" in caplog.text
-    section = describe_data(report)
+    section = describe_data(report, plot_preprocessing(report))
     assert any("neither of whose root ids" in text for text in section.text)
     assert any(["without either neurite", "1", "2"] in [list(row) for row in table.rows] for table in section.tables)
 

@@ -1,4 +1,4 @@
-"""EM sections of chunks with their masks laid over them."""
+"""EM sections with translucent masks: one, rows and sheets of them, augmented pairs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from synapseclr.plotting.theme import MASK_COLOURS, MASK_NAMES, panel_grid, style_image
+from synapseclr.errors import TableError
+from synapseclr.plotting.theme import (
+    CLASS_COLOURS,
+    INK,
+    MASK_COLOURS,
+    MASK_NAMES,
+    empty_figure,
+    panel_grid,
+    style_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from synapseclr.volumes import ChunkStore
+
+
 CLEFT_CODE = 2
 _BAR_LENGTHS_NM = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_LABEL_IN = 1.25
+_PAIRS_PER_ROW = 4
 
 
 def richest_section(chunk_cxyz: np.ndarray) -> int:
@@ -34,6 +49,35 @@ def richest_section(chunk_cxyz: np.ndarray) -> int:
     if not cleft_z.any():
         return n_sections // 2
     return int(np.lexsort((off_centre_z, -cleft_z))[0])
+
+
+def read_slabs(store: ChunkStore, synapse_id: np.ndarray) -> np.ndarray:
+    """Read the section that shows each synapse best.
+
+    Args:
+        store: The chunk store.
+        synapse_id: int64 (k,).
+
+    Returns:
+        uint8 (k, 2, x, y, 1), in the order asked for.
+
+    Raises:
+        TableError: If a synapse has no chunk.
+    """
+    rows_k = pd.Index(store.synapse_id).get_indexer(pd.Index(synapse_id))
+    if (rows_k < 0).any():
+        missing = np.asarray(synapse_id)[rows_k < 0].tolist()
+        raise TableError(
+            f"{len(missing)} synapses have no chunk in the store, such as {missing[:3]}: run preprocessing and "
+            "embedding on the same synapse table."
+        )
+    return np.stack([best_slab(store.read([int(row)])[0]) for row in rows_k])
+
+
+def best_slab(chunk_cxyz: np.ndarray) -> np.ndarray:
+    """Section uint8 (2, x, y, 1) of a chunk that shows its synapse best."""
+    section = richest_section(chunk_cxyz)
+    return chunk_cxyz[..., section : section + 1]
 
 
 def mask_overlay(mask_xy: np.ndarray, opacity: float = 0.28) -> np.ndarray:
@@ -166,4 +210,100 @@ def contact_sheet(
             grid[index].set_title(titles[index], loc="left", fontsize=6.5, pad=3)
     if opacity > 0:
         mask_legend(figure)
+    return figure
+
+
+def section_rows(
+    chunk_rkcxyz: Sequence[np.ndarray],
+    row_labels: Sequence[str],
+    titles: Sequence[Sequence[str]],
+    voxel_size_nm: Sequence[float],
+    opacity: float = 0.22,
+    gap_after: int | None = None,
+) -> Figure:
+    """Draw rows of synapses with a label before each row.
+
+    Args:
+        chunk_rkcxyz: Per row uint8 (k, 2, x, y, z); rows may be of different length.
+        row_labels: What each row shows.
+        titles: Per row, a heading per synapse.
+        voxel_size_nm: Voxel size (x, y, z).
+        opacity: Opacity of the masks.
+        gap_after: Position after which a line separates two halves of every row.
+
+    Returns:
+        A figure with one pair of axes per synapse. Without rows, a figure that says so.
+    """
+    if not len(chunk_rkcxyz):
+        return empty_figure("no synapses to show")
+    columns = max(len(row) for row in chunk_rkcxyz)
+    figure, grid = panel_grid(len(chunk_rkcxyz) * columns, columns, (1.35, 1.35), above_in=0.32, foot_in=0.35)
+    width_in, height_in = figure.get_size_inches()
+    figure.set_size_inches(width_in + _LABEL_IN, height_in)
+    shrink = width_in / (width_in + _LABEL_IN)
+    for axes in grid:
+        x, y, width, height = axes.get_position().bounds
+        axes.set_position((1 - shrink + x * shrink, y, width * shrink, height))
+    for row, chunks in enumerate(chunk_rkcxyz):
+        for column in range(columns):
+            axes = grid[row * columns + column]
+            if column >= len(chunks):
+                axes.set_axis_off()
+                continue
+            draw_section(axes, chunks[column], voxel_size_nm, opacity=opacity, scale_bar=column == 0)
+            axes.set_title(titles[row][column], loc="left", fontsize=6.5, color=INK, pad=3)
+            if gap_after is not None and column == gap_after:
+                x = 1.0 + 0.03
+                axes.plot([x, x], [0, 1.15], transform=axes.transAxes, color=CLASS_COLOURS[1], clip_on=False)
+        place = grid[row * columns].get_position()
+        figure.text(0.008, (place.y0 + place.y1) / 2, row_labels[row], fontsize=8, color=INK, va="center")
+    mask_legend(figure)
+    return figure
+
+
+def view_picture(intensity_cxyz: np.ndarray, cleft_xyz: np.ndarray) -> np.ndarray:
+    """The section of a view with most cleft, as a picture.
+
+    Args:
+        intensity_cxyz: Intensities in [0, 1], (1 or 2, x, y, z).
+        cleft_xyz: Boolean mask.
+
+    Returns:
+        float32 RGB (y, x, 3): grey for one channel; for two, the first in magenta and the second in green, so that
+        what both hold is grey.
+    """
+    n_sections = cleft_xyz.shape[-1]
+    cleft_z = cleft_xyz.sum(axis=(0, 1))
+    section = int(cleft_z.argmax()) if cleft_z.any() else n_sections // 2
+    pre_xy, post_xy = intensity_cxyz[0, ..., section], intensity_cxyz[-1, ..., section]
+    return np.stack([pre_xy.T, post_xy.T, pre_xy.T], axis=-1).astype(np.float32)
+
+
+def augmented_pairs(
+    chunk_ncxyz: np.ndarray,
+    intensity_nvcxyz: np.ndarray,
+    cleft_nvxyz: np.ndarray,
+    voxel_size_nm: Sequence[float],
+    synapse_id: Sequence[int],
+) -> Figure:
+    """Each synapse with its masks, and the views that the objective pulls together.
+
+    Args:
+        chunk_ncxyz: uint8 (n, 2, x, y, z): intensity, mask codes.
+        intensity_nvcxyz: Intensities of the views in [0, 1], (n, 2, 1 or 2, size, size, size).
+        cleft_nvxyz: Boolean cleft masks of the views, (n, 2, size, size, size).
+        voxel_size_nm: Voxel size (x, y, z) of the chunks.
+        synapse_id: Headings.
+    """
+    n = len(chunk_ncxyz)
+    figure, panels = panel_grid(3 * n, 3 * _PAIRS_PER_ROW, (1.0, 1.0), above_in=0.22)
+    for index in range(n):
+        chunk, first, second = panels[3 * index : 3 * index + 3]
+        draw_section(chunk, chunk_ncxyz[index], voxel_size_nm, scale_bar=index == 0)
+        chunk.set_title(str(synapse_id[index]), loc="left", fontsize=6.5, pad=3)
+        for view, axes in enumerate((first, second)):
+            picture = view_picture(intensity_nvcxyz[index, view], cleft_nvxyz[index, view])
+            axes.imshow(picture, vmin=0, vmax=1, interpolation="nearest")
+            style_image(axes)
+            axes.set_title(f"view {view + 1}", loc="left", fontsize=6.5, pad=3)
     return figure
