@@ -8,7 +8,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline.node import Node
 
-from synapseclr.training.scale import machines
+from synapseclr.training.launching import machine_index
 
 _SECONDS = "pipeline_seconds"
 
@@ -72,7 +72,7 @@ class OneWriter:
     @hook_impl
     def after_node_run(self, node: Node, catalog: DataCatalog) -> None:
         """Have what is about to be saved stay here, if the last launch has shown that this is not machine 0."""
-        if machines.index > 0:
+        if machine_index() > 0:
             for name in (*node.outputs, _SECONDS):
                 if not isinstance(catalog.get(name), MemoryDataset):
                     catalog[name] = MemoryDataset(copy_mode="assign")

@@ -4,15 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from synapseclr.models.backbones import BACKBONE_NAMES
-from synapseclr.models.config import ModelConfig
-from synapseclr.models.encoders import ENCODER_NAMES, build_encoder
+from synapseclr.models.encoders import ENCODER_NAMES, ModelConfig, build_encoder
 from synapseclr.models.weights import EncoderWeights
 
 if TYPE_CHECKING:
     from synapseclr.models.card import export, model_card
-    from synapseclr.models.importing import ImportedWeights, ImportReport, import_checkpoint
-    from synapseclr.models.loading import load_encoder, load_weights
+    from synapseclr.models.foreign_checkpoints import ImportedWeights, ImportReport, import_checkpoint
     from synapseclr.models.simclr import LAYERS, SimCLR
+    from synapseclr.models.weights import load_encoder, load_weights
 
 __all__ = [
     "BACKBONE_NAMES",
@@ -34,11 +33,11 @@ __all__ = [
 _MODULE_OF = {
     "LAYERS": "simclr",
     "SimCLR": "simclr",
-    "ImportReport": "importing",
-    "ImportedWeights": "importing",
-    "import_checkpoint": "importing",
-    "load_encoder": "loading",
-    "load_weights": "loading",
+    "ImportReport": "foreign_checkpoints",
+    "ImportedWeights": "foreign_checkpoints",
+    "import_checkpoint": "foreign_checkpoints",
+    "load_encoder": "weights",
+    "load_weights": "weights",
     "export": "card",
     "model_card": "card",
 }

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
-from synapseclr.training.prepared import prepared_store
-from synapseclr.training.scale.processes import collect_shares, own_share, rank
+from synapseclr.training.prepared_store import prepared_store
+from synapseclr.training.processes import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synapseclr.augmentation import AugmentationConfig, PreparedChunks
+    from synapseclr.models import ModelConfig
     from synapseclr.models.simclr import SimCLR
     from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses
     from synapseclr.volumes import ChunkStore
@@ -142,7 +143,7 @@ def embed_store(
     if config.is_one_process(on_gpu):
         layers = _embed_share(model, store, augmentation, config)
     else:
-        from synapseclr.training.scale import launch
+        from synapseclr.training.launching import launch
 
         if ":" in config.device:
             raise ConfigurationError(
@@ -178,3 +179,22 @@ def _embed_in_worker(
     report: Callable[..., None],
 ) -> dict[str, Tensor] | None:
     return collect_shares(_embed_share(model, store, augmentation, config))
+
+
+_ORGANIZATIONS = {1: "merged", 2: "separate"}
+
+
+def check_channels(model: ModelConfig, augmentation: AugmentationConfig) -> None:
+    """Compare the channels of weights with those of the images that they are to embed.
+
+    Raises:
+        ConfigurationError: If they differ; names both, and what to set.
+    """
+    needed = _ORGANIZATIONS[model.in_channels]
+    if augmentation.channel_organization != needed:
+        raise ConfigurationError(
+            f"The weights take in_channels {model.in_channels}, but the augmentation makes images of "
+            f"channel_organization '{augmentation.channel_organization}'. For these weights, set under pretraining "
+            f"augmentation.channel_organization: {needed} and model.in_channels: {model.in_channels}; or take weights "
+            f"whose in_channels is {3 - model.in_channels}."
+        )

@@ -32,6 +32,20 @@ def test_in_a_small_volume_many_chunks_hang_over_the_border():
     assert judge({"at_border": Share(95, 100, expected=0.8)}, CONFIG) == {"at_border": "error"}
 
 
+@pytest.mark.parametrize(
+    ("n", "of", "told"),
+    [
+        (0, 568, "0 of 568 (0 %)"),
+        (2, 568, "2 of 568 (0.4 %)"),
+        (1, 100_000, "1 of 100,000 (< 0.1 %)"),
+        (5, 20, "5 of 20 (25 %)"),
+        (0, 0, "0 of 0 (0 %)"),
+    ],
+)
+def test_a_share_below_one_per_cent_is_not_told_as_none(n, of, told):
+    assert str(Share(n, of)) == told
+
+
 def flags(pre, post, pre_ids, post_ids):
     return neurite_shares(
         *(

@@ -52,7 +52,7 @@ def embed_synapses(
     from anndata import AnnData
 
     from synapseclr.training import embed_store
-    from synapseclr.training.compatibility import check_channels
+    from synapseclr.training.extraction import check_channels
 
     check_channels(encoder_weights.model, pretraining.augmentation)
     layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights
-from synapseclr.tracking import answers, current_outbox, log_metrics, request_limits, set_tags
+from synapseclr.tracking import current_outbox, log_metrics, request_limits, set_tags
 from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
@@ -35,12 +36,16 @@ def train_encoder(
     checkpoint_folder: str,
 ) -> tuple[EncoderWeights, pd.DataFrame]:
     """Train a SimCLR model and report every epoch to MLflow."""
+    import mlflow
+
     from synapseclr.training import fit
 
+    run = mlflow.active_run()
+    report = partial(_log_epoch, run.info.run_id if run is not None else None)
     probe = select_probe_targets(synapse_metadata, annotations, config)
     has_partners = config.positives.kind == "same_neurite"
     neurites = NeuriteTable.from_tables(synapse_metadata, annotations) if has_partners else None
-    result = fit(synapse_chunks, config, checkpoint_folder, probe, _log_epoch, neurites)
+    result = fit(synapse_chunks, config, checkpoint_folder, probe, report, neurites)
     _tag_positives(result.weights)
     return result.weights, result.history
 
@@ -103,8 +108,7 @@ def log_encoder_model(
     if run is None and outbox is None:
         logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
         return
-    if outbox is not None and (outbox.is_away or not answers(mlflow.get_tracking_uri())):
-        outbox.failed("it does not answer")
+    if outbox is not None and not outbox.is_reachable():
         outbox.rerun_later("log_encoder_model")
         return
     if outbox is not None:
@@ -142,6 +146,7 @@ def _tag_positives(weights: EncoderWeights) -> None:
     set_tags({name: value for name, value in weights.provenance.items() if "positives" in name})
 
 
-def _log_epoch(epoch: int, metrics: dict[str, Any]) -> None:
-    """Log an epoch's row to the run in MLflow, if there is one; the training does not wait for it."""
-    log_metrics({f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}, step=epoch)
+def _log_epoch(run_id: str | None, epoch: int, metrics: dict[str, Any]) -> None:
+    """Log an epoch's row of rank 0 to a run in MLflow, if there is one; the training does not wait for it."""
+    row = {f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}
+    log_metrics(row, step=epoch, run_id=run_id)

@@ -337,7 +337,7 @@ class _Surroundings:
         def fit(centre_vx: NDArray[np.int64]) -> float:
             return float(np.mean([self._fits(int(row), centre) for row, centre in zip(chosen, centre_vx, strict=True)]))
 
-        return diagnose_positions(rows, self._config, is_inside, fit)
+        return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx)
 
     def _fits(self, row: int, centre_vx: NDArray[np.int64]) -> bool:
         if not self._cutter.is_inside(centre_vx):
