@@ -17,7 +17,7 @@ _SECONDS = "pipeline_seconds"
 
 
 class OutputCare:
-    """Looks after the folders that a run writes to."""
+    """Checks and cleans the folders that a run writes to."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -39,12 +39,12 @@ class OutputCare:
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        """Note the pipeline, which is recorded with what its nodes save."""
+        """Set the pipeline that is recorded with the outputs of its nodes."""
         pipeline_at_work.set(min(node.tags, default=""))
 
 
 class PipelineClock:
-    """Measures the seconds that each pipeline's nodes take, loading and saving included."""
+    """Measures the seconds that the nodes of each pipeline take, loading and saving included."""
 
     def __init__(self) -> None:
         self._catalog: DataCatalog | None = None
@@ -58,7 +58,7 @@ class PipelineClock:
 
     @hook_impl
     def before_pipeline_run(self) -> None:
-        """Start from nothing: hooks outlive a session, and the time between two sessions is nobody's."""
+        """Reset: hooks outlive a session, and the time between two sessions does not count."""
         self._started, self._seconds = {}, {}
 
     @hook_impl
