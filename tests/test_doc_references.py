@@ -79,4 +79,4 @@ def test_files_named_alone_exist(page):
     """A module named without its folder, such as ``preparation.py``."""
     named = set(re.findall(r"`(\w+\.py)`", (PROJECT / page).read_text()))
     files = {p.name for top in ("src", "scripts", "docs", "benchmarks", "tests") for p in (PROJECT / top).rglob("*.py")}
-    assert not named - files
+    assert not sorted(named - files - {"x.py", "test_x.py"})  # stand for any module
