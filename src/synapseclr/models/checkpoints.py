@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-
 from synapseclr.errors import CheckpointError
+from synapseclr.storage.addresses import open_filesystem
 from synapseclr.storage.declared_sizes import check_zip_content
 
 if TYPE_CHECKING:
@@ -76,10 +75,10 @@ def read_checkpoint(source: str | Path, storage_options: Mapping[str, Any] | Non
     return Checkpoint(source, name, hashlib.sha256(data).hexdigest(), tensors, other_entries)
 
 
-def locate(source: str, storage_options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
+def locate(source: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
     """Find the file system of a path or URL, and the path in it; a CheckpointError tells what it lacks."""
     try:
-        filesystem, path = fsspec.core.url_to_fs(source, **(storage_options or {}))
+        filesystem, path = open_filesystem(source, storage_options)
     except (ValueError, ImportError) as error:
         raise CheckpointError(
             f"{source} is no path or URL that can be read here ({error}). Give a local path, or a URL such as "

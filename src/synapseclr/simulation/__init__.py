@@ -2,6 +2,6 @@
 
 from synapseclr.simulation.config import SimulationConfig
 from synapseclr.simulation.style import ImagingStyle
-from synapseclr.simulation.volume import SimulatedVolume, simulate
+from synapseclr.simulation.volume import NEURITE_TABLE, SIMULATION_TRUTH, SimulatedVolume, simulate
 
-__all__ = ["ImagingStyle", "SimulatedVolume", "SimulationConfig", "simulate"]
+__all__ = ["NEURITE_TABLE", "SIMULATION_TRUTH", "ImagingStyle", "SimulatedVolume", "SimulationConfig", "simulate"]

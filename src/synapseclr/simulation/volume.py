@@ -13,8 +13,15 @@ from synapseclr.simulation.config import SimulationConfig
 
 if TYPE_CHECKING:
     import pandas as pd
+from synapseclr.volumes.table_schema import ID, Column, TableSchema
 
 Progress = Callable[[str, float], None]
+
+
+NEURITE_TABLE = TableSchema("The neurite table", {"root_id": Column("root_id", unique=True)})
+SIMULATION_TRUTH = TableSchema(
+    "The truth of the simulation", {"synapse_id": ID, **{f"centre_{axis}_nm": Column() for axis in "xyz"}}
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 TRAINING_HISTORY = TableSchema(
     "The training history",
