@@ -10,6 +10,7 @@ from kedro.io import AbstractDataset, DatasetError
 from synapseclr.storage.addresses import open_filesystem
 from synapseclr.volumes.imported_chunks import ChunkSource, SourceKind
 from synapseclr.volumes.store.chunk_store import ChunkStore, ChunkStream, write_chunk_store
+from synapseclr.volumes.synapse_ids import is_chunk_path
 
 if TYPE_CHECKING:
     from synapseclr.volumes.query_chunks import QueryChunks
@@ -119,8 +120,6 @@ class QueryChunksDataset(AbstractDataset[None, "QueryChunks"]):
     def __init__(
         self, *, query: Any = None, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
-        from synapseclr.analysis.synapse_ids import is_chunk_path
-
         self._filepath = query if is_chunk_path(query) else None
         self._storage_options = credentials
         self.metadata = metadata

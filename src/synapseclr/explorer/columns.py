@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.traits import TRAITS, trait_values
+from synapseclr.volumes.synapse_ids import table_rows
 
 MAX_CLASSES = 40
 _NOT_COLOURED = ("synapse_id", "chunk_index", "pre_root_id", "post_root_id", "cleft_id")
@@ -32,19 +33,6 @@ class Column:
     group: str
     values_n: np.ndarray
     class_names: tuple[str, ...] = ()
-
-
-def table_rows(table: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
-    """Bring a table into the order of the synapses.
-
-    Args:
-        table: One row per synapse, with ``synapse_id``.
-        synapse_id: int64 (n,).
-
-    Returns:
-        n rows; NaN for synapses that the table lacks.
-    """
-    return table.drop_duplicates("synapse_id").set_index("synapse_id").reindex(synapse_id)
 
 
 def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:

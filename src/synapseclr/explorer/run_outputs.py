@@ -21,9 +21,9 @@ from synapseclr.explorer.columns import (
     observed_columns,
     score_columns,
     table_columns,
-    table_rows,
 )
 from synapseclr.explorer.label_tables import LabelTables
+from synapseclr.volumes.synapse_ids import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -16,9 +16,9 @@ from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
 from synapseclr.analysis.imputation.evaluation import comparison_table, summarise_scores
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.layers import BACKBONE, recorded_layers
-from synapseclr.analysis.synapse_ids import aligned_rows
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.traits.scores import score_comparison
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,7 +10,7 @@ import pandas as pd
 from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.manifold import ManifoldConfig, cleft_orientations, measure_leakage
 from synapseclr.analysis.manifold.leakage import leakage_metrics
-from synapseclr.analysis.synapse_ids import rows_of_ids
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,9 +38,7 @@ def check_leakage(
         Scores with their null, and the scores as metrics.
     """
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    random_rows = rows_of_ids(
-        tuple(synapse_id.tolist()), random_embeddings.obs["synapse_id"].to_numpy(), "synapse_embeddings"
-    )
+    random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
     representations = {
         "synapseclr": recorded_layers(synapse_embeddings),
         "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},
