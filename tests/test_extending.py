@@ -39,10 +39,11 @@ def executed(code, name="example", **known):
 
 
 def edited(path, edits, *more):
-    """The source of a file after edits: lines with ``-`` are replaced by the lines with ``+`` that follow them."""
+    """The source of a file after edits, which are parted by ``...``: lines with ``-`` go, lines with ``+`` come."""
     source = (SOURCE / path.removeprefix("src/synapseclr/")).read_text()
-    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", edits, re.MULTILINE):
-        old, new = (re.sub(r"^[+-]", "", lines, flags=re.MULTILINE) for lines in (old, new))
+    for edit in edits.split("...\n"):
+        lines = [(line[:1], line[1:].rstrip(" ")) for line in edit.splitlines()]
+        old, new = ("\n".join(text for sign, text in lines if sign in kept) + "\n" for kept in ("- ", "+ "))
         assert source.count(old) == 1, f"{path} has no single place with:\n{old}"
         source = source.replace(old, new)
     future = "from __future__ import annotations\n"
