@@ -142,11 +142,17 @@ def test_a_run_of_some_pipelines_has_a_report():
     html = _report(embedding=_part("Embedding", {}, evaluation={"n_synapses": 7}))
     assert "<dd>7</dd>" in html
     for name in ("preprocessing", "pretraining", "imputation", "outliers"):
-        assert f"Not run: `kedro run --pipeline={name}` makes this section." in html
-    assert "--pipeline=embedding`" not in html
+        assert f"Not run (kedro run --pipeline={name})." in html
+    assert "--pipeline=embedding)" not in html
     assert re.findall(r"<h2>([^<]+)", html)[:3] == ["In short", "What was run", "Data quality"]
     for claim in ("No trait was annotated", "none was rejected", "<dt>epochs"):
         assert claim not in html
+
+
+def test_synapses_are_counted_by_the_embedding_or_else_by_an_analysis():
+    parts = {"imputation": _part("Imputed traits", {}, evaluation={"n_synapses": 6})}
+    assert "<dd>6</dd>" in _report(**parts)
+    assert "<dd>7</dd>" in _report(**parts, embedding=_part("Embedding", {}, evaluation={"n_synapses": 7}))
 
 
 def test_without_any_section_nothing_is_overwritten_by_an_empty_report():
@@ -165,7 +171,7 @@ def test_sections_about_other_embeddings_say_that_they_are_older():
         "similarity": _part("Similar synapses", now | {"chunks": "c"}),
     }
     html = _report(**parts)
-    note = "Of an earlier run, with other weights and embeddings: `kedro run --pipeline=manifold` renews it."
+    note = "Of an earlier run, with other weights and embeddings (kedro run --pipeline=manifold renews it)."
     assert html.count(note) == 2  # on top, and below the heading
     assert html.count("Of an earlier run") == 2
     again = {"synapseclr_version": "3", "chunks_sha256": "c", "weights_sha256": "new"}

@@ -68,7 +68,7 @@ def test_a_run_of_some_pipelines_has_a_report_too(demo, tmp_path):
     copy("--pipeline=reporting")
     assert copy.report("evaluation.json")["n_synapses"] == demo.report("evaluation.json")["n_synapses"]
     html = (tmp_path / "08_reporting/report.html").read_text()
-    assert html.count("Not run: ") == 7
+    assert html.count("Not run (") == 7
     assert "<h2>Data quality</h2>" in html
 
 

@@ -91,7 +91,7 @@ def neurite_sides(mask_bcxyz: Tensor, connectivity: int) -> tuple[Tensor, Tensor
 
 
 def with_fallback(side_bxyz: Tensor, mask_bcxyz: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """Where a sample has no cleft, take the given masks whole instead of nothing."""
+    """Replace the sides of samples without a cleft, which are empty, by the given masks as a whole."""
     has_cleft_b = mask_bcxyz[:, CLEFT].flatten(1).any(1)
     whole_bxyz = mask_bcxyz[:, list(channels)].any(1)
     return torch.where(has_cleft_b[:, None, None, None], side_bxyz, whole_bxyz)

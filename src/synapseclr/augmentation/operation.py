@@ -52,7 +52,7 @@ class Source:
         return torch.randint(low, high, shape, generator=self.generator)
 
     def choice(self, choices: tuple[float, ...], n: int) -> Tensor:
-        """Some of the choices, each equally likely; where there is one, nothing is drawn."""
+        """Draw from the choices, each equally likely; from a single one, nothing is drawn."""
         if len(choices) == 1:
             return torch.full((n,), choices[0])
         return torch.tensor(choices)[self.integers(0, len(choices), n)]
@@ -94,7 +94,7 @@ class ViewState:
 
     @property
     def device(self) -> torch.device:
-        """Where the batch is."""
+        """Device of the batch."""
         return self.intensity_bcxyz.device if self.prepared is None else self.prepared.volume_bxyzc.device
 
     @property

@@ -45,7 +45,7 @@ def check(env: str | None, params: str, picture: Path | None) -> None:
 
 
 def _check(catalog: DataCatalog, picture: Path | None) -> int:
-    """Print and draw what was found; returns the number of errors."""
+    """Print and draw the result of the check; returns the number of errors."""
     from kedro.io import DatasetError
 
     from synapseclr.errors import SynapseCLRError

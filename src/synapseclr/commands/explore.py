@@ -46,7 +46,7 @@ def explore(
 
 
 def load_outputs(env: str | None, params: str) -> RunOutputs:
-    """Read what the catalog has.
+    """Read the outputs of a run that the catalog has.
 
     Raises:
         SynapseCLRError: If there are no embeddings.
@@ -69,7 +69,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         notes: list[str] = []
 
         def optional(name: str, otherwise: str) -> Any:
-            """Load an entry; what is missing or broken is said on the page and does not stop it."""
+            """Load an entry; a missing or damaged one becomes a note on the page."""
             try:
                 if name in catalog and catalog.exists(name):
                     return catalog.load(name)
@@ -113,7 +113,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
     from synapseclr.explorer.web_server import HOST, create_app, make_explorer_server
 
-    assert outputs.index is not None  # made now, so that the first reader does not wait
+    assert outputs.index is not None  # computed now, so that the first request does not wait
     assert outputs.columns
     server = make_explorer_server(create_app(outputs), port)
     address = f"http://{HOST}:{server.port}/"

@@ -108,7 +108,7 @@ def accept_lists(command: click.Command) -> None:
 
 
 def make_run_command() -> click.Command:
-    """Make Kedro's ``run`` with an option for tracebacks; without it, a user's errors are said in a sentence."""
+    """Make Kedro's ``run`` print errors that a user can fix as a sentence; ``--verbose`` gives the traceback."""
     from kedro.framework.cli.project import run as kedro_run
 
     accept_lists(kedro_run)

@@ -62,13 +62,13 @@ def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, para
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be run.
+    """Settings of a sweep.
 
     Attributes:
         name: Tag ``sweep`` of its runs in MLflow; the same name continues it.
-        pipeline: What each combination runs.
+        pipeline: The pipeline that each combination runs.
         environment: Kedro's configuration environment.
-        grid: Values by parameter, as one writes them behind ``--params``.
+        grid: Values by parameter, written as behind ``--params``.
         shared: Parameters that all combinations share.
     """
 
@@ -107,7 +107,7 @@ class Sweep:
         return cls(name, pipeline, environment, axes, shared)
 
     def combinations(self) -> list[dict[str, str]]:
-        """All combinations of the grid's values; the last parameter given varies fastest."""
+        """Combinations of the grid's values; the last parameter given varies fastest."""
         products = itertools.product(*self.grid.values())
         return [dict(sorted(zip(self.grid, values, strict=True))) for values in products]
 
@@ -130,11 +130,11 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
     """Run every combination that has not finished yet, one after the other.
 
     Args:
-        sweep: What to run.
+        sweep: Its settings.
         project: Folder of the Kedro project.
 
     Returns:
-        The combinations that failed, as text; the others run nevertheless.
+        The combinations that failed, as text; a failure does not stop the others.
 
     Raises:
         ConfigurationError: If a sweep of this name had other settings.

@@ -1,4 +1,4 @@
-"""``kedro synapseclr chunks`` and ``mlflow``: verify the chunk store, and send what MLflow was not told."""
+"""``kedro synapseclr chunks`` and ``mlflow``: verify the chunk store, and send entries that MLflow did not get."""
 
 from __future__ import annotations
 

@@ -105,14 +105,14 @@ def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
 
 def _trait(trait: Trait, obs: pd.Series, imputed: pd.Series | None) -> dict[str, Any]:
     annotated = obs.get(trait.name)
-    said: str | None = None
+    text: str | None = None
     if annotated is not None and not pd.isna(annotated):
         value = float(annotated)
         if trait.class_names:
-            said = trait.class_names[int(value)]
+            text = trait.class_names[int(value)]
         else:
-            said = f"{value:.2f} (z-score)" if math.isfinite(value) else "no mitochondrion"
-    return {"label": trait.label, "annotated": said, **_imputed(trait, imputed)}
+            text = f"{value:.2f} (z-score)" if math.isfinite(value) else "no mitochondrion"
+    return {"label": trait.label, "annotated": text, **_imputed(trait, imputed)}
 
 
 def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:

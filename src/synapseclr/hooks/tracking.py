@@ -118,7 +118,7 @@ class RunTracking(MlflowHook):
             experiment_id = str(found.experiment_id)
             try:
                 end_abandoned(mlflow.MlflowClient(), experiment_id)
-            except mlflow.MlflowException as error:  # such as a server that lets nobody change others' runs
+            except mlflow.MlflowException as error:  # such as a server where users cannot change the runs of others
                 logger.warning("Runs whose process is gone could not be marked as KILLED: %s", error)
             config = self.mlflow_config.tracking.run
             if not self._already_active_mlflow and not disabled & set(names):
@@ -285,13 +285,13 @@ def _create_run(experiment_id: str, name: str, tags: dict[str, str]) -> str:
 
 
 def _told(run_params: dict[str, Any]) -> dict[str, Any]:
-    """The run's arguments, as far as MLflow is told: what Kedro's hook sets as tags."""
+    """The run's arguments that MLflow gets: those that Kedro's hook sets as tags."""
     kept = {name: value for name, value in run_params.items() if name not in ("project_path", "runner", "run_id")}
     return dict(redact_tree(kept))
 
 
 def _unsent_folder(catalog: DataCatalog) -> Path:
-    """The folder for what MLflow could not be told: beside the run's results, or in the project if they are remote."""
+    """Folder of the entries that MLflow did not get: beside the run's results, or in the project if they are remote."""
     dataset = catalog.get("pipeline_seconds") if "pipeline_seconds" in catalog else None
     path = getattr(dataset, "local_path", None)
     return (project_folder() if path is None else path.parent) / "mlflow_unsent"

@@ -26,6 +26,7 @@ FILE_NAME = "encoder_weights.safetensors"
 """The name under which the pipeline logs weights and :func:`synapseclr.models.export` writes them."""
 
 _FORMAT = "synapseclr-1"
+_MLFLOW = ("runs:/", "models:/", "mlflow-artifacts:/")
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,6 @@ class EncoderWeights:
                 f"{source} has a header that this version cannot read ({reason}). Load it with the version of "
                 "synapseclr that wrote it."
             ) from error
-
-
-_MLFLOW = ("runs:/", "models:/", "mlflow-artifacts:/")
 
 
 def load_encoder(source: str | Path, storage_options: Mapping[str, Any] | None = None) -> SimCLR:

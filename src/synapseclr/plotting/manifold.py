@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure
 
+_QUALITY = (
+    ("synaptic_cleft_volume", "cleft volume (log10 voxels)", ()),
+    ("n_cutout_sections", "cut-out sections", ()),
+    ("is_padded", "at the volume's edge", ("inside", "padded")),
+)
+_RIGHT_ANGLE_DEG, _HALF_TURN_DEG = 90.0, 180.0
+_PROBE_MARKERS = {"linear": ("o", "linear probe"), "knn": ("s", "k-NN probe"), "groups": ("D", "variance between")}
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -204,14 +212,6 @@ def _known_marker(overlay: Overlay, values_m: np.ndarray) -> dict[str, Any]:
     }
 
 
-_QUALITY = (
-    ("synaptic_cleft_volume", "cleft volume (log10 voxels)", ()),
-    ("n_cutout_sections", "cut-out sections", ()),
-    ("is_padded", "at the volume's edge", ("inside", "padded")),
-)
-_RIGHT_ANGLE_DEG, _HALF_TURN_DEG = 90.0, 180.0
-
-
 def orientation_overlays(obs: pd.DataFrame, orientations: pd.DataFrame) -> list[Overlay]:
     """The cleft's angle to the sections, and its direction within them.
 
@@ -348,9 +348,6 @@ def axis_profile_panels(profiles: pd.DataFrame, class_traits: Mapping[str, str])
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8)
     return figure
-
-
-_PROBE_MARKERS = {"linear": ("o", "linear probe"), "knn": ("s", "k-NN probe"), "groups": ("D", "variance between")}
 
 
 def leakage_panel(

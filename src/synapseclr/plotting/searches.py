@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_METHODS = ("examples", "mahalanobis")
+_ALL_KINDS = "all kinds"
+
 
 def neighbour_strips(
     chunk_qkcxyz: Sequence[np.ndarray],
@@ -101,10 +104,6 @@ def distance_panels(histograms: pd.DataFrame, results: pd.DataFrame, columns: in
         if position == 0:
             legend(axes, loc="upper right")
     return figure
-
-
-_METHODS = ("examples", "mahalanobis")
-_ALL_KINDS = "all kinds"
 
 
 def detection_figure(detection: pd.DataFrame) -> Figure:

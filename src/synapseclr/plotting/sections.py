@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CLEFT_CODE = 2
 _BAR_LENGTHS_NM = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_LABEL_IN = 1.25
+_PAIRS_PER_ROW = 4
 
 
 def richest_section(chunk_cxyz: np.ndarray) -> int:
@@ -211,9 +213,6 @@ def contact_sheet(
     return figure
 
 
-_LABEL_IN = 1.25
-
-
 def section_rows(
     chunk_rkcxyz: Sequence[np.ndarray],
     row_labels: Sequence[str],
@@ -260,9 +259,6 @@ def section_rows(
         figure.text(0.008, (place.y0 + place.y1) / 2, row_labels[row], fontsize=8, color=INK, va="center")
     mask_legend(figure)
     return figure
-
-
-_PAIRS_PER_ROW = 4
 
 
 def view_picture(intensity_cxyz: np.ndarray, cleft_xyz: np.ndarray) -> np.ndarray:

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 
 _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", "projector.mlp.3": "s"}
+HALF_WIDTH_90 = 1.6448536269514722
+"""Half of a 90 % interval of the normal distribution, in standard deviations."""
+
+_MAX_POINTS = 150
+_MARKERS = ("o", "s", "^", "D", "v")
+_METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
+METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
+_SOURCES = {"measured": ("o", CYCLE[0]), "imputed": ("s", CYCLE[1])}
+_PANELS_PER_ROW = 4
 
 
 def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], probe: str = "linear") -> Figure:
@@ -100,12 +109,6 @@ def _draw_representation_legend(figure: Figure, shown: pd.DataFrame, style: Mapp
     if handles:
         n_columns = min(4, len(handles))
         figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, frameon=False, fontsize=8)
-
-
-HALF_WIDTH_90 = 1.6448536269514722
-"""Half of a 90 % interval of the normal distribution, in standard deviations."""
-
-_MAX_POINTS = 150
 
 
 def reliability_diagram(
@@ -191,9 +194,6 @@ def _panels(figure: Figure, n_panels: int) -> Sequence[Axes]:
     return [figure.add_subplot(1, max(2, n_panels), number + 1) for number in range(n_panels)]
 
 
-_MARKERS = ("o", "s", "^", "D", "v")
-
-
 def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]) -> Figure:
     """Draw classes on the left, continuous traits on the right.
 
@@ -237,10 +237,6 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         axes.set_ylim(max(lowest - 0.03, chance - 0.4), min(1.02, float((shown["mean"] + shown["std"]).max()) + 0.05))
         legend(axes, loc="upper left")
     return figure
-
-
-_METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
-METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 
 
 def consensus_figure(reliability: Mapping[str, pd.DataFrame], evaluation: pd.DataFrame) -> Figure:
@@ -331,10 +327,6 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
         if number == 0:
             legend(axes, loc="lower right")
     return figure
-
-
-_SOURCES = {"measured": ("o", CYCLE[0]), "imputed": ("s", CYCLE[1])}
-_PANELS_PER_ROW = 4
 
 
 def trait_summary_panels(summaries: pd.DataFrame, class_traits: Mapping[str, str]) -> Figure:

@@ -44,16 +44,8 @@ def paint_cytoplasm(
     """
     tone = np.concatenate([[REMAINDER_GREY], CYTOPLASM_GREY + rng.normal(0, 8, n_neurites)]).astype(np.float32)
     image_zyx = np.empty(territory.owner_zyx.shape, np.float32)
-    _cytoplasm(
-        territory.owner_zyx,
-        territory.second_zyx,
-        territory.depth_zyx,
-        territory.second_depth_zyx,
-        tone,
-        image_zyx,
-        MEMBRANE_DARKNESS * style.membrane_stain,
-        style.membrane_width_nm,
-    )
+    darkness = MEMBRANE_DARKNESS * style.membrane_stain
+    _cytoplasm(*territory.volumes, tone, image_zyx, darkness, style.membrane_width_nm)
     return image_zyx
 
 

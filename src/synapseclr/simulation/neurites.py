@@ -397,22 +397,8 @@ def relax(
         largest = np.zeros(int(counts.prod()))
         np.maximum.at(largest, flat, radii_nm)
         tension = 0.15 if step < n_rounds - 6 else 0.03
-        points = _round(
-            points,
-            radii_nm,
-            owner,
-            movable,
-            linked,
-            origin,
-            cells,
-            counts,
-            order,
-            starts,
-            largest,
-            reach,
-            gap_nm,
-            tension,
-        )
+        grid = (origin, cells, counts, order, starts, largest, reach)
+        points = _round(points, radii_nm, owner, movable, linked, *grid, gap_nm, tension)
     return points
 
 

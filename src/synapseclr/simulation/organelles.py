@@ -93,16 +93,9 @@ def paint_tubules(
     capsules: Capsules, territory: Territory, image_zyx: NDArray[np.float32], style: ImagingStyle
 ) -> None:
     """Draw microtubules as grey threads and reticulum as thin-walled tubes, in place."""
-    _paint_tubules(
-        capsules.start_nm,
-        capsules.end_nm,
-        capsules.start_radius_nm,
-        capsules.owner,
-        territory.voxel_size_nm,
-        territory.owner_zyx,
-        image_zyx,
-        style.membrane_stain,
-    )
+    start, end, radius, _, home = capsules
+    size, owner_zyx = territory.voxel_size_nm, territory.owner_zyx
+    _paint_tubules(start, end, radius, home, size, owner_zyx, image_zyx, style.membrane_stain)
 
 
 @njit(cache=True)
@@ -158,18 +151,11 @@ def paint_mitochondria(
     tone = np.random.default_rng(seed).normal(0, 6, homes.size)
     mito_zyx = np.zeros(image_zyx.shape, np.uint16)
     _paint(
-        capsules.start_nm,
-        capsules.end_nm,
-        capsules.start_radius_nm,
-        capsules.end_radius_nm,
-        capsules.owner,
+        *capsules,
         homes,
         tone,
         territory.voxel_size_nm,
-        territory.owner_zyx,
-        territory.second_zyx,
-        territory.depth_zyx,
-        territory.second_depth_zyx,
+        *territory.volumes,
         image_zyx,
         mito_zyx,
         style.organelle_stain,

@@ -14,11 +14,12 @@ from synapseclr.simulation.geometry import Capsules, Floats
 UNITS_PER_NM = 4.0
 FAR = np.int16(32000)
 ROUGHNESS_TILE_VX = 64
+Shorts = NDArray[np.int16]
 
 
 @dataclass
 class Territory:
-    """Who owns each voxel, and who comes second.
+    """Owner of each voxel, and the runner-up.
 
     Attributes:
         owner_zyx: Index of the deepest neurite, 0 for the unsegmented remainder, int16.
@@ -28,11 +29,16 @@ class Territory:
         voxel_size_nm: Voxel size (x, y, z) in nm.
     """
 
-    owner_zyx: NDArray[np.int16]
-    second_zyx: NDArray[np.int16]
-    depth_zyx: NDArray[np.int16]
-    second_depth_zyx: NDArray[np.int16]
+    owner_zyx: Shorts
+    second_zyx: Shorts
+    depth_zyx: Shorts
+    second_depth_zyx: Shorts
     voxel_size_nm: Floats
+
+    @property
+    def volumes(self) -> tuple[Shorts, Shorts, Shorts, Shorts]:
+        """Owner, runner-up and both depths, in the order in which the painting loops take them."""
+        return self.owner_zyx, self.second_zyx, self.depth_zyx, self.second_depth_zyx
 
 
 def paint_territory(
@@ -71,16 +77,9 @@ def paint_territory(
         rng.standard_normal((ROUGHNESS_TILE_VX,) * 3), 130.0 / territory.voxel_size_nm[::-1], mode="wrap"
     )
     _paint(
-        capsules.start_nm,
-        capsules.end_nm,
-        capsules.start_radius_nm,
-        capsules.end_radius_nm,
-        capsules.owner,
+        *capsules,
         territory.voxel_size_nm,
-        territory.owner_zyx,
-        territory.second_zyx,
-        territory.depth_zyx,
-        territory.second_depth_zyx,
+        *territory.volumes,
         swelling_nm + 22.0,
         (roughness_nm / tile.std() * tile).astype(np.float32),
     )

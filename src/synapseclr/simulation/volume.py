@@ -259,7 +259,7 @@ def tabulate_neurites(
 
 
 def describe_geometry(sites: list[Site]) -> pd.DataFrame:
-    """Where each synapse truly lies and how it is oriented: centre in nm, unit normal from pre to post, target."""
+    """True place and orientation of each synapse: centre in nm, unit normal from pre to post, target."""
     centres: Floats = np.array([site.centre_nm for site in sites]).reshape(-1, 3)
     normals: Floats = np.array([site.normal for site in sites]).reshape(-1, 3)
     columns: dict[str, object] = {f"centre_{axis}_nm": centres[:, k] for k, axis in enumerate("xyz")}

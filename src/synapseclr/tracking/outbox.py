@@ -86,7 +86,7 @@ class Outbox:
         tracking_uri: MLflow's.
         run_id: Of the run that the entries belong to; it exists.
         unsent_folder: Where `close` writes what could not be sent.
-        rerun_command: Runs a node once more in the same MLflow run; NODE stands for the node's name.
+        rerun_command: Command that runs a node again in the same MLflow run; NODE is replaced by its name.
     """
 
     def __init__(self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "") -> None:
@@ -436,7 +436,7 @@ def set_tags(values: Mapping[str, Any]) -> None:
 
 
 def _directly(function: str, values: dict[str, Any], **options: Any) -> None:
-    """Tell a run that somebody began without Kedro."""
+    """Log to a run that was started without Kedro."""
     import mlflow
 
     if not values or (mlflow.active_run() is None and options.get("run_id") is None):

@@ -27,8 +27,20 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = Drawing = Figure = Any
 
-
 logger = logging.getLogger(__name__)
+
+_TITLE = "Cell types of neurites"
+_COLUMNS = (
+    "annotated synapses per neurite",
+    "evidence",
+    "neurites",
+    "accuracy [90 % interval]",
+    "of single synapses",
+    "typed",
+    "accuracy of these",
+    "calibration error (by chance)",
+    "log loss",
+)
 
 
 def type_neurites(
@@ -112,20 +124,6 @@ def describe_consensus(
             "consensus_with_few_labels": censored_metrics(censored_consensus),
         },
     )
-
-
-_TITLE = "Cell types of neurites"
-_COLUMNS = (
-    "annotated synapses per neurite",
-    "evidence",
-    "neurites",
-    "accuracy [90 % interval]",
-    "of single synapses",
-    "typed",
-    "accuracy of these",
-    "calibration error (by chance)",
-    "log loss",
-)
 
 
 def describe_cell_types(

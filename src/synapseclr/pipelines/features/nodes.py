@@ -37,9 +37,11 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = ChunkStore = Drawing = Figure = Any
 
-
 logger = logging.getLogger(__name__)
+
 TREE_COLUMNS = ("left", "right", "height", "n_features")
+
+_CLASSES = {trait.name: trait.class_names[1] for trait in TRAITS if trait.kind == "class"}
 
 
 def arrange_features(synapse_embeddings: AnnData, config: FeaturesConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -93,9 +95,6 @@ def compare_components(
 def summarise_traits(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
     """Traits, measured and imputed, by the cell types on both sides."""
     return trait_summaries(synapse_embeddings.obs, imputed_traits, config)
-
-
-_CLASSES = {trait.name: trait.class_names[1] for trait in TRAITS if trait.kind == "class"}
 
 
 def draw_correlations(

@@ -46,8 +46,23 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = ChunkStore = Drawing = Figure = Any
 
-
 logger = logging.getLogger(__name__)
+
+_REPRESENTATION_COLUMNS = (
+    ("synapseclr", BACKBONE, "SynapseCLR"),
+    *((name, layer, label) for name, (layer, label) in RIVALS.items()),
+    ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
+)
+_PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
+_IMPUTATION_COLUMNS = (
+    "trait",
+    "metric",
+    "Gaussian process, by neurite",
+    "linear probe, by neurite",
+    "k-NN probe, by neurite",
+    "Gaussian process, by synapse",
+    "calibration",
+)
 
 
 def measure_image_statistics(synapse_chunks: ChunkStore, config: ImputationConfig) -> pd.DataFrame:
@@ -246,19 +261,12 @@ def describe_imputation(
         config.dpi,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
+            "n_synapses": int(synapse_embeddings.n_obs),
             **score_document(trait_scores, config.probe),
             "gaussian_processes": imputation_document(imputation_scores, imputation_calibration),
             "learning_curves": learning_curve_metrics(learning_curves),
         },
     )
-
-
-_REPRESENTATION_COLUMNS = (
-    ("synapseclr", BACKBONE, "SynapseCLR"),
-    *((name, layer, label) for name, (layer, label) in RIVALS.items()),
-    ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
-)
-_PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
 
 
 def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Drawing, probe: str) -> Section:
@@ -330,17 +338,6 @@ def _gain(means: Sequence[float]) -> str:
 def _rounded(value: float) -> str:
     # Adding zero turns the -0.0 that rounding may leave into 0.0.
     return f"{round(float(value), 3) + 0.0:.3f}"
-
-
-_IMPUTATION_COLUMNS = (
-    "trait",
-    "metric",
-    "Gaussian process, by neurite",
-    "linear probe, by neurite",
-    "k-NN probe, by neurite",
-    "Gaussian process, by synapse",
-    "calibration",
-)
 
 
 def describe_imputed(

@@ -52,9 +52,10 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = ChunkStore = Drawing = Figure = PlotlyFigure = Any
 
-
 logger = logging.getLogger(__name__)
+
 _NO_CLUSTER = "none"
+_MOST_INTERACTIVE = 10_000
 
 
 def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> AnnData:
@@ -155,9 +156,6 @@ def check_leakage(
     for effect, reason in reasons.itertuples(index=False):
         logger.warning("The effect '%s' is not measured: %s.", effect, reason)
     return scores, leakage_metrics(scores)
-
-
-_MOST_INTERACTIVE = 10_000
 
 
 def draw_overlays(synapse_manifold: AnnData) -> Figure:

@@ -41,8 +41,13 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = ChunkStore = Drawing = Figure = Any
 
-
 logger = logging.getLogger(__name__)
+
+_METHODS = {
+    "mahalanobis": "no examples, Mahalanobis distance",
+    "knn": "no examples, distance to neighbours",
+    "lof": "no examples, local outlier factor",
+}
 
 
 def rank_outliers(
@@ -155,13 +160,6 @@ def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore
 def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
     """Draw how well the known defects are found in each representation."""
     return detection_figure(outlier_detection)
-
-
-_METHODS = {
-    "mahalanobis": "no examples, Mahalanobis distance",
-    "knn": "no examples, distance to neighbours",
-    "lof": "no examples, local outlier factor",
-}
 
 
 def describe_outliers(

@@ -40,6 +40,7 @@ else:  # Kedro resolves the hints of nodes to validate parameters
     Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
+
 _COUNTS = {
     "n_synapses_in_table": "synapses in the table",
     "n_synapses_without_files": "of these without files",

@@ -30,6 +30,7 @@ else:  # Kedro resolves the hints of nodes to validate parameters
     Drawing = Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
+
 _MODEL_SECONDS = 60  # for a server that passes weights on to a bucket
 
 

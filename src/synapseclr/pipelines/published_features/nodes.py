@@ -23,6 +23,7 @@ else:  # Kedro resolves the hints of nodes to validate parameters
     AnnData = Any
 
 logger = logging.getLogger(__name__)
+
 _BACKBONE = "encoder.fc"
 
 

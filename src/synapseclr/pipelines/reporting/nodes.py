@@ -21,6 +21,7 @@ from synapseclr.storage.declared_sizes import parse_json
 from synapseclr.training import PretrainingConfig
 
 logger = logging.getLogger(__name__)
+
 PIPELINES = {
     "preprocessing": "Data quality",
     "pretraining": "Training",
@@ -39,6 +40,23 @@ _DECIDES = {"chunks": "preprocessing", "weights": "pretraining", "embeddings": "
 
 
 _HEADLINE_TRAITS = ("pre_cell_type", "post_cell_type")
+Score = Mapping[str, Any]
+_FIXED = {
+    "fidelity",
+    "channel_organization",
+    "background",
+    "norm_scale",
+    "intensity_mean",
+    "intensity_std",
+    "axial_to_sagittal_spacing",
+    "final_crop_size",
+    "final_img_size",
+    "connectivity",
+    "active_zone_inflation_radii",
+}
+
+
+"""Fields of the augmentation that count where its random steps are off."""
 
 
 def evaluate_run(
@@ -65,7 +83,7 @@ def evaluate_run(
         "representations": {},
         "comparison": {},
     }
-    for part in pipeline_sections:
+    for part in reversed(pipeline_sections):  # what an earlier pipeline says counts: analyses leave defects out
         evaluation |= part.get("evaluation", {})
         for text in part.get("warnings", ()):
             logger.warning(text)
@@ -123,7 +141,7 @@ def compose_report(
 
 def _missing(name: str) -> dict[str, Any]:
     """One line in the place of a pipeline's sections."""
-    text = f"Not run: `kedro run --pipeline={name}` makes this section."
+    text = f"Not run (kedro run --pipeline={name})."
     if name == "pretraining":
         text = f"{text} Weights or features that were made elsewhere have no history of a training."
     return render_section(Section(PIPELINES[name], [text]))
@@ -139,7 +157,7 @@ def _age(name: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if not others:
         return ""
-    return f"Of an earlier run, with other {' and '.join(others)}: `kedro run --pipeline={name}` renews it."
+    return f"Of an earlier run, with other {' and '.join(others)} (kedro run --pipeline={name} renews it)."
 
 
 def headline(evaluation: Mapping[str, Any]) -> dict[str, str]:
@@ -153,9 +171,6 @@ def headline(evaluation: Mapping[str, Any]) -> dict[str, str]:
             means = [scores[trait.name]["mean"] for scores in (trained, untrained)]
             facts[f"{trait.label}, ROC AUC (untrained)"] = f"{means[0]:.3f} ({means[1]:.3f})"
     return facts
-
-
-Score = Mapping[str, Any]
 
 
 def summarise_run(evaluation: Mapping[str, Any], data: Mapping[str, Any], is_scored: bool = True) -> list[str]:
@@ -284,24 +299,6 @@ def describe_setting(data: Mapping[str, Any], config: PretrainingConfig) -> Sect
 def _channels(config: PretrainingConfig) -> str:
     is_separate = config.augmentation.channel_organization == "separate"
     return "presynaptic and postsynaptic side in separate channels" if is_separate else "both sides in one channel"
-
-
-_FIXED = {
-    "fidelity",
-    "channel_organization",
-    "background",
-    "norm_scale",
-    "intensity_mean",
-    "intensity_std",
-    "axial_to_sagittal_spacing",
-    "final_crop_size",
-    "final_img_size",
-    "connectivity",
-    "active_zone_inflation_radii",
-}
-
-
-"""Fields of the augmentation that count where its random steps are off."""
 
 
 def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], parameters: Mapping[str, Any]) -> Section:

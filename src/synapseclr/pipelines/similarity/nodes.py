@@ -37,7 +37,6 @@ else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
     AnnData = ChunkStore = Drawing = Figure = Any
 
-
 _SHOWN_EXAMPLES = 4
 _MEASURE_ALL_BELOW = 50_000
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _DRAWER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vtk")  # an OpenGL context belongs to one thread
 _VIEW_ANGLE = 20.0
+_VIEWS = (("xy", (0, 1, 2)), ("xz", (0, 2, 1)), ("yz", (1, 2, 0)))
+_FORMATS = ("gif", "mp4")
 
 
 def render_synapse(
@@ -137,9 +139,6 @@ def _aim(plotter: pyvista.Plotter, camera: Camera) -> None:
     )
 
 
-_VIEWS = (("xy", (0, 1, 2)), ("xz", (0, 2, 1)), ("yz", (1, 2, 0)))
-
-
 def render_sheet(
     chunks: Iterable[np.ndarray],
     voxel_size_nm: Sequence[float],
@@ -196,9 +195,6 @@ def orthogonal_views(
         grid[column].set_title(f"{title}  {heading}" if column == 0 and title else heading, loc="left", fontsize=8)
     mask_legend(figure)
     return figure
-
-
-_FORMATS = ("gif", "mp4")
 
 
 def turning_frames(

@@ -15,6 +15,12 @@ from synapseclr.plotting.theme import MASK_COLOURS
 _SMOOTHING_STEPS = 24
 _PASS_BAND = 0.06  # of Taubin's filter: below it lie the steps between voxels
 _SIMPLIFIED_AT_MOST = 8_000  # triangles
+OPACITY: Mapping[int, float] = {1: 0.26, 2: 0.9, 3: 0.26}
+
+
+"""Of the surfaces, by mask code: the cleft, which lies between the others, is nearly opaque."""
+
+_CAMERA_MARGIN = 1.12
 
 
 class Surface(NamedTuple):
@@ -160,15 +166,6 @@ def dark_points(
     places = tuple(positions_p3.T)
     size_nm = np.asarray(voxel_size_nm, dtype=np.float32)
     return DarkPoints(positions_p3.astype(np.float32) * size_nm, intensity_xyz[places], mask_xyz[places])
-
-
-OPACITY: Mapping[int, float] = {1: 0.26, 2: 0.9, 3: 0.26}
-
-
-"""Of the surfaces, by mask code: the cleft, which lies between the others, is nearly opaque."""
-
-
-_CAMERA_MARGIN = 1.12
 
 
 @dataclass(frozen=True)
