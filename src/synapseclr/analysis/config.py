@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.synapse_ids import QueryValue
+from synapseclr.volumes.synapse_ids import QueryValue
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
 FilterValue = bool | int | float | str

@@ -27,6 +27,7 @@ from synapseclr.plotting.theme import (
     style_image,
     subplot_grid,
 )
+from synapseclr.volumes.synapse_ids import table_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -219,7 +220,7 @@ def orientation_overlays(obs: pd.DataFrame, orientations: pd.DataFrame) -> list[
         obs: One row per synapse, with ``synapse_id``.
         orientations: ``synapse_id``, ``tilt_deg``, ``azimuth_deg``; synapses that are missing stay grey.
     """
-    known = orientations.set_index("synapse_id").reindex(obs["synapse_id"])
+    known = table_rows(orientations, obs["synapse_id"])
     tilt_n, azimuth_n = known["tilt_deg"].to_numpy(dtype=float), known["azimuth_deg"].to_numpy(dtype=float)
     return [
         Overlay("cleft against sections (°)", tilt_n, limits=(0.0, _RIGHT_ANGLE_DEG)),

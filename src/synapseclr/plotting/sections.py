@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from synapseclr.errors import TableError
 from synapseclr.plotting.theme import (
     CLASS_COLOURS,
     INK,
@@ -18,6 +16,7 @@ from synapseclr.plotting.theme import (
     panel_grid,
     style_image,
 )
+from synapseclr.volumes.synapse_ids import positions_in_store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,13 +63,7 @@ def read_slabs(store: ChunkStore, synapse_id: np.ndarray) -> np.ndarray:
     Raises:
         TableError: If a synapse has no chunk.
     """
-    rows_k = pd.Index(store.synapse_id).get_indexer(pd.Index(synapse_id))
-    if (rows_k < 0).any():
-        missing = np.asarray(synapse_id)[rows_k < 0].tolist()
-        raise TableError(
-            f"{len(missing)} synapses have no chunk in the store, such as {missing[:3]}: run preprocessing and "
-            "embedding on the same synapse table."
-        )
+    rows_k = positions_in_store(synapse_id, store.synapse_id)
     return np.stack([best_slab(store.read([int(row)])[0]) for row in rows_k])
 
 

@@ -15,7 +15,7 @@ from synapseclr.models import ModelConfig
 from synapseclr.objectives import ObjectiveConfig
 from synapseclr.training.launching import ScaleConfig
 from synapseclr.training.positives import PositivesConfig
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 
 class MonitoringConfig(BaseModel):

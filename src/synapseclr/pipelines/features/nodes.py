@@ -26,6 +26,7 @@ from synapseclr.plotting.features import component_trait_map, correlation_map, s
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
+from synapseclr.volumes.synapse_ids import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -148,7 +149,7 @@ def draw_posteriors(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, c
     if len(rows) > config.n_posteriors:
         rows = np.random.default_rng(config.seed).choice(rows, config.n_posteriors, replace=False)
     drawn = obs.iloc[rows]
-    aligned = imputed_traits.set_index("synapse_id").reindex(drawn["synapse_id"].to_numpy())
+    aligned = table_rows(imputed_traits, drawn["synapse_id"])
     posteriors, axis_labels = {}, {}
     for trait in TRAITS:
         table = _posterior(trait, aligned)

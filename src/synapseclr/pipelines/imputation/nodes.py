@@ -24,7 +24,6 @@ from synapseclr.analysis.imputation.learning_curves import (
 )
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.layers import BACKBONE, recorded_layers
-from synapseclr.analysis.synapse_ids import aligned_rows
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
@@ -35,6 +34,7 @@ from synapseclr.plotting.traits import (
     reliability_diagram,
     score_comparison,
 )
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -25,7 +25,6 @@ from synapseclr.analysis.manifold import (
     measure_leakage,
 )
 from synapseclr.analysis.manifold.leakage import EFFECT_LABELS, leakage_metrics
-from synapseclr.analysis.synapse_ids import rows_of_ids
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -40,6 +39,7 @@ from synapseclr.plotting.manifold import (
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -144,9 +144,7 @@ def check_leakage(
         Scores with their null, and the scores as metrics.
     """
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    random_rows = rows_of_ids(
-        tuple(synapse_id.tolist()), random_embeddings.obs["synapse_id"].to_numpy(), "synapse_embeddings"
-    )
+    random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
     representations = {
         "synapseclr": recorded_layers(synapse_embeddings),
         "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},

@@ -25,11 +25,11 @@ from synapseclr.analysis.outliers.detection import unsupervised_score
 from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
 from synapseclr.analysis.outliers.whitening import whiten
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.synapse_ids import aligned_rows, rows_of_ids
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
 from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
+from synapseclr.volumes.synapse_ids import aligned_rows, rows_of_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData

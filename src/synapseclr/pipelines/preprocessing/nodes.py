@@ -29,8 +29,8 @@ from synapseclr.volumes import (
     tabulate_rejected,
     transform_annotations,
 )
-from synapseclr.volumes.preflight import InputCheck, Share, check_inputs, check_tables, judge_chunks
-from synapseclr.volumes.preflight.shares import as_document
+from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
+from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
