@@ -26,7 +26,7 @@ def dotted_names(text):
 
 
 def paths(text):
-    """Paths such as ``src/synapseclr/cli.py`` and ``volumes/layers/``; not those below ``data`` or made by a reader."""
+    """Paths such as ``src/synapseclr/cli.py`` and ``volumes/layers/``; not those of a reader's own files."""
     rooms = {*TOP, *ROOMS}
     written = re.findall(
         r"(?<=[`(\s#])((?:\.\./)*(?:[A-Za-z_]\w*/)+(?:[\w-]+\.(?:py|md|yml|sh|toml))?)(?=[`)\s,:;#])", text
