@@ -53,7 +53,7 @@ def load_volume(folder: Path, signature: str, seed: int) -> tuple[np.ndarray, pd
 
 def cut(volume: Any) -> tuple[np.ndarray, pd.DataFrame]:
     """Chunks of the synapses that lie deep enough in a volume, coded as preprocessing does it, and their truth."""
-    from synapseclr.volumes.cutting.masks import nearest_labelled
+    from synapseclr.volumes.voxel_loops import nearest_labelled
 
     table = volume.synapse_table.merge(volume.truth_table, left_on="id", right_on="synapse_id")
     centres_n3 = table[[f"ctr_pos_{axis}_vx" for axis in "xyz"]].to_numpy()

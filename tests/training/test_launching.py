@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -17,9 +18,9 @@ from torch import distributed
 
 from synapseclr.errors import ConfigurationError, TrainingInterrupted, WorkerError
 from synapseclr.models import EncoderWeights
-from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets, embed_store, fit
-from synapseclr.training.launching import EndedWorker, ScaleConfig, cause, launch
-from synapseclr.training.workers import RaisedError
+from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets, embed_store, fit, workers
+from synapseclr.training.launching import EndedWorker, ScaleConfig, _Conversation, cause, launch
+from synapseclr.training.workers import Mailbox, RaisedError
 
 JOBS = Path(__file__).with_name("scale_jobs.py")
 
@@ -239,3 +240,29 @@ def test_a_worker_that_is_really_stopped_is_told_from_one_that_was_killed(tmp_pa
     ended = [EndedWorker(0, found[0], 1, "node01"), EndedWorker(1, found[1], -signal.SIGKILL, "node01")]
     with pytest.raises(WorkerError, match=rf"rank 1 \(process {found[1]} on node01\) did not answer the others"):
         raise cause([RaisedError(0, 1.0, RuntimeError(text))], ended)
+
+
+def test_a_report_that_fails_ends_the_workers_and_is_raised_here(tmp_path):
+    """As when the function that reports an epoch is broken; a sleeping process stands for the worker."""
+    worker = subprocess.Popen(["sleep", "60"])
+    mailbox = Mailbox(str(tmp_path))
+    mailbox.post(0, "started", 0, worker.pid)
+    mailbox.post(0, "report", 1)
+
+    def broken(epoch):
+        raise LookupError(f"epoch {epoch}")
+
+    with pytest.raises(LookupError, match="epoch 1"), _Conversation(mailbox, 1, broken):
+        worker.wait(timeout=30)
+    assert worker.returncode == -signal.SIGTERM
+
+
+def test_machines_that_bring_different_numbers_of_processes_are_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_configure_logging", lambda *_: None)
+    for name, value in {"RANK": 1, "WORLD_SIZE": 3, "LOCAL_WORLD_SIZE": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    job = pickle.dumps(workers.Job(print, (), on_gpu=False, log_level=20, n_threads=None, n_machines=2))
+    with pytest.raises(ConfigurationError, match=r"^This machine brings 1 of 3 processes, but 2 machines are to bring"):
+        workers.run_worker(str(tmp_path), job)
+    (raised,) = Mailbox(str(tmp_path)).errors()
+    assert (raised.rank, type(raised.error)) == (1, ConfigurationError)

@@ -126,9 +126,10 @@ def test_the_pipeline_tags_the_run_and_the_evaluation_warns(chunks, tiny_config,
     import mlflow
     from anndata import AnnData
 
-    from synapseclr.pipelines.embedding.nodes import embed_synapses
+    from synapseclr.analysis.config import ReportingConfig
+    from synapseclr.pipelines.embedding.nodes import describe_embedding, embed_synapses
     from synapseclr.pipelines.pretraining.nodes import train_encoder
-    from synapseclr.pipelines.reporting.nodes import warn_of_leaks
+    from synapseclr.pipelines.reporting.nodes import evaluate_run
     from synapseclr.training import EmbeddingConfig
 
     positives = same_neurite(pair_annotated_neurites=True)
@@ -149,7 +150,7 @@ def test_the_pipeline_tags_the_run_and_the_evaluation_warns(chunks, tiny_config,
     assert provenance["weights_positives_pair_annotated_neurites"] == "true"
     for uns, n_warnings in (({"provenance": provenance}, 1), ({"provenance": {}}, 0), ({}, 0)):
         caplog.clear()
-        warn_of_leaks(AnnData(np.zeros((2, 1), np.float32), uns=uns))
+        evaluate_run({}, describe_embedding(AnnData(np.zeros((2, 1), np.float32), uns=uns), ReportingConfig()))
         assert caplog.text.count("are not scores on unknown neurites") == n_warnings
 
 

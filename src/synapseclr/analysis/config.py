@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.synapse_ids import QueryValue
+from synapseclr.volumes.synapse_ids import QueryValue
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
 FilterValue = bool | int | float | str
@@ -116,5 +116,10 @@ class ReportingConfig(_Config):
     interactive: bool = Field(
         default=False, description="Put an interactive manifold into the report; adds about 5 MB of plotly to the file."
     )
-    dpi: int = Field(default=110, ge=50, le=300, description="Resolution of the report's images, dots per inch.")
+    dpi: int = Field(
+        default=150,
+        ge=50,
+        le=300,
+        description="Resolution of the report's images, dots per inch; those that pipelines save have 150.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of examples.")

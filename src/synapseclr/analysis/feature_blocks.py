@@ -10,7 +10,7 @@ import pandas as pd
 
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
 from synapseclr.analysis.layers import check_finite, layer_features
-from synapseclr.analysis.synapse_ids import aligned_rows
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

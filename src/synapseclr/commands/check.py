@@ -45,7 +45,7 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
     from synapseclr.hooks.error_sentences import sentence_of
     from synapseclr.pipelines.preprocessing.nodes import draw_first_chunk, inspect
     from synapseclr.volumes import PreprocessingConfig
-    from synapseclr.volumes.preflight.inspection import describe
+    from synapseclr.volumes.preflight import describe
 
     config = PreprocessingConfig.model_validate(catalog.load("params:preprocessing"))
     loaded: dict[str, Any] = {}

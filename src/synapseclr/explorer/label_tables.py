@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import fsspec
 import pandas as pd
 
 from synapseclr import __version__
 from synapseclr.errors import TableError
+from synapseclr.storage.addresses import open_filesystem
 
 MAX_LENGTH = 64
 _FORMULA_STARTS = "=+-@"
@@ -104,7 +104,7 @@ class LabelTables:
         return SavedLabels(pd.concat(parts, ignore_index=True), damaged)
 
     def _opened(self) -> tuple[Any, str]:
-        filesystem, folder = fsspec.core.url_to_fs(self.url, **(self.storage_options or {}))
+        filesystem, folder = open_filesystem(self.url, self.storage_options)
         filesystem.makedirs(folder, exist_ok=True)
         return filesystem, folder
 

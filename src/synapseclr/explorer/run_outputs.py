@@ -16,6 +16,7 @@ from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_
 from synapseclr.analysis.traits import TRAITS, trait_values
 from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables
+from synapseclr.volumes.synapse_ids import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,19 +47,6 @@ class Column:
     group: str
     values_n: np.ndarray
     class_names: tuple[str, ...] = ()
-
-
-def table_rows(table: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
-    """Bring a table into the order of the synapses.
-
-    Args:
-        table: One row per synapse, with ``synapse_id``.
-        synapse_id: int64 (n,).
-
-    Returns:
-        n rows; NaN for synapses that the table lacks.
-    """
-    return table.drop_duplicates("synapse_id").set_index("synapse_id").reindex(synapse_id)
 
 
 def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:

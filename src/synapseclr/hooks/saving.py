@@ -10,6 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from synapseclr.storage.addresses import is_local, plain_address
 from synapseclr.storage.atomic_files import check_writable, pipeline_at_work, remove_leftovers
 from synapseclr.training.launching import machine_index
 
@@ -30,8 +31,8 @@ class OutputCare:
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
             path = str(getattr(dataset, "_filepath", ""))
-            if path and "://" not in path and getattr(dataset, "_protocol", "file") == "file":
-                outputs.append(Path(path))
+            if path and is_local(path) and getattr(dataset, "_protocol", "file") == "file":
+                outputs.append(Path(plain_address(path)))
         for output in outputs:
             check_writable(output)
         for folder in sorted({output.parent for output in outputs}):

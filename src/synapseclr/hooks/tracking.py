@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 from synapseclr.errors import UnreachableError
 from synapseclr.privacy.redaction import project_folder, redact_tree
+from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.bookkeeping import locked
 from synapseclr.tracking.abandoned import end_abandoned, process_tags
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
@@ -375,15 +376,13 @@ def _git_state() -> dict[str, str]:
 
 def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> None:
     """Log a dataset's file or folder, fetching it first if it is remote."""
-    import fsspec
-
     path = str(getattr(dataset, "_filepath"))  # noqa: B009
     protocol = getattr(dataset, "_protocol", "file")
-    if protocol == "file" and "://" not in path:
-        outbox.artifact(path, folder)
+    url = f"{protocol}://{path}" if protocol != "file" and is_local(path) else path  # Kedro's own leave it out
+    if is_local(url):
+        outbox.artifact(plain_address(url), folder)
         return
-    url = path if "://" in path else f"{protocol}://{path}"
-    filesystem, remote = fsspec.core.url_to_fs(url)
+    filesystem, remote = open_filesystem(url)
     copy = outbox.copies_folder / folder / Path(remote).name
     copy.parent.mkdir(parents=True, exist_ok=True)
     filesystem.get(remote, str(copy), recursive=True)

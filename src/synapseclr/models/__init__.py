@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 from synapseclr.models.backbones import BACKBONE_NAMES
 from synapseclr.models.encoders import ENCODER_NAMES, ModelConfig, build_encoder
-from synapseclr.models.weights import EncoderWeights
+from synapseclr.models.weights import EncoderWeights, load_encoder, load_weights
 
 if TYPE_CHECKING:
     from synapseclr.models.card import export, model_card
     from synapseclr.models.foreign_checkpoints import ImportedWeights, ImportReport, import_checkpoint
     from synapseclr.models.simclr import LAYERS, SimCLR
-    from synapseclr.models.weights import load_encoder, load_weights
 
 __all__ = [
     "BACKBONE_NAMES",
@@ -36,8 +35,6 @@ _MODULE_OF = {
     "ImportReport": "foreign_checkpoints",
     "ImportedWeights": "foreign_checkpoints",
     "import_checkpoint": "foreign_checkpoints",
-    "load_encoder": "weights",
-    "load_weights": "weights",
     "export": "card",
     "model_card": "card",
 }

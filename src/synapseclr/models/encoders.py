@@ -1,4 +1,4 @@
-"""3D convolutional encoders under their published names, built on MONAI's ResNet."""
+"""3D convolutional encoders by name, most of them built on MONAI's ResNet, and the parameters of a model."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     """Build an encoder whose forward maps ``(b, c, x, y, z)`` to backbone features ``(b, f)``.
 
     Args:
-        name: ``region_resnet`` (:mod:`synapseclr.models.small_encoders`), ``single_convolution``
-            (:mod:`synapseclr.models.small_encoders`), one of MONAI's networks in
-            :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of :data:`ENCODER_NAMES`:
+        name: ``region_resnet`` and ``single_convolution`` (:mod:`synapseclr.models.small_encoders`), one of
+            MONAI's networks in :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of
+            :data:`ENCODER_NAMES`:
             ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
             ``_no_max_pool`` leaves the pooling out; ``_no_max_pool_cifar_stem`` also has a 3^3 stride-1 stem;
             ``resnet18_medicalnet`` is the dilated network that MedicalNet weights fit.

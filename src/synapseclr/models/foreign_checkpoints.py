@@ -28,9 +28,15 @@ _FIRST = "encoder.conv1.weight"
 _HEADS = ("encoder.fc.", "encoder.conv_seg.")
 _COUNTER = "num_batches_tracked"
 
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, MemoryError),
+    *(struct.error, pickle.UnpicklingError),
+)
+"""Errors of torch.load on bytes that are not, or no longer, a checkpoint."""
+
 
 class ImportReport(BaseModel):
-    """What became of every tensor of a file; names are those of our state dict.
+    """Fate of every tensor of a file; names are those of our state dict.
 
     Attributes:
         source: Path or URL of the file.
@@ -194,22 +200,6 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor], source: str) -> None:
         )
 
 
-_DAMAGED = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    struct.error,
-    pickle.UnpicklingError,
-)
-"""What torch.load raises on bytes that are not, or no longer, a checkpoint."""
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A state dict as it lies in a file.
@@ -257,7 +247,7 @@ def _unpickle(data: bytes, source: str) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
+    except UNREADABLE as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""An encoder for small objects in three dimensions: every stage is pooled over the regions that masks give."""
+"""Encoders of this project: one that pools every stage over the regions of masks, and a single convolution."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ REGIONS = ("presynaptic side", "postsynaptic side", "presynaptic side at the cle
 VOLUMES = ("presynaptic side", "postsynaptic side", "cleft", "contact of both sides")
 N_STATISTICS = 2  # mean and spread
 LEAST_VARIANCE = 1e-4
+CHANNELS = 64  # at width 1, as in the published stem
 
 
 class ResidualBlock(nn.Module):
@@ -117,14 +118,12 @@ def pool_regions(map_bcxyz: Tensor, region_brxyz: Tensor) -> Tensor:
     weight_brv = F.adaptive_avg_pool3d(
         region_brxyz, (map_bcxyz.shape[2], map_bcxyz.shape[3], map_bcxyz.shape[4])
     ).flatten(2)
+    # weighted moments of all channels and regions at once, as two matrix products
     weight_brv = weight_brv / (weight_brv.sum(2, keepdim=True) + 1e-3)
     map_bvc = map_bcxyz.flatten(2).mT
     mean_brc = weight_brv @ map_bvc
     variance_brc = (weight_brv @ map_bvc**2 - mean_brc**2).clamp(min=0)
     return torch.cat([mean_brc.flatten(1), (variance_brc + LEAST_VARIANCE).sqrt().flatten(1)], dim=1)
-
-
-CHANNELS = 64  # at width 1, as in the published stem
 
 
 class SingleConvolution(nn.Module):

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-
 from synapseclr.errors import CheckpointError
 from synapseclr.models.encoders import ModelConfig
 from synapseclr.privacy.redaction import mask_secrets
+from synapseclr.storage.addresses import open_filesystem
 from synapseclr.storage.declared_sizes import parse_json
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ FILE_NAME = "encoder_weights.safetensors"
 """The name under which the pipeline logs weights and :func:`synapseclr.models.export` writes them."""
 
 _FORMAT = "synapseclr-1"
+_MLFLOW = ("runs:/", "models:/", "mlflow-artifacts:/")
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,6 @@ class EncoderWeights:
             ) from error
 
 
-_MLFLOW = ("runs:/", "models:/", "mlflow-artifacts:/")
-
-
 def load_encoder(source: str | Path, storage_options: Mapping[str, Any] | None = None) -> SimCLR:
     """Load a model that is ready to embed: on the CPU, in evaluation mode.
 
@@ -182,10 +179,10 @@ def _candidates(folder: Path) -> list[Path]:
     return [file for file in files if file.name == FILE_NAME] or files
 
 
-def locate(source: str, storage_options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
+def locate(source: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
     """Find the file system of a path or URL, and the path in it; a CheckpointError tells what it lacks."""
     try:
-        filesystem, path = fsspec.core.url_to_fs(source, **(storage_options or {}))
+        filesystem, path = open_filesystem(source, storage_options)
     except (ValueError, ImportError) as error:
         raise CheckpointError(
             f"{source} is no path or URL that can be read here ({error}). Give a local path, or a URL such as "

@@ -1,4 +1,4 @@
-"""Objectives that compare two views, one per file: ``(z_i, z_j) -> loss``, and the gathering of views over processes.
+"""Objectives that compare two views, ``(z_i, z_j) -> loss``, and the gathering of views over processes.
 
 ``ObjectiveConfig(name=...).build()`` gives one. The configuration is importable without torch; the rest is loaded on
 first use. (None of these functions has the name of its file: importing the file would hide the function.)

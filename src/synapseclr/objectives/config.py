@@ -1,4 +1,4 @@
-"""Which objective a pretraining run minimises, as validated parameters."""
+"""The objective that a pretraining run minimises, as validated parameters."""
 
 from __future__ import annotations
 

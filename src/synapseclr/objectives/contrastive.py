@@ -1,4 +1,4 @@
-"""The normalised, temperature-scaled cross entropy of SimCLR."""
+"""Contrastive objectives: the cross entropy of SimCLR, and the same without the positive in its denominator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nt_xent(z_i: Tensor, z_j: Tensor, temperature: float = 0.5) -> Tensor:
     """
     z = stack_views(z_i, z_j, "NT-Xent")
     logits = cosine_logits(z, temperature, "NT-Xent")
-    logits.fill_diagonal_(float("-inf"))
+    logits.fill_diagonal_(float("-inf"))  # a view is no rival of itself
     partner = torch.arange(len(z), device=z.device).roll(len(z_i))
     return functional.cross_entropy(logits, partner)
 

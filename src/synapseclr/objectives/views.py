@@ -1,4 +1,19 @@
-"""What the objectives share: checked views, and products that mixed precision leaves alone."""
+"""The two views that objectives compare: checked, stacked, and gathered from all processes with their gradient.
+
+Let rank r of W hold z_r = f(x_r; p), let Z be their concatenation, and L(Z) the objective. The gradient to compute is
+dL/dp = sum_r (dz_r/dp)^T G_r, where G = dL/dZ and G_r are its rows of rank r. Every rank computes the same L(Z), and so
+the same G. Data-parallel training averages the ranks' gradients, so rank r must hand W G_r to its z_r:
+
+    1/W sum_r (dz_r/dp)^T (W G_r) = dL/dp.
+
+Summing G over the ranks gives W G: the gather's backward pass is a sum over ranks, followed by taking the own rows, and
+no other factor is needed. (It is the derivative of sum_r L_r, so that what the average yields is the derivative of the
+mean over ranks also where their objectives differ.) A gather that hands on only the own rows' G_r, as the published
+code's, trains with a gradient W times too small; one that detaches the other ranks' rows, too, and loses their share.
+
+Statistics over the batch, such as VICReg's, are computed on Z and are those of one process. Batch normalisation inside
+f is not the objective's matter: it needs SyncBatchNorm for the same equality.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from synapseclr.simulation.config import SimulationConfig
 from synapseclr.simulation.geometry import EXCITATORY, Floats, Neurite, Site, ball
+from synapseclr.volumes.table_schema import ID, Column, TableSchema
 
 FIRST_ROOT_ID = 648518346349500000
 FEWEST_MITO_VX = 25
@@ -28,6 +29,12 @@ TRAITS = (
 )
 
 Progress = Callable[[str, float], None]
+
+
+NEURITE_TABLE = TableSchema("The neurite table", {"root_id": Column("root_id", unique=True)})
+SIMULATION_TRUTH = TableSchema(
+    "The truth of the simulation", {"synapse_id": ID, **{f"centre_{axis}_nm": Column() for axis in "xyz"}}
+)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class _Normalise(torch.autograd.Function):
         column = (1, -1) + (1,) * (x.dim() - 2)
         gradient = gradients[0].to(mean.dtype)
         normalised = (x.to(mean.dtype) - mean.view(column)) * inverse_deviation.view(column)
+        # the two sums of the derivation, over the own samples first: these are the gradients of bias and weight
         sums = torch.stack([gradient.sum(others), (gradient * normalised).sum(others)])
         own_sum, own_product = sums.clone()
         distributed.all_reduce(sums)

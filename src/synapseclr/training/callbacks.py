@@ -1,4 +1,4 @@
-"""What happens beside the training step: the k-NN probe, and the record of every epoch."""
+"""Callbacks of a training: the k-NN probe, the record of every epoch, and the guard that stops a failed training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from synapseclr.errors import TrainingDivergedError
+from synapseclr.models.simclr import BACKBONE
 from synapseclr.training.config import MonitoringConfig, ProbeTargets
 from synapseclr.training.extraction import embed_batches
-from synapseclr.training.module import BACKBONE, PretrainingModule, TwoViews
+from synapseclr.training.module import PretrainingModule, TwoViews
 from synapseclr.training.prepared_store import PreparedStore
 from synapseclr.training.processes import join_shares, own_share
 from synapseclr.training.quality import has_constant_intensity, knn_roc_auc
@@ -25,6 +26,7 @@ from synapseclr.training.throughput import ThroughputMonitor
 logger = logging.getLogger(__name__)
 
 EpochReport = Callable[[int, dict[str, float]], None]
+_LEAST_SEEN = 32  # synapses, all of which must be constant to stop a training before its first epoch ends
 
 
 class KNNProbe(lightning.Callback):
@@ -80,7 +82,7 @@ class EpochRecorder(lightning.Callback):
 
     @property
     def has_probe(self) -> bool:
-        """Whether some rows have scores of a probe."""
+        """True if a probe is part of the training."""
         return self._probe is not None
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -132,9 +134,6 @@ class EpochRecorder(lightning.Callback):
     @property
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
-
-
-_LEAST_SEEN = 32  # synapses, all of which must be constant to stop a training before its first epoch ends
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ class TrainingGuard(lightning.Callback):
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the effective rank of the last epoch was above the threshold."""
+        """True if the effective rank of the last epoch was above the threshold."""
         return self._collapsed_epochs == 0
 
     def check_before_checkpoint(self, trainer: lightning.Trainer) -> None:

@@ -8,11 +8,10 @@ import posixpath
 import shutil
 from typing import Any
 
-import fsspec
 import torch
-from fsspec.implementations.local import LocalFileSystem
 
 from synapseclr.errors import CheckpointError
+from synapseclr.storage.addresses import is_local, open_filesystem
 
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 _PARTIAL = ".partial"
@@ -30,8 +29,8 @@ class CheckpointFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._filesystem, self._path = fsspec.core.url_to_fs(self.url)
-        self._is_local = isinstance(self._filesystem, LocalFileSystem)
+        self._filesystem, self._path = open_filesystem(self.url)
+        self._is_local = is_local(self.url)
 
     def locate(self, name: str) -> str:
         """Path or URL of a file of this folder."""

@@ -22,7 +22,8 @@ from synapseclr.training.resuming import FINGERPRINT, INTERRUPTED
 
 logger = logging.getLogger(__name__)
 
-_GO_ON, _WRITE, _STOP = 0, 1, 2
+_GO_ON, _WRITE, _STOP = 0, 1, 2  # decisions of a process, by urgency
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Checkpoints(Checkpoint):
@@ -30,6 +31,9 @@ class Checkpoints(Checkpoint):
 
     Within an epoch a checkpoint is written only where the optimiser has just stepped: accumulated gradients are not
     part of it. All processes take part; the first one writes.
+
+    Lightning's ``ModelCheckpoint`` is not its base: its triggers (steps, minutes, epochs) exclude each other, it writes
+    every kept file anew where a link does, and it forgets the best score when the folder has another path.
 
     Args:
         folder: Where; the last part of its name is the run's fingerprint.
@@ -67,7 +71,7 @@ class Checkpoints(Checkpoint):
         """Write within an epoch if it is time; the end of an epoch has its own."""
         if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
             return
-        decision = self._agree(trainer, self._wish(trainer))
+        decision = self._decide(trainer)
         if decision >= _WRITE:
             self._write(trainer)
         if decision == _STOP:
@@ -77,7 +81,7 @@ class Checkpoints(Checkpoint):
         """Write, and keep what is to be kept."""
         epoch = trainer.current_epoch + 1
         is_best = trainer.is_global_zero and self._is_best(self._recorder.rows[-1])
-        decision = self._agree(trainer, self._wish(trainer))
+        decision = self._decide(trainer)
         self._write(trainer)
         if trainer.is_global_zero:
             if is_best:
@@ -102,8 +106,15 @@ class Checkpoints(Checkpoint):
         """Take the best score back."""
         self._best_score = state_dict["best_score"]
 
-    def _wish(self, trainer: lightning.Trainer) -> int:
-        """What this process would do."""
+    def _decide(self, trainer: lightning.Trainer) -> int:
+        """The most urgent decision among all processes, the same on each."""
+        own = self._decide_alone(trainer)
+        if trainer.world_size == 1:
+            return own
+        decision = torch.tensor(own, device=trainer.lightning_module.device)
+        return int(trainer.strategy.reduce(decision, reduce_op="max"))
+
+    def _decide_alone(self, trainer: lightning.Trainer) -> int:
         if self._stop.signal is not None:
             return _STOP
         minutes, steps = self._config.every_n_minutes, self._config.every_n_steps
@@ -111,13 +122,6 @@ class Checkpoints(Checkpoint):
             return _WRITE
         is_time = minutes is not None and time.monotonic() - self._written >= 60 * minutes
         return _WRITE if is_time and trainer.is_global_zero else _GO_ON
-
-    def _agree(self, trainer: lightning.Trainer, wish: int) -> int:
-        """The most urgent wish of all processes."""
-        if trainer.world_size == 1:
-            return wish
-        wishes = torch.tensor(wish, device=trainer.lightning_module.device)
-        return int(trainer.strategy.reduce(wishes, reduce_op="max"))
 
     def _write(self, trainer: lightning.Trainer) -> None:
         self._guard.check_before_checkpoint(trainer)
@@ -176,9 +180,6 @@ def monitored_score(row: dict[str, float], config: CheckpointConfig, has_probe: 
     else:
         score = -row.get("validation_loss", row["train_loss"])
     return score if math.isfinite(score) else None
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:

@@ -1,4 +1,4 @@
-"""Validated parameters of pretraining and embedding, and what else of a training is told without torch."""
+"""Parameters of pretraining and embedding, validated; imported without torch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from synapseclr.models import ModelConfig
 from synapseclr.objectives import ObjectiveConfig
 from synapseclr.training.launching import ScaleConfig
 from synapseclr.training.positives import PositivesConfig
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 
 class MonitoringConfig(BaseModel):
-    """What is measured while training."""
+    """Measurements while training, and the limits at which a training stops."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -167,14 +167,12 @@ class OptimiserConfig(BaseModel):
         return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
 
     def restarts_at(self, epoch: int, epochs: int) -> bool:
-        """Whether the epoch, counted from 0, is the first one after a restart."""
+        """Tell the first epoch after a restart; epochs count from 0."""
         return 0 < epoch < epochs and epoch % self.stage_epochs(epochs) == 0
 
 
 class PretrainingConfig(ScaleConfig):
     """Parameters of the ``pretraining`` pipeline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(0, ge=0, description="Weights, splits, order and augmentations all follow from it.")
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -246,8 +244,6 @@ class EmbeddingPoses(BaseModel):
 
 class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     """Parameters of the ``embedding`` pipeline. Sizes and normalisation follow pretraining's augmentation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(64, ge=1, description="Chunks embedded at a time.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")

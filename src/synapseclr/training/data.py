@@ -1,4 +1,7 @@
-"""Chunks on their way from the store to the training step."""
+"""Chunks on their way from the store to the training step.
+
+The order of an epoch is a function of seed and epoch alone, so that an interrupted epoch can be entered anywhere.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,7 @@ class EpochBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch = self.epoch
-        positions_r = self._order(epoch)[self._rank :: self._world_size]
+        positions_r = self._order(epoch)[self._rank :: self._world_size]  # the processes take turns
         for batch in range(self.first_batch, len(self)):
             anchors_b = positions_r[batch * self._batch_size : (batch + 1) * self._batch_size]
             if self._partners is None:
@@ -116,6 +119,7 @@ class EpochBatchSampler(Sampler[list[int]]):
             order_n = torch.randperm(self._n, generator=generator).numpy()
         else:
             order_n = np.arange(self._n)
+        # cut to a multiple of the number of processes, or repeated from the start up to one
         if self._drop_last:
             return order_n[: self._n // self._world_size * self._world_size]
         return np.resize(order_n, -(-self._n // self._world_size) * self._world_size)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves behind.
+    """Result of a training.
 
     Attributes:
         weights: Weights of the last epoch.

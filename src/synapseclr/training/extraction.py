@@ -10,6 +10,7 @@ from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
+from synapseclr.models.simclr import BACKBONE
 from synapseclr.training.prepared_store import prepared_store
 from synapseclr.training.processes import collect_shares, own_share, rank
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses
     from synapseclr.volumes import ChunkStore
 
-BACKBONE = "encoder.fc"
 ROTATION_VARIANCE = "rotation_variance"
+_ORGANIZATIONS = {1: "merged", 2: "separate"}
 
 
 def pick_device(name: str) -> torch.device:
@@ -107,7 +108,7 @@ def _averaged(
 
 
 def rotation_spread(features_nf: NDArray[np.float32], variance_nf: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much the features of a synapse depend on its pose: an uncertainty of what one pose would give.
+    """Spread of a synapse's features over its poses: an uncertainty of the features that one pose gives.
 
     Args:
         features_nf: Features, averaged over poses.
@@ -179,9 +180,6 @@ def _embed_in_worker(
     report: Callable[..., None],
 ) -> dict[str, Tensor] | None:
     return collect_shares(_embed_share(model, store, augmentation, config))
-
-
-_ORGANIZATIONS = {1: "merged", 2: "separate"}
 
 
 def check_channels(model: ModelConfig, augmentation: AugmentationConfig) -> None:

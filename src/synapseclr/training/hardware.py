@@ -1,4 +1,4 @@
-"""Whether this machine can do what the configuration asks for, said before anything is trained."""
+"""Limits of this machine: checks before a training, and convolutions that a CPU cannot do in 16 bits."""
 
 from __future__ import annotations
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+N_BATCHES = 4
+BATCH_SIZE = 64
+
 
 def initial_model(config: PretrainingConfig) -> tuple[SimCLR, dict[str, str]]:
     """Make the model of a training, in training mode.
@@ -73,10 +76,6 @@ def _check_architecture(found: ModelConfig, expected: ModelConfig, source: str) 
             f"pretraining.initial_weights, {source}, has {', '.join(differing)}. Set pretraining.model to the "
             "architecture of the weights, or choose others."
         )
-
-
-N_BATCHES = 4
-BATCH_SIZE = 64
 
 
 def untrained_weights(model: ModelConfig, store: ChunkStore, config: PretrainingConfig) -> EncoderWeights:

@@ -37,7 +37,7 @@ _AGAIN = "Run the same command again to continue from the last checkpoint."
 
 
 class RendezvousConfig(BaseModel):
-    """How machines find each other: through a key-value store that one of them hosts (torch elastic's ``c10d``)."""
+    """Meeting place of machines: a key-value store that one of them hosts (torch elastic's ``c10d``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class ScaleConfig(BaseModel):
         return self
 
     def is_one_process(self, on_gpu: bool | None) -> bool:
-        """Whether one process on one machine does it all; ``on_gpu`` as in :meth:`devices_here`."""
+        """Tell if one process on one machine does it all; ``on_gpu`` as in :meth:`devices_here`."""
         return self.nodes == 1 and self.devices_here(on_gpu) == 1
 
     def devices_here(self, on_gpu: bool | None) -> int:
@@ -108,11 +108,11 @@ def _count_gpus() -> int:
 
 @dataclass
 class _Launches:
-    """What this process remembers of its launches.
+    """State of this process over its launches.
 
     Attributes:
         n: Their number: the n-th one meets under the n-th name, so that no machine mistakes an earlier one for it.
-        machine: Which machine of the last one this is.
+        machine: Index of this machine in the last one.
         stores: By endpoint. The hosting process keeps its own to its end: the next launch meets there again.
     """
 
@@ -125,7 +125,7 @@ _launches = _Launches()
 
 
 def machine_index() -> int:
-    """Number of this machine in the last launch of this process; machine 0 hosts rank 0, and its results are kept."""
+    """Index of this machine in the last launch of this process; machine 0 hosts rank 0, and its results are kept."""
     return _launches.machine
 
 
@@ -248,7 +248,7 @@ class _Conversation:
             raise self._failure
 
     def ended_workers(self, found: dict[int, tuple[int, int | None]]) -> list[EndedWorker]:
-        """How the workers of this machine ended, by rank.
+        """The ends of this machine's workers, by rank.
 
         Args:
             found: Process id and exit code by rank, of those that elastic has found ended.
@@ -296,7 +296,7 @@ def _pickled(job: Job) -> bytes:
 
 
 def _interruption(mailbox: Mailbox, number: signal.Signals) -> BaseException:
-    """What the workers made of a signal to this process; where they made nothing of it, what a shell would report."""
+    """The workers' own error after a signal to this process; without one, the exit of a process that a signal ends."""
     if any(isinstance(raised.error, TrainingInterrupted) for raised in mailbox.errors()):
         return TrainingInterrupted(number)
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
@@ -438,7 +438,7 @@ def _root(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class EndedWorker:
-    """How a worker's process ended.
+    """End of a worker's process.
 
     Attributes:
         rank: Among all workers of the job.
@@ -509,12 +509,12 @@ def _was_silent(worker: EndedWorker) -> WorkerError:
 
 
 def _has_waited(error: BaseException) -> bool:
-    """Whether an exception is what a collective operation raises when another process is there but does not answer."""
+    """Tell the error of a collective operation in which another process is there but does not answer."""
     return _lost_another(error) and "timed out" in str(error).lower()
 
 
 def _lost_another(error: BaseException) -> bool:
-    """Whether an exception is what a collective operation raises when another process has gone."""
+    """Tell the error of a collective operation that has lost another process."""
     from torch.distributed import DistError
 
     text = str(error).lower()

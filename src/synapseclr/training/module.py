@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from synapseclr.augmentation import Augmenter, PreparedChunks
+from synapseclr.models.simclr import BACKBONE, PROJECTION
 from synapseclr.objectives import gather_views
 from synapseclr.objectives.views import gather
 from synapseclr.training.batch_norm import synchronise_batch_norm
@@ -21,8 +22,6 @@ from synapseclr.training.quality import alignment, effective_rank, uniformity
 from synapseclr.training.throughput import AUGMENT, profiled
 
 _TRAINING, _VALIDATION = 0, 1
-PROJECTION = "projector.mlp.3"
-BACKBONE = "encoder.fc"
 
 
 class TwoViews(NamedTuple):

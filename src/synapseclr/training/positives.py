@@ -1,4 +1,8 @@
-"""Which pairs of views pretraining pulls together, as validated parameters."""
+"""Positive pairs of one neurite: parameters, neurites, partners, and the guard of annotated neurites.
+
+The provenance of weights says how their pretraining paired. Weights that are trained from others carry the others'
+provenance with ``initial_`` before each key; an embedding carries that of its weights with ``weights_`` before it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from synapseclr.errors import ConfigurationError, TableError
+
+logger = logging.getLogger(__name__)
+
+_SIDES = {"pre": (0,), "post": (1,), "both": (0, 1)}
+_BLOCK = 2**20
+_PAIRED = "positives_pair_annotated_neurites"
+_DIGEST = "positives_neurites_sha256"
+_CHANGED = "annotations_changed_since_pretraining"
 
 
 class PositivesConfig(BaseModel):
@@ -156,7 +168,7 @@ class PairCounts:
         return 2 * self.n_pairs / self.n_synapses * (batch_size - 1) / max(self.n_synapses - 1, 1)
 
     def provenance(self) -> dict[str, str]:
-        """What the weights say of their pairs: text values, as their file's header takes them."""
+        """Counts as text, as the header of the weights' file takes them."""
         return {
             "positives_n_neurites_paired": str(self.n_paired),
             "positives_n_neurites_barred": str(self.n_barred),
@@ -164,12 +176,6 @@ class PairCounts:
             "positives_n_synapses_with_partner": str(self.n_with_partner),
             "positives_n_synapses_without_partner": str(self.n_synapses - self.n_with_partner),
         }
-
-
-logger = logging.getLogger(__name__)
-
-_SIDES = {"pre": (0,), "post": (1,), "both": (0, 1)}
-_BLOCK = 2**20
 
 
 class NeuritePartners:
@@ -206,6 +212,8 @@ class NeuritePartners:
         annotated_r = np.isin(root_id_r, neurites.annotated_root_ids) & self._is_neurite_r
         self._barred_r = annotated_r & (not config.pair_annotated_neurites)
         self._centre_nd_nm = neurites.centre_nd_nm[indices]
+        # Synapses of one neurite lie side by side in the order by code: those of code r on side s are
+        # order_sn[s, start_sr[s, r] : start_sr[s, r + 1]].
         self._order_sn = np.argsort(self._code_sn, axis=1, kind="stable")
         self._start_sr = np.stack(
             [
@@ -245,7 +253,8 @@ class NeuritePartners:
         return self._order_sn[side, start_r[code] : start_r[code + 1]]
 
     def _may_pair(self, side: int, rows_k: NDArray[np.int64], members_g: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of k synapses of a neurite that is not barred may be paired with which of its g, (k, g)."""
+        """Boolean (k, g): pairs that are allowed among k synapses and all g of a neurite that is not barred."""
+        # A pair shares the neurite of this side. It must not share a barred one on the other side, too.
         other_n = self._code_sn[1 - side]
         other_k, other_g = other_n[rows_k, None], other_n[members_g]
         allowed_kg = (rows_k[:, None] != members_g) & ~((other_k == other_g) & self._barred_r[other_k])
@@ -269,6 +278,7 @@ class NeuritePartners:
         paired: set[int] = set()
         for side, code, members_g in self._shared():
             shared.add(code)
+            # in blocks of rows, so that the (k, g) tables stay small on neurites with many synapses
             for rows_k in np.array_split(members_g, -(-(len(members_g) ** 2) // _BLOCK)):
                 partners_k = self._may_pair(side, rows_k, members_g).sum(axis=1)
                 has_partner_n[rows_k[partners_k > 0]] = True
@@ -288,7 +298,7 @@ class NeuritePartners:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What the weights say of their pairs."""
+        """Guard and counts, for the provenance of the weights."""
         return {**self._guard, **self.counts.provenance()}
 
     def log(self, batch_size: int) -> None:
@@ -350,13 +360,8 @@ def _no_pairs(counts: PairCounts, config: PositivesConfig) -> str:
     )
 
 
-_PAIRED = "positives_pair_annotated_neurites"
-_DIGEST = "positives_neurites_sha256"
-_CHANGED = "annotations_changed_since_pretraining"
-
-
 def guard_provenance(config: PositivesConfig, neurites: NeuriteTable) -> dict[str, str]:
-    """What the weights say of the guard: whether it was on, and of which neurites it knew."""
+    """Provenance of the guard: on or off, and a digest of the neurites that it knew."""
     return {
         "positives": config.kind,
         _PAIRED: str(config.pair_annotated_neurites).lower(),
@@ -365,14 +370,14 @@ def guard_provenance(config: PositivesConfig, neurites: NeuriteTable) -> dict[st
 
 
 def inherited_provenance(provenance: Mapping[str, str]) -> dict[str, str]:
-    """What weights hand on of their pairs to those that are trained from them."""
+    """Provenance of pairs that weights hand on to weights trained from them."""
     return {f"initial_{key}": value for key, value in provenance.items() if "positives" in key}
 
 
 def annotation_provenance(
     weights: Mapping[str, str], metadata: pd.DataFrame, annotations: pd.DataFrame, chunks_sha256: str
 ) -> dict[str, str]:
-    """What an embedding says of annotations that came after the pretraining: its guard could not know them.
+    """Provenance of an embedding whose annotations came after the pretraining: its guard could not know them.
 
     Args:
         weights: Provenance of the weights.
@@ -391,7 +396,7 @@ def annotation_provenance(
 
 
 def leakage_warning(provenance: Mapping[str, str]) -> str | None:
-    """What must be said beside scores of an encoder that may have been trained to tell annotated neurites apart.
+    """Sentence beside scores of an encoder that may have been trained to tell annotated neurites apart.
 
     Args:
         provenance: Of weights or of an embedding.

@@ -1,4 +1,4 @@
-"""Synapses as their views need them, prepared once and kept in memory where they fit."""
+"""Synapses as their views need them, prepared once and kept in memory where they fit; and some views to look at."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from synapseclr.volumes import ChunkStore
 
 BATCH_SIZE = 32
 MIB = 2**20
+_last: PreparedStore | None = None
 
 
 class PreparedStore:
-    """What the views of stored synapses are made of.
+    """Synapses of a store, prepared for their views.
 
     Under corrected fidelity that is a decoded volume with distance maps, which takes longer to make than a view: it is
     made when a synapse is first asked for, and kept if all of the store's fit into ``cache_mb``. Published views are
@@ -70,9 +71,6 @@ class PreparedStore:
         starts = range(0, len(indices), BATCH_SIZE)
         for start in track(starts, description="Preparing synapses", disable=not show_progress):
             self.read(indices[start : start + BATCH_SIZE])
-
-
-_last: PreparedStore | None = None
 
 
 def prepared_store(store: ChunkStore, augmentation: AugmentationConfig, cache_mb: float) -> PreparedStore:

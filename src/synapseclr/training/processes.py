@@ -1,4 +1,4 @@
-"""What a process knows of those that it works with; alone, it is rank 0 of one."""
+"""Rank and world size of this process, and shares of work among all processes; alone, it is rank 0 of one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def trainer_processes() -> dict[str, Any]:
 
 
 def own_share(n: int) -> range:
-    """Those of n consecutive things that are this process's: the ranks' shares follow each other."""
+    """Indices of this process's share of n items: consecutive, the ranks' shares following each other."""
     return range(n * rank() // world_size(), n * (rank() + 1) // world_size())
 
 

@@ -1,12 +1,10 @@
-"""Which checkpoint a training continues from."""
+"""Continuing a training: the checkpoint to start from, Lightning's way to it, and the sums of a begun epoch."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import logging
-import pickle
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
 from synapseclr.errors import CheckpointError
+from synapseclr.models.foreign_checkpoints import UNREADABLE
 from synapseclr.storage.declared_sizes import check_zip_content
 from synapseclr.training.checkpoint_folder import BEST, LAST, PREVIOUS, CheckpointFolder
 from synapseclr.training.processes import world_size
@@ -45,16 +44,12 @@ _WITHOUT_INFLUENCE = {
     "rendezvous",
 }
 
-_DAMAGED = (
-    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, MemoryError),
-    *(struct.error, pickle.UnpicklingError),
-)
-"""What torch.load raises on bytes that are not, or no longer, a checkpoint."""
+_KEY = "synapseclr_partial_epoch"
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """What was found in a folder of checkpoints.
+    """Checkpoint found in a folder.
 
     Attributes:
         path: Path or URL of the checkpoint to continue from; None to train from the start.
@@ -69,7 +64,7 @@ class Resumption:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a checkpoint has come.
+    """Progress of a training at a checkpoint.
 
     Attributes:
         epochs: Epochs that are complete.
@@ -155,7 +150,7 @@ def _read(folder: CheckpointFolder, name: str) -> dict[str, Any]:
         content = folder.read(name)
         check_zip_content(content, str(folder.locate(name)))
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{folder.locate(name)} cannot be read as a checkpoint: it is truncated, damaged, or another kind of file "
             f"({type(error).__name__})."
@@ -216,9 +211,6 @@ class FolderCheckpointIO(CheckpointIO):
         self._folder.remove(str(path).rsplit("/", 1)[-1])
 
 
-_KEY = "synapseclr_partial_epoch"
-
-
 class PartialEpochMetrics(lightning.Callback):
     """Saves what the training steps of a begun epoch have logged, and adds it to what the rest of the epoch logs.
 
@@ -258,7 +250,7 @@ class PartialEpochMetrics(lightning.Callback):
             for name, saved in self._saved.pop(key).items():
                 logged = getattr(metric, name)
                 setattr(metric, name, _combine(metric)(saved.to(logged.device), logged))
-            metric._computed = None
+            metric._computed = None  # drop the mean that Lightning cached before the sums were changed
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Forget what no later step of the epoch has logged."""
@@ -266,7 +258,7 @@ class PartialEpochMetrics(lightning.Callback):
 
 
 def _combine(metric: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """How two parts of an epoch make one, by the metric's reduction; a mean is kept as two sums."""
+    """Operation that joins two parts of an epoch, by the metric's reduction; a mean is kept as two sums."""
     if metric.meta.is_max_reduction:
         return torch.maximum
     return torch.minimum if metric.meta.is_min_reduction else torch.add

@@ -1,4 +1,4 @@
-"""How fast a training runs, and where the time of its steps goes: measured without slowing them."""
+"""Throughput of a training, and the parts of a step's time, measured without slowing the steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import lightning
 import torch
@@ -36,6 +36,12 @@ process's; on CUDA they are the device's, so a wait that the device does not not
 AUGMENT = "augment"
 _FETCH, _BATCH, _STEP, _BACKWARD = "train_dataloader_next", "run_training_batch", "training_step", "backward"
 _ACTIONS = {_FETCH, _BATCH, _STEP, _BACKWARD, AUGMENT}
+logger = logging.getLogger(__name__)
+
+_VIEWS = 2
+_FORWARD_AND_BACKWARD = 3
+_TERA = 1e12
+_GIGA = 1e9
 
 
 def profiled(module: lightning.LightningModule, action: str) -> AbstractContextManager[Any]:
@@ -48,42 +54,26 @@ def profiled(module: lightning.LightningModule, action: str) -> AbstractContextM
     return context
 
 
-class Clock(Protocol):
-    """Takes moments, and tells the seconds between two of them once both have passed."""
+class Clock:
+    """The processor's clock: moments, and the seconds between two of them once both have passed."""
 
     def now(self) -> Any:
         """The present moment."""
+        return time.perf_counter()
 
     def seconds(self, start: Any, stop: Any) -> float:
         """Seconds from ``start`` to ``stop``."""
+        return float(stop - start)
 
     def passed(self, moment: Any) -> bool:
-        """Whether ``moment`` can be read without waiting."""
-
-    def release(self, moments: list[Any]) -> None:
-        """Moments that are not needed any more."""
-
-
-class HostClock:
-    """The processor's clock."""
-
-    def now(self) -> float:
-        """Seconds since an arbitrary start."""
-        return time.perf_counter()
-
-    def seconds(self, start: float, stop: float) -> float:
-        """Seconds from ``start`` to ``stop``."""
-        return stop - start
-
-    def passed(self, moment: float) -> bool:
-        """Always: the processor knows what it has done."""
+        """True if ``moment`` can be read without waiting: always, on the processor."""
         return True
 
-    def release(self, moments: list[float]) -> None:
-        """Nothing to give back."""
+    def release(self, moments: list[Any]) -> None:
+        """Take moments back that are not needed any more."""
 
 
-class CUDAClock:
+class CUDAClock(Clock):
     """Events in the device's queue: the device's own time, for which the host never waits.
 
     A wait of the host that the device does not notice, since its queue is full, takes no time on this clock.
@@ -104,7 +94,7 @@ class CUDAClock:
         return start.elapsed_time(stop) / 1000
 
     def passed(self, moment: torch.cuda.Event) -> bool:
-        """Whether the device has come to this event."""
+        """True if the device has come to this event."""
         return moment.query()
 
     def release(self, moments: list[torch.cuda.Event]) -> None:
@@ -138,14 +128,14 @@ class StepProfiler(Profiler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._clock: Clock = HostClock()
+        self._clock = Clock()
         self._step: dict[str, Any] = {}
         self._pending: deque[dict[str, Any]] = deque()
         self._times = StepTimes()
 
     def use(self, device: torch.device) -> None:
         """Take the times of this device from now on."""
-        self._clock = CUDAClock() if device.type == "cuda" else HostClock()
+        self._clock = CUDAClock() if device.type == "cuda" else Clock()
         self._step = {}
         self._pending.clear()
         self._times = StepTimes()
@@ -184,7 +174,7 @@ class StepProfiler(Profiler):
         return times
 
     def _runs(self, action: str) -> bool:
-        """Whether the action belongs to a training step: validation augments, too."""
+        """Tell actions of a training step from those of validation, which augments, too."""
         if action == _BATCH:
             return "fetched" in self._step
         running = f"{_BATCH} start" in self._step and f"{_BATCH} stop" not in self._step
@@ -201,6 +191,7 @@ class StepProfiler(Profiler):
         def between(start: str, stop: str) -> float:
             return self._clock.seconds(step[start], step[stop]) if start in step and stop in step else 0.0
 
+        # the step contains the augmentation; the optimiser's part is what follows the backward pass
         sections = self._times.sections
         augment = between(f"{AUGMENT} start", f"{AUGMENT} stop")
         sections["augment"] += augment
@@ -211,12 +202,6 @@ class StepProfiler(Profiler):
         self._times.total += between("begin", "end")
         self._times.steps += 1
         self._clock.release(list({id(moment): moment for key, moment in step.items() if key != "end"}.values()))
-
-
-logger = logging.getLogger(__name__)
-
-_VIEWS = 2
-_FORWARD_AND_BACKWARD = 3
 
 
 def training_flops_per_synapse(config: PretrainingConfig) -> float | None:
@@ -245,10 +230,6 @@ def training_flops_per_synapse(config: PretrainingConfig) -> float | None:
         )
         return None
     return float(_VIEWS * _FORWARD_AND_BACKWARD * forward)
-
-
-_TERA = 1e12
-_GIGA = 1e9
 
 
 class ThroughputMonitor(lightning.Callback):

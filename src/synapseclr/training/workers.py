@@ -1,4 +1,4 @@
-"""What a worker process does, and the mailbox through which it speaks to the process that launched it."""
+"""The worker process: its job, and the mailbox through which it sends messages to the process that launched it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 from synapseclr.errors import ConfigurationError, SynapseCLRError, TrainingInterrupted
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-"""How long workers wait for one of them that does not answer."""
+"""Time after which a collective operation fails because a worker does not answer."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker does.
+    """Work of every worker.
 
     Attributes:
         function: Called in every worker with ``arguments`` and a reporting function as its last argument; what it
@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class RaisedError:
-    """What a worker raised.
+    """Exception that a worker raised.
 
     Attributes:
         rank: Of the worker among all workers of the job.
@@ -104,7 +104,7 @@ class Mailbox:
         partial.replace(partial.with_suffix(".pickle"))
 
     def errors(self) -> list[RaisedError]:
-        """What the workers raised, earliest first."""
+        """Exceptions that the workers raised, earliest first."""
         found = [pickle.loads(path.read_bytes()) for path in Path(self.folder).glob("error-*.pickle")]
         return sorted((RaisedError(*content) for content in found), key=lambda error: error.time_s)
 

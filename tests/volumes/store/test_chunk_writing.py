@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +12,8 @@ import pytest
 
 from synapseclr.errors import OutputError, TableError, VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_layout import shard_key
-from synapseclr.volumes.store.chunk_stream import ChunkBatch, ShardSource
-from synapseclr.volumes.store.reading import zarr_reader
-from synapseclr.volumes.store.shard_record import record_key
+from synapseclr.volumes.store.shard_reading import zarr_reader
+from synapseclr.volumes.store.shards import ChunkBatch, ShardSource, record_key, shard_key
 
 SIZE, SHARD, N = (6, 5, 4), 4, 15
 REJECTED = {5: "no cleft", 12: "outside", 13: "outside", 14: "outside"}  # one in the middle, and most of the last shard
@@ -91,11 +91,12 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_what_is_there_is_continued(
     left = [n_done]
 
     def fill(descriptor):
-        left[0] -= 1
-        if left[0] < 0:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        left[0] -= not is_folder
+        if left[0] < is_folder:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("synapseclr.volumes.objects.os.fsync", fill)
+    monkeypatch.setattr("synapseclr.storage.atomic_files.os.fsync", fill)
     with pytest.raises(OutputError, match=r"s\.zarr.* cannot be written \(No space left on device\)\. .* Make room"):
         write(Source(), tmp_path / "s.zarr")
     monkeypatch.undo()
@@ -146,7 +147,7 @@ def test_shards_of_two_codecs_are_never_mixed(whole, tmp_path, monkeypatch):
 
     other = BloscCodec(cname="zlib", shuffle="shuffle")
     with monkeypatch.context() as patch:
-        patch.setattr("synapseclr.volumes.store.chunk_layout.chunk_codec", lambda: other)
+        patch.setattr("synapseclr.volumes.store.shards.chunk_codec", lambda: other)
         with pytest.raises(RuntimeError, match="power cut"):
             write(Source(fails_after=2), tmp_path / "s.zarr")
     assert write(Source(), tmp_path / "s.zarr").cut_shards == [0, 1, 2, 3]

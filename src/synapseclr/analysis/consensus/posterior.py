@@ -10,6 +10,7 @@ import pandas as pd
 from synapseclr.analysis.config import ConsensusConfig
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.correction import logit
+from synapseclr.volumes.synapse_ids import table_rows
 
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.name.endswith("_cell_type"))
 NEURITE_COLUMNS = (
@@ -99,12 +100,12 @@ def synapse_evidence(imputed_traits: pd.DataFrame, annotations: pd.DataFrame) ->
         frequency, so that the base rate is not counted once per synapse) and ``target`` (NaN where not annotated).
         Sides whose cell type was not imputed are left out.
     """
-    probabilities = imputed_traits.set_index("synapse_id")
+    probabilities = table_rows(imputed_traits, annotations["synapse_id"])
     parts = []
     for trait in CELL_TYPE_TRAITS:
         if f"{trait.name}_probability" not in probabilities:
             continue
-        probability_n = probabilities[f"{trait.name}_probability"].reindex(annotations["synapse_id"]).to_numpy()
+        probability_n = probabilities[f"{trait.name}_probability"].to_numpy()
         target_n = annotations[trait.name].to_numpy(dtype=float)
         parts.append(trait_evidence(annotations, trait, probability_n, target_n))
     columns = ["synapse_id", "root_id", "side", "probability", "evidence", "target"]

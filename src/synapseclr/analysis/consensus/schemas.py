@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 _COUNT = Column("integer", rule=("ge", {"min_value": 0}))
 _SHARE = Column(rule=("in_range", {"min_value": 0, "max_value": 1}))

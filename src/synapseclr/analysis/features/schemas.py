@@ -12,7 +12,7 @@ from synapseclr.analysis.schema_columns import (
     SHARE_RULE,
     TEXT,
 )
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 FEATURE_CLUSTERS = TableSchema(
     "The table of feature clusters",

@@ -11,6 +11,7 @@ from synapseclr.analysis.features.config import FeaturesConfig
 from synapseclr.analysis.manifold.profiles import neurite_codes
 from synapseclr.analysis.traits import TRAITS, Trait, trait_named, trait_values
 from synapseclr.analysis.traits.calibration import grouped_interval
+from synapseclr.volumes.synapse_ids import table_rows
 
 SUMMARY_COLUMNS = (
     "source",
@@ -47,7 +48,7 @@ def trait_summaries(obs: pd.DataFrame, imputed: pd.DataFrame, config: FeaturesCo
         there are any.
     """
     config = config or FeaturesConfig()
-    aligned = imputed.set_index("synapse_id").reindex(obs["synapse_id"].to_numpy())
+    aligned = table_rows(imputed, obs["synapse_id"])
     rows = []
     for source in ("measured", "imputed"):
         is_imputed = source == "imputed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
 from synapseclr.analysis.schema_columns import NOT_NEGATIVE, SHARE
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 CHUNK_STATISTICS = TableSchema(
     "The table of chunk statistics",

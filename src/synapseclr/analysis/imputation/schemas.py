@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from synapseclr.analysis.schema_columns import COUNT, METRIC, NOT_NEGATIVE, SCORE, SHARE, SHARE_RULE, TEXT
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 TRAIT_SCORES = TableSchema(
     "The table of trait scores",

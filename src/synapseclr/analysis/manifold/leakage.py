@@ -22,6 +22,7 @@ from synapseclr.analysis.manifold.permutation import (
 from synapseclr.analysis.manifold.profiles import neurite_codes
 from synapseclr.analysis.manifold.projection import principal_components
 from synapseclr.analysis.traits.folds import Fold
+from synapseclr.volumes.synapse_ids import table_rows
 
 LEAKAGE_COLUMNS = (
     "representation",
@@ -80,11 +81,8 @@ def measure_leakage(
         drawn = np.random.default_rng(config.seed).choice(len(rows_n), config.max_synapses, replace=False)
         rows_n = rows_n[np.sort(drawn)]
     table = obs.iloc[rows_n].reset_index(drop=True)
-    normals_n3 = (
-        orientations.set_index("synapse_id")
-        .loc[table["synapse_id"], ["normal_x", "normal_y", "normal_z"]]
-        .to_numpy(dtype=float)
-    )
+    oriented = table_rows(orientations, table["synapse_id"])
+    normals_n3 = oriented[["normal_x", "normal_y", "normal_z"]].to_numpy(dtype=float)
     targets = _targets(normals_n3, table)
     groupings = _groupings(table, config)
     records = []

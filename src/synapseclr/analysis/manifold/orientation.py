@@ -9,7 +9,7 @@ import pandas as pd
 
 from synapseclr.analysis.handcrafted.cleft_plane import cleft_plane
 from synapseclr.analysis.handcrafted.image_statistics import ReadableChunks
-from synapseclr.errors import TableError
+from synapseclr.volumes.synapse_ids import positions_in_store
 
 ORIENTATION_COLUMNS = ("synapse_id", "normal_x", "normal_y", "normal_z", "tilt_deg", "azimuth_deg", "n_cleft_voxels")
 
@@ -51,13 +51,7 @@ def cleft_orientations(
     if max_synapses is not None and len(wanted_id) > max_synapses:
         chosen = np.random.default_rng(seed).choice(len(wanted_id), max_synapses, replace=False)
         wanted_id = wanted_id[np.sort(chosen)]
-    rows_k = pd.Index(store.synapse_id).get_indexer(pd.Index(wanted_id))
-    if (rows_k < 0).any():
-        missing = wanted_id[rows_k < 0].tolist()
-        raise TableError(
-            f"{len(missing)} synapses have no chunk in the store, such as {missing[:3]}: run preprocessing and "
-            "embedding on the same synapse table."
-        )
+    rows_k = positions_in_store(wanted_id, store.synapse_id)
     normals_k3 = np.full((len(rows_k), 3), np.nan)
     n_voxels_k = np.zeros(len(rows_k), np.int64)
     for place, row in enumerate(rows_k):

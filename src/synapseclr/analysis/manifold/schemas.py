@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from synapseclr.analysis.schema_columns import COUNT, GROUPED_MEANS, KEY, NOT_NEGATIVE, POSITIVE_COUNT, SHARE_RULE, TEXT
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 SYNAPSE_ORIENTATIONS = TableSchema(
     "The table of cleft orientations",

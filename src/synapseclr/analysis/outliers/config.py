@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from synapseclr.analysis.config import Layer
-from synapseclr.analysis.synapse_ids import SynapseIds
+from synapseclr.volumes.synapse_ids import SynapseIds
 
 UnsupervisedScore = Literal["mahalanobis", "knn", "lof"]
 

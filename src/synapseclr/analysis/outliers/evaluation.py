@@ -12,6 +12,7 @@ from synapseclr.analysis.layers import PROJECTOR_LAYERS
 from synapseclr.analysis.outliers.config import OutliersConfig, UnsupervisedScore
 from synapseclr.analysis.outliers.detection import detect, unsupervised_score
 from synapseclr.analysis.outliers.whitening import whiten
+from synapseclr.volumes.synapse_ids import table_rows
 
 ALL_KINDS = "all kinds"
 DETECTION_COLUMNS = (
@@ -42,8 +43,7 @@ def known_defects(truth: pd.DataFrame, synapse_id: np.ndarray) -> np.ndarray | N
     """
     if not {"synapse_id", "defect"} <= set(truth) or not np.isin(synapse_id, truth["synapse_id"]).all():
         return None
-    kinds = truth.drop_duplicates("synapse_id").set_index("synapse_id")["defect"]
-    defect_n = kinds.loc[synapse_id].fillna("").astype(str).to_numpy()
+    defect_n = table_rows(truth, synapse_id)["defect"].fillna("").astype(str).to_numpy()
     return defect_n if 0 < (defect_n != "").sum() < len(defect_n) else None
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.outliers.config import OutliersConfig
-from synapseclr.analysis.synapse_ids import rows_of_ids
 from synapseclr.errors import TableError
+from synapseclr.volumes.synapse_ids import rows_of_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ from synapseclr.analysis.schema_columns import (
     SHARE,
     TEXT,
 )
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 _SCORES = {
     "rank": COUNT,

@@ -12,7 +12,7 @@ from synapseclr.analysis.schema_columns import (
     SHARE,
     TEXT,
 )
-from synapseclr.volumes.schema import Column, TableSchema
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 NEAREST_NEIGHBOURS = TableSchema(
     "The table of nearest neighbours",

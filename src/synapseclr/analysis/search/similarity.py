@@ -12,9 +12,9 @@ from synapseclr.analysis.config import FilterValue, SimilarityConfig
 from synapseclr.analysis.search.neighbours import FeatureIndex, Neighbours
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.search.representatives import representative_queries
-from synapseclr.analysis.synapse_ids import rows_of_ids
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import SynapseCLRError, TableError
+from synapseclr.volumes.synapse_ids import rows_of_ids
 
 _PLACES = ("centre_x_nm", "centre_y_nm", "centre_z_nm", "pre_root_id", "post_root_id")
 

@@ -1,4 +1,7 @@
-"""What MLflow loads and serves: an encoder that takes chunks as they are stored."""
+"""The encoder as an MLflow model that takes chunks as they are stored: loaded, served, logged and registered.
+
+Models that earlier versions logged import this module by its name.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from synapseclr import __version__
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import CheckpointError, SynapseCLRError
 from synapseclr.models import EncoderWeights
+from synapseclr.models.simclr import BACKBONE
 from synapseclr.models.weights import FILE_NAME
 from synapseclr.privacy.redaction import redact_tree
 from synapseclr.training.config import EmbeddingPoses
@@ -24,15 +28,19 @@ from synapseclr.training.extraction import check_channels, embed_batches, pick_d
 from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from synapseclr.augmentation import AugmentationConfig
-    from synapseclr.models import EncoderWeights, SimCLR
+    from synapseclr.models import SimCLR
     from synapseclr.volumes import ChunkStore
 
-BATCH_SIZE = 64
-LAYER = "encoder.fc"
-LARGEST_CODE = 3
+logger = logging.getLogger(__name__)
+
+NAME = "encoder"
+"""The model's name in the run: ``runs:/<run id>/encoder``."""
+
+_BATCH_SIZE = 64
+_LARGEST_CODE = max(MASK_CODES.values())
+_CODE = Path(__file__).with_name("mlflow_entry.py")
+_NEEDED = ("connected-components-3d", "mlflow", "monai", "numpy", "pandas", "pydantic", "safetensors", "torch")
+_MOST_VALUES = 500_000
 
 
 class EncoderModel(PythonModel):
@@ -96,7 +104,7 @@ class EncoderModel(PythonModel):
                 f"{chunk_ncxyz.dtype} {chunk_ncxyz.shape}. Give chunks as synapse_chunks has them."
             )
         largest = int(chunk_ncxyz[:, 1].max(initial=0))
-        if largest > LARGEST_CODE:
+        if largest > _LARGEST_CODE:
             raise SynapseCLRError(
                 "The second channel of a chunk holds mask codes 0 background, 1 presynaptic, 2 cleft, 3 postsynaptic; "
                 f"found {largest}. Translate segment ids into these codes."
@@ -104,19 +112,9 @@ class EncoderModel(PythonModel):
         if not len(chunk_ncxyz):
             n_features = int(self._model.encoder.n_features)  # type: ignore[arg-type]
             return np.empty((0, n_features * len(self._poses.magnifications)), np.float32)
-        batches = (chunk_ncxyz[start : start + BATCH_SIZE] for start in range(0, len(chunk_ncxyz), BATCH_SIZE))
+        batches = (chunk_ncxyz[start : start + _BATCH_SIZE] for start in range(0, len(chunk_ncxyz), _BATCH_SIZE))
         device = pick_device("auto")
-        return np.asarray(embed_batches(self._model, batches, self._augmentation, device, self._poses)[LAYER])
-
-
-NAME = "encoder"
-"""The model's name in the run: ``runs:/<run id>/encoder``."""
-
-logger = logging.getLogger(__name__)
-
-_CODE = Path(__file__).with_name("mlflow_entry.py")
-_NEEDED = ("connected-components-3d", "mlflow", "monai", "numpy", "pandas", "pydantic", "safetensors", "torch")
-_MOST_VALUES = 500_000
+        return np.asarray(embed_batches(self._model, batches, self._augmentation, device, self._poses)[BACKBONE])
 
 
 @dataclass(frozen=True)
