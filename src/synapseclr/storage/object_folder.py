@@ -49,7 +49,7 @@ class ObjectFolder:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is reached through fsspec."""
+        """Tell whether it is reached through fsspec."""
         return not is_local(self.url)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is known of every stored chunk, and of those that could not be stored."""
+"""Metadata of every stored chunk, and of those that could not be stored."""
 
 from __future__ import annotations
 
