@@ -9,7 +9,9 @@ from kedro.io import AbstractDataset, DatasetError
 
 from synapseclr.storage.addresses import open_filesystem
 from synapseclr.volumes.imported_chunks import ChunkSource, SourceKind
-from synapseclr.volumes.store.chunk_store import ChunkStore, ChunkStream, write_chunk_store
+from synapseclr.volumes.store.chunk_store import ChunkStore
+from synapseclr.volumes.store.shards import ChunkStream
+from synapseclr.volumes.store.writing import write_chunk_store
 from synapseclr.volumes.synapse_ids import is_chunk_path
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from synapseclr.models.weights import FILE_NAME
 from synapseclr.privacy.redaction import redact_tree
 from synapseclr.training.compatibility import check_channels
 from synapseclr.training.config import EmbeddingPoses
-from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES
+from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,14 +21,11 @@ from synapseclr.storage.storage_errors import explained
 from synapseclr.volumes.store.shard_reading import has_our_codecs, open_shards, shard_reader
 from synapseclr.volumes.store.shards import (
     CHANNELS,
-    MASK_CODES,
     RECORD_DTYPES,
     SCHEMA_VERSION,
-    ChunkBatch,
-    ChunkStream,
     shard_key,
 )
-from synapseclr.volumes.store.writing import REJECTED_KEY, column_digest, write_chunk_store
+from synapseclr.volumes.store.writing import REJECTED_KEY, column_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,8 +95,6 @@ def replaced(url: str) -> str:
         "again what was reading it, once preprocessing has ended."
     )
 
-
-__all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
 
 _MOST_CHUNK_BYTES = 2**31 - 1  # of Blosc
 
