@@ -55,9 +55,6 @@ class ObjectFolder:
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": self.storage_options}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     @cached_property
     def filesystem(self) -> tuple[Any, str]:
         """The filesystem of fsspec, and the folder's path in it."""

@@ -126,9 +126,6 @@ class ChunkStore:
         opened = self.sha256 if "_group" in self.__dict__ else self.__dict__.get("_opened")
         return state | ({} if opened is None else {"_opened": opened})
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     @cached_property
     def _group(self) -> Any:  # zarr.Group, whose items and attributes are typed too widely to be of use
         import zarr
