@@ -20,7 +20,7 @@ from synapseclr.datasets import AnnDataZarrDataset, ChunkStoreDataset, CSVDatase
 from synapseclr.hooks import OutputCare
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.volumes import ChunkStream
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch
 
 N, SIZE, LARGEST_FILE_BYTES = 8, (16, 16, 8), 3000
 TABLE = pd.DataFrame({"synapse_id": [1, 2, 3], "value": [0.5, 1.5, 2.5]})

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
     from synapseclr.volumes.synapse_cutter import Examination, SynapseCutter
 
+logger = logging.getLogger(__name__)
 
+_SEED = 0
+_READ_AHEAD = 16
+_MOST_TRIED = 12  # synapses by which a setting is judged
+_POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
 _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 for supervoxels, more for what they form
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
-_MOST_TRIED = 8
+_MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
 
@@ -105,7 +110,9 @@ def diagnose_positions(
         )
         centre_vx = centres_vx(swapped, unit_nm, config)
         tried.append((is_inside(centre_vx), text, centre_vx))
-    tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE][:_MOST_TRIED]
+    tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE][
+        :_MOST_SETTINGS
+    ]
     if corner_vx is not None and np.any(corner_vx):
         tried += [
             entry for entry in _other_origins(synapses, config, is_inside, corner_vx) if entry[0] >= _LEAST_INSIDE
@@ -145,14 +152,6 @@ def _units(voxel_size_nm: tuple[float, float, float]) -> list[tuple[float, float
     in_plane = [(x * f, y * f, z) for f in (1, 1 / 2, 1 / 4, 1 / 8, 2, 4)]
     isotropic = [(x * f, y * f, z * f) for f in (1 / 2, 1 / 4, 2, 4)]
     return [*in_plane, (1.0, 1.0, 1.0), (1000.0, 1000.0, 1000.0), *isotropic]
-
-
-logger = logging.getLogger(__name__)
-
-_SEED = 0
-_READ_AHEAD = 16
-_MOST_SYNAPSES_TRIED = 12
-_POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
 
 
 @dataclass(frozen=True)
@@ -452,7 +451,7 @@ class _Surroundings:
 
     def _positions(self) -> str | None:
         n = len(self._synapses)
-        chosen = np.sort(self._rng.choice(n, min(_MOST_SYNAPSES_TRIED, n), replace=False))
+        chosen = np.sort(self._rng.choice(n, min(_MOST_TRIED, n), replace=False))
         rows = self._synapses.iloc[chosen]
 
         def is_inside(centre_vx: NDArray[np.int64]) -> float:
