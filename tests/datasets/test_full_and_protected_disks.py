@@ -19,8 +19,7 @@ from kedro.pipeline import node, pipeline
 from synapseclr.datasets import AnnDataZarrDataset, ChunkStoreDataset, CSVDataset, EncoderWeightsDataset, LedgerDataset
 from synapseclr.hooks import OutputCare
 from synapseclr.models import EncoderWeights, ModelConfig
-from synapseclr.volumes import ChunkStream
-from synapseclr.volumes import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStream
 
 N, SIZE, LARGEST_FILE_BYTES = 8, (16, 16, 8), 3000
 TABLE = pd.DataFrame({"synapse_id": [1, 2, 3], "value": [0.5, 1.5, 2.5]})
