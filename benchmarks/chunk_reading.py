@@ -23,8 +23,7 @@ from scipy.ndimage import uniform_filter
 
 from synapseclr.errors import VolumeError
 from synapseclr.storage.object_folder import ObjectFolder
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.store.shard_reading import ChunkReader, open_shards, shard_reader, zarr_reader
 
 RESULT = Path(__file__).parent / "results/chunk_reading.json"

@@ -46,8 +46,7 @@ def make_volume(folder: Path, seed: int, style: str) -> None:
 
 def write_store(path: Path, chunk_ncxyz: np.ndarray, like: Any) -> Any:
     """Write chunks as a store like another one."""
-    from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-    from synapseclr.volumes.store.chunk_store import ChunkBatch
+    from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
     if not path.exists():
         zeros = np.zeros(len(chunk_ncxyz), dtype=np.int64)

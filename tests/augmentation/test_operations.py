@@ -1,10 +1,12 @@
 """Lists of operations: their order, their parameters, and operations that others add."""
 
+import re
 import sys
+import textwrap
 
 import pytest
 import torch
-from documentation import code_blocks
+from documentation import PROJECT
 from pydantic import ValidationError
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, operations
@@ -17,7 +19,8 @@ SMALL = AugmentationConfig(axial_to_sagittal_spacing=2.5).resized(20, 12)
 @pytest.fixture(params=["in the folder", "elsewhere"])
 def with_inversion(request, monkeypatch, tmp_path):
     """The example of docs/extending.md, as it stands there: a file, and a line in the list."""
-    (example,) = [block for block in code_blocks("docs/extending.md", "python") if "(Operation)" in block]
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```$", (PROJECT / "docs/extending.md").read_text(), re.S | re.M)
+    (example,) = [textwrap.dedent(block) for block in blocks if "(Operation)" in block]
     if request.param == "in the folder":
         (tmp_path / "inversion.py").write_text(example)
         monkeypatch.setattr(operations, "__path__", [*operations.__path__, str(tmp_path)])

@@ -232,7 +232,7 @@ def test_pictures_asked_for_at_once_are_each_their_own(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     from synapseclr.explorer.images import SynapseImages
-    from synapseclr.volumes.store.chunk_store import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
+    from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
     n, size = 48, (32, 32, 8)
     chunks = np.stack([np.full((2, *size), 5 * number, np.uint8) for number in range(n)])

@@ -17,8 +17,7 @@ from synapseclr.training.data import ChunkDataModule
 from synapseclr.training.module import PretrainingModule
 from synapseclr.training.resuming import FolderCheckpointIO, Progress, Resumption
 from synapseclr.training.serving.encoder_model import EncoderModel
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
 
 def changed(config, **sections):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from synapseclr.commands.run import opened_catalog
 
 if TYPE_CHECKING:
     from kedro.io import DataCatalog
@@ -26,19 +28,10 @@ def check(env: str | None, params: str, picture: Path | None) -> None:
     Prints the layers (scale, bounds, type, codec) and how a sample of the synapses fits them, and draws the first
     chunk. Ends with status 1 if preprocessing would stop, else with 0. Nothing else is written.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from synapseclr.commands.run import nested_parameters
-    from synapseclr.hooks import untracked
     from synapseclr.hooks.error_sentences import in_sentences
 
-    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    with in_sentences():
-        given = nested_parameters(params)
-        with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:
-            catalog = cast(Any, session).load_context().catalog
-            errors = _check(catalog, picture)
+    with in_sentences(), opened_catalog(env, params) as catalog:
+        errors = _check(catalog, picture)
     if errors:
         raise click.ClickException(f"{errors} of these would stop preprocessing. Nothing was cut.")
     click.echo("Preprocessing can begin: kedro run --pipeline=preprocessing" + (f" --env={env}" if env else ""))

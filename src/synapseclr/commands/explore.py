@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from synapseclr.commands.run import opened_catalog
 
 if TYPE_CHECKING:
     from synapseclr.explorer.run_outputs import RunOutputs
@@ -51,21 +53,14 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     Raises:
         SynapseCLRError: If there are no embeddings.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
     from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-    from synapseclr.commands.run import nested_parameters
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs
-    from synapseclr.hooks import untracked
 
-    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    runtime_params = nested_parameters(params)
-    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=runtime_params) as session:
-        catalog = cast(KedroSession, session).load_context().catalog
+    with opened_catalog(env, params) as catalog:
         notes: list[str] = []
 
         def optional(name: str, otherwise: str) -> Any:

@@ -1,14 +1,18 @@
-"""``kedro run`` with lists in ``--params`` and errors in sentences, and how every command reads ``name=value,...``."""
+"""``kedro run`` with lists in ``--params`` and errors in sentences; reading of ``--params`` for every command."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from synapseclr.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from kedro.io import DataCatalog
 
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
@@ -89,6 +93,24 @@ def nested_parameters(text: str) -> dict[str, Any]:
     assigned = parse_assignments(text)
     parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"{name}={value}" for name, value in assigned.items()]))
     return {str(name): value for name, value in parsed.items()} if isinstance(parsed, dict) else {}
+
+
+@contextmanager
+def opened_catalog(env: str | None, params: str) -> Iterator[DataCatalog]:
+    """Open the project's catalog in a session that MLflow does not see, for commands that only look at outputs.
+
+    Args:
+        env: Configuration environment.
+        params: Text of ``--params``.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from synapseclr.hooks import untracked
+
+    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
+    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=nested_parameters(params)) as session:
+        yield cast(Any, session).load_context().catalog
 
 
 def accept_lists(command: click.Command) -> None:

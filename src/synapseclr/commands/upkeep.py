@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
+
+from synapseclr.commands.run import opened_catalog
 
 
 @click.group(name="synapseclr")
@@ -55,14 +57,8 @@ def verify(env: str | None, params: str, store: str | None, repair: bool) -> Non
 
 def _catalogued(env: str | None, params: str) -> tuple[str, dict[str, object] | None]:
     """Address and options of the catalog's synapse_chunks."""
-    from kedro.framework.session import KedroSession
-
-    from synapseclr.commands.run import nested_parameters
-    from synapseclr.hooks import untracked
-
-    given = nested_parameters(params)
-    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:
-        handle = cast(KedroSession, session).load_context().catalog.load("synapse_chunks")
+    with opened_catalog(env, params) as catalog:
+        handle = cast(Any, catalog.load("synapse_chunks"))
     return handle.url, handle.storage_options
 
 

@@ -6,10 +6,11 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NewType, NoReturn
+from typing import TYPE_CHECKING, Any, NewType
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
 
@@ -134,13 +135,15 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
         return {"filepath": self._filepath}
 
 
-class AnnDataFolderDataset(AbstractDataset[None, dict[str, "AnnData"]]):
+class AnnDataFolderDataset(ReadOnlyDataset[dict[str, "AnnData"]]):
     """Every ``<name>.zarr`` of a folder, by name, in alphabetical order; nothing where there is no folder.
 
     Args:
         filepath: Local path or fsspec URL of the folder.
         credentials: Passed to fsspec.
     """
+
+    refusal = "{filepath} is filled by hand: copy the embeddings to be compared there."
 
     def __init__(
         self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
@@ -161,13 +164,3 @@ class AnnDataFolderDataset(AbstractDataset[None, dict[str, "AnnData"]]):
             for name in names
             if name.endswith(".zarr")
         }
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible: put embeddings there by hand."""
-        raise DatasetError(f"{self._filepath} is filled by hand: copy the embeddings to be compared there.")
-
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}

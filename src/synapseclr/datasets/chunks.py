@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import open_filesystem
 from synapseclr.volumes.imported_chunks import ChunkSource, SourceKind
-from synapseclr.volumes.store.chunk_store import ChunkStore, ChunkStream, write_chunk_store
+from synapseclr.volumes.store.chunk_store import ChunkStore
+from synapseclr.volumes.store.shards import ChunkStream
+from synapseclr.volumes.store.writing import write_chunk_store
 from synapseclr.volumes.synapse_ids import is_chunk_path
 
 if TYPE_CHECKING:
     from synapseclr.volumes.query_chunks import QueryChunks
 
 
-class ChunkSourceDataset(AbstractDataset[None, ChunkSource]):
+class ChunkSourceDataset(ReadOnlyDataset[ChunkSource]):
     """Loads a :class:`ChunkSource`, a choice that reads nothing yet.
 
     Example catalog entries::
@@ -40,6 +43,8 @@ class ChunkSourceDataset(AbstractDataset[None, ChunkSource]):
         credentials: Passed to fsspec.
     """
 
+    refusal = "A chunk source is read, never written."
+
     def __init__(
         self,
         *,
@@ -56,13 +61,6 @@ class ChunkSourceDataset(AbstractDataset[None, ChunkSource]):
     def load(self) -> ChunkSource:
         """Return the choice."""
         return self._source
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible: it is a choice that the configuration makes."""
-        raise DatasetError("A chunk source is read, never written.")
-
-    def _exists(self) -> bool:
-        return True
 
     def _describe(self) -> dict[str, Any]:
         return {"kind": self._source.kind, "filepath": self._source.url}
@@ -108,7 +106,7 @@ class ChunkStoreDataset(AbstractDataset[ChunkStream, ChunkStore]):
         return {"filepath": self._filepath}
 
 
-class QueryChunksDataset(AbstractDataset[None, "QueryChunks"]):
+class QueryChunksDataset(ReadOnlyDataset["QueryChunks"]):
     """Loads :class:`synapseclr.volumes.query_chunks.QueryChunks` from a ``.npy`` file or a Zarr array.
 
     Args:
@@ -116,6 +114,8 @@ class QueryChunksDataset(AbstractDataset[None, "QueryChunks"]):
             ``filepath``, as Kedro would make a path of ``12+34``.
         credentials: Passed to fsspec.
     """
+
+    refusal = "A query is read, never written."
 
     def __init__(
         self, *, query: Any = None, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
@@ -130,23 +130,18 @@ class QueryChunksDataset(AbstractDataset[None, "QueryChunks"]):
 
         return QueryChunks() if self._filepath is None else read_query_chunks(self._filepath, self._storage_options)
 
-    def save(self, data: None) -> NoReturn:
-        """Not possible."""
-        raise DatasetError("A query is read, never written.")
-
-    def _exists(self) -> bool:
-        return True
-
     def _describe(self) -> dict[str, Any]:
         return {"query": self._filepath}
 
 
-class OnDemandDataset(AbstractDataset[None, Callable[[], Any]]):
+class OnDemandDataset(ReadOnlyDataset[Callable[[], Any]]):
     """Loads as a function that loads another dataset: for inputs that a node rarely needs and that may be missing.
 
     Args:
         dataset: The other dataset's entry, as in the catalog.
     """
+
+    refusal = "A dataset on demand is read, never written."
 
     def __init__(self, *, dataset: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         self._dataset: AbstractDataset[Any, Any] = AbstractDataset.from_config("on_demand", dataset)
@@ -155,10 +150,6 @@ class OnDemandDataset(AbstractDataset[None, Callable[[], Any]]):
     def load(self) -> Callable[[], Any]:
         """Return the function."""
         return self._dataset.load
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible."""
-        raise DatasetError("A dataset on demand is read, never written.")
 
     def _exists(self) -> bool:
         return bool(self._dataset.exists())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import cloud_secrets, file_url, is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import folder_written_whole
 from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
@@ -131,7 +132,7 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
         return {"uri": self.uri, "layer_type": self._layer_type, "role": self._role}
 
 
-class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
+class OmeZarrVolumeDataset(ReadOnlyDataset[VolumeLayer]):
     """Loads a :class:`VolumeLayer` handle on an OME-Zarr image or label image (NGFF 0.4 or 0.5); reads nothing yet.
 
     Axes may come in any order, voxels are placed by the file's scales, translations and units.
@@ -153,6 +154,8 @@ class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
         credentials: Passed to fsspec.
     """
 
+    refusal = "{uri} is an OME-Zarr volume, which is read and never written."
+
     def __init__(
         self,
         *,
@@ -169,10 +172,6 @@ class OmeZarrVolumeDataset(AbstractDataset[None, VolumeLayer]):
     def load(self) -> VolumeLayer:
         """Return the handle; the volume is opened when it is read."""
         return self._layer
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible: the simulation writes precomputed volumes."""
-        raise DatasetError(f"{self._layer.uri} is an OME-Zarr volume, which is read and never written.")
 
     def _exists(self) -> bool:
         zipped = split_zip(self._layer.uri)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, write_whole
 from synapseclr.volumes.imported_features import FeatureFiles
@@ -57,7 +58,7 @@ class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"])
         return {"filepath": self._filepath}
 
 
-class PublishedCheckpointDataset(AbstractDataset[None, "EncoderWeights"]):
+class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
     """Loads a SynapseCLR checkpoint (``model_checkpoint_<epoch>.pt``) or a MedicalNet file as our weights.
 
     Args:
@@ -65,6 +66,8 @@ class PublishedCheckpointDataset(AbstractDataset[None, "EncoderWeights"]):
         model: The architecture: fields of :class:`synapseclr.models.ModelConfig`.
         credentials: Passed to fsspec.
     """
+
+    refusal = "{filepath} holds published weights and is never written."
 
     read_only = "It holds published weights."
 
@@ -89,16 +92,14 @@ class PublishedCheckpointDataset(AbstractDataset[None, "EncoderWeights"]):
             self._filepath, ModelConfig(**self._model), storage_options=self._storage_options
         ).weights
 
-    def save(self, data: None) -> NoReturn:
-        """Not possible: a published file stays as it is."""
-        raise DatasetError(f"{self._filepath} holds published weights and is never written.")
-
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "model": self._model}
 
 
-class NoTrainingDataset(AbstractDataset[None, "pd.DataFrame"]):
+class NoTrainingDataset(ReadOnlyDataset["pd.DataFrame"]):
     """Loads as a training history without epochs: the weights or features were made elsewhere."""
+
+    refusal = "A run that uses published weights has no training history to save."
 
     read_only = "It says that weights were trained elsewhere."
 
@@ -111,18 +112,11 @@ class NoTrainingDataset(AbstractDataset[None, "pd.DataFrame"]):
 
         return pd.DataFrame({"epoch": pd.Series(dtype="int64"), "train_loss": pd.Series(dtype="float64")})
 
-    def save(self, data: None) -> NoReturn:
-        """Not possible."""
-        raise DatasetError("A run that uses published weights has no training history to save.")
-
-    def _exists(self) -> bool:
-        return True
-
     def _describe(self) -> dict[str, Any]:
         return {}
 
 
-class FeatureFilesDataset(AbstractDataset[None, FeatureFiles]):
+class FeatureFilesDataset(ReadOnlyDataset[FeatureFiles]):
     """Loads a :class:`FeatureFiles` handle on ``extracted_features__node.<i>__epoch.<e>__<layer>.npy``.
 
     Args:
@@ -130,6 +124,8 @@ class FeatureFilesDataset(AbstractDataset[None, FeatureFiles]):
         epoch: Which epoch's features; default: the only one that is there.
         credentials: Passed to fsspec.
     """
+
+    refusal = "Published features are read, never written; embeddings are stored as synapse_embeddings."
 
     def __init__(
         self,
@@ -145,13 +141,6 @@ class FeatureFilesDataset(AbstractDataset[None, FeatureFiles]):
     def load(self) -> FeatureFiles:
         """Return the handle; the files are read by the node."""
         return self._files
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible."""
-        raise DatasetError("Published features are read, never written; embeddings are stored as synapse_embeddings.")
-
-    def _exists(self) -> bool:
-        return True
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._files.url, "epoch": self._files.epoch}

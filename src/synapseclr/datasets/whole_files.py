@@ -10,7 +10,7 @@ import copy
 import json
 import logging
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
 import kedro_datasets.json
 import kedro_datasets.matplotlib
@@ -21,6 +21,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import get_filepath_str
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, written_whole
 from synapseclr.storage.bookkeeping import parse_json_object, read_json_object, update_json
@@ -172,13 +173,15 @@ class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         return {"filepath": self._filepath}
 
 
-class FolderDataset(AbstractDataset[None, str]):
+class FolderDataset(ReadOnlyDataset[str]):
     """Loads as the folder's path or URL; the folder is made when it is missing.
 
     Args:
         filepath: Local path or fsspec URL.
         credentials: Passed to fsspec.
     """
+
+    refusal = "{filepath} is a folder that nodes write into; it cannot be saved as a dataset."
 
     def __init__(
         self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
@@ -191,13 +194,3 @@ class FolderDataset(AbstractDataset[None, str]):
         """Return the path or URL."""
         self._filesystem.makedirs(self._path, exist_ok=True)
         return self._filepath
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible: nodes write into the folder themselves."""
-        raise DatasetError(f"{self._filepath} is a folder that nodes write into; it cannot be saved as a dataset.")
-
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}

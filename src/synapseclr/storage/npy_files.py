@@ -92,7 +92,7 @@ class NpyFolder:
 
     @cached_property
     def files(self) -> dict[str, Mapping[str, Any]]:
-        """What the file system says of every file, by its name.
+        """Information of the file system on every file, by its name.
 
         Raises:
             VolumeError: If there is no such folder, or it may not be listed.

@@ -49,14 +49,11 @@ class ObjectFolder:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is reached through fsspec."""
+        """Tell whether it is reached through fsspec."""
         return not is_local(self.url)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": self.storage_options}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
     @cached_property
     def filesystem(self) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""What is known of every stored chunk, and of those that could not be stored."""
+"""Metadata of every stored chunk, and of those that could not be stored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.volumes.store.chunk_store import MASK_CODES, ChunkStore
+from synapseclr.volumes.store.chunk_store import ChunkStore
+from synapseclr.volumes.store.shards import MASK_CODES
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS
 from synapseclr.volumes.table_schema import COUNT, ID, ROOT_ID, Column, TableSchema
 

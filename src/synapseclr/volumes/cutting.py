@@ -198,9 +198,6 @@ class CuttingSource(ShardSource):
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("volumes", "plan", "config", "first_shard")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     @property
     def n_synapses(self) -> int:  # type: ignore[override]
         """Rows of the plan."""

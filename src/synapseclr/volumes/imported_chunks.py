@@ -125,7 +125,7 @@ class ChunkFolder(ABC):
     @property
     @abstractmethod
     def contents(self) -> str:
-        """What the folder says of its chunks: a file that was replaced under the same name makes it another."""
+        """Description of all chunks in the folder: it changes when a file is replaced under the same name."""
 
     @abstractmethod
     def chunk_cxyz(self, synapse_id: int) -> tuple[NDArray[np.uint8], int]:

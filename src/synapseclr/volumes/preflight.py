@@ -202,7 +202,7 @@ class InputCheck:
 
     @property
     def errors(self) -> list[str]:
-        """Faults that must be mended before anything is cut."""
+        """Faults that must be corrected before anything is cut."""
         return [finding.text for finding in self.findings if finding.severity == "error"]
 
     @property

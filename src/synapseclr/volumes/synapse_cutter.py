@@ -29,7 +29,7 @@ class RejectedError(Exception):
 
 @dataclass(frozen=True)
 class _Part:
-    """What a block has of a chunk."""
+    """Part of a chunk that lies in one block."""
 
     block: Block
     in_chunk: tuple[slice, slice, slice]
@@ -49,7 +49,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Examination:
-    """What lies around a synapse.
+    """Surroundings of a synapse.
 
     Attributes:
         chunk_cxyz: uint8 (2, x, y, z), intensity and mask codes, zero outside of the volume.
@@ -169,7 +169,7 @@ class SynapseCutter:
         )
 
     def is_inside(self, centre_vx: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether centres (..., 3) lie in the EM volume."""
+        """Tell whether centres (..., 3) lie in the EM volume."""
         bounds = self.em.layer
         return np.asarray(((centre_vx >= bounds.lower_vx) & (centre_vx < bounds.upper_vx)).all(axis=-1))
 

@@ -37,7 +37,7 @@ _CAVE_NAMES = {
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds.
+    """Type and rules of a column.
 
     Attributes:
         kind: ``id`` (integer from 0 to below 2^63, never through a float), ``root_id`` (the same to below 2^64),
@@ -65,7 +65,7 @@ COUNT = Column("integer", rule=("ge", {"min_value": 0}))
 
 @dataclass(frozen=True)
 class TableSchema:
-    """What a table holds. ``validate`` makes it a validator for Kedro's catalog.
+    """Columns and rules of a table. ``validate`` makes it a validator for Kedro's catalog.
 
     Attributes:
         name: What messages call the table, with a capital letter.

@@ -12,8 +12,7 @@ import zarr
 
 from synapseclr.errors import VolumeError
 from synapseclr.explorer.images import SynapseImages
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.store.shards import ShardLayout, shard_key
 
 

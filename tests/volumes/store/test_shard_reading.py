@@ -12,8 +12,7 @@ import zarr
 from synapseclr.errors import VolumeError
 from synapseclr.storage.local_cache import LocalCache
 from synapseclr.storage.object_folder import ObjectFolder
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.store.shard_reading import open_shards, shard_reader, zarr_reader
 
 N = 13

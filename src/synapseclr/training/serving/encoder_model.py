@@ -25,7 +25,7 @@ from synapseclr.models.weights import FILE_NAME
 from synapseclr.privacy.redaction import redact_tree
 from synapseclr.training.config import EmbeddingPoses
 from synapseclr.training.extraction import check_channels, embed_batches, pick_device
-from synapseclr.volumes.store.chunk_store import CHANNELS, MASK_CODES
+from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES
 
 if TYPE_CHECKING:
     from synapseclr.models import SimCLR

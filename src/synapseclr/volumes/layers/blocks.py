@@ -88,7 +88,7 @@ class BlockCache:
 
     @property
     def fetches_ahead(self) -> bool:
-        """Whether requested blocks are fetched in the background."""
+        """Tell whether requested blocks are fetched in the background."""
         return self._executor is not None
 
     def request(self, indices: Iterable[BlockIndex]) -> None:

@@ -66,7 +66,7 @@ class VolumeLayer(ABC):
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on a file system of this machine."""
+        """Tell whether it lies on a file system of this machine."""
         return is_local(self.uri)
 
     @abstractmethod
@@ -237,7 +237,7 @@ class OpenLayer(ABC):
         return ""
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing, or a decoder."""
+        """Tell whether reading again would give the same error: a block is missing, or a decoder."""
         if isinstance(error, DecoderError):
             return True
         cause = error.__cause__
@@ -287,12 +287,12 @@ class OpenLayer(ABC):
             raise self.layer.failure(error, what, self._advice(error)) from error
 
     def _advice(self, error: BaseException) -> str:
-        """What to do about a box that cannot be read, with a space in front; empty where there is nothing to say."""
+        """Advice on a box that cannot be read, with a space in front; empty where there is nothing to say."""
         return ""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without further lines and colours."""
+    """First line of an error's message, without colours."""
     return (_COLOUR.sub("", str(error)).strip().splitlines() or ["no message"])[0]
 
 

@@ -210,7 +210,7 @@ class OpenOmeZarr(OpenLayer):
 
 
 def _codec_name(compressor: Any) -> str:
-    """What Zarr calls a codec: those of version 2 have an id, those of version 3 a class."""
+    """Zarr's name of a codec: those of version 2 have an id, those of version 3 a class."""
     return str(getattr(compressor, "codec_id", None) or type(compressor).__name__.removesuffix("Codec")).lower()
 
 

@@ -122,7 +122,7 @@ class OpenPrecomputed(OpenLayer):
         return hashlib.sha256(f"{description}{self.volume.mip}{_written_at(self.volume)}{how}".encode()).hexdigest()
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing."""
+        """Tell whether reading again would give the same error: a block is missing."""
         return _is_missing(error.__cause__) or super().is_permanent(error)
 
     def _advice(self, error: BaseException) -> str:
@@ -147,7 +147,7 @@ class OpenPrecomputed(OpenLayer):
 
 
 def _is_missing(error: BaseException | None) -> bool:
-    """Whether a storage block does not exist."""
+    """Tell whether a storage block does not exist."""
     from cloudvolume.exceptions import EmptyVolumeException
 
     return isinstance(error, EmptyVolumeException)
@@ -192,7 +192,7 @@ def write_precomputed(
 
 
 def _written_at(volume: Any) -> str:
-    """When the volume's ``info`` was written, by file system or object store; empty where neither says."""
+    """Time at which the volume's ``info`` was written, by file system or object store; empty where neither says."""
     from cloudfiles import CloudFiles
 
     address = "://".join(str(volume.cloudpath).split("://")[-2:])  # without the format

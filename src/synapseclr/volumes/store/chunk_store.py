@@ -21,14 +21,11 @@ from synapseclr.storage.storage_errors import explained
 from synapseclr.volumes.store.shard_reading import has_our_codecs, open_shards, shard_reader
 from synapseclr.volumes.store.shards import (
     CHANNELS,
-    MASK_CODES,
     RECORD_DTYPES,
     SCHEMA_VERSION,
-    ChunkBatch,
-    ChunkStream,
     shard_key,
 )
-from synapseclr.volumes.store.writing import REJECTED_KEY, column_digest, write_chunk_store
+from synapseclr.volumes.store.writing import REJECTED_KEY, column_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,8 +96,6 @@ def replaced(url: str) -> str:
     )
 
 
-__all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
-
 _MOST_CHUNK_BYTES = 2**31 - 1  # of Blosc
 
 
@@ -126,13 +121,10 @@ class ChunkStore:
         object.__setattr__(self, "storage_options", folder.storage_options)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What opens the store again, in another process; it has to be the same store then."""
+        """State that opens the store again, in another process; it has to be the same store then."""
         state = {name: getattr(self, name) for name in ("url", "storage_options", "cache_folder", "cache_gb")}
         opened = self.sha256 if "_group" in self.__dict__ else self.__dict__.get("_opened")
         return state | ({} if opened is None else {"_opened": opened})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
     @cached_property
     def _group(self) -> Any:  # zarr.Group, whose items and attributes are typed too widely to be of use
@@ -293,7 +285,7 @@ class ChunkStore:
 
     @cached_property
     def _is_looked_at_by_reader(self) -> bool:
-        """Whether the reader looks if the store is still the same: in a bucket, while it fetches."""
+        """Tell whether the reader looks if the store is still the same: in a bucket, while it fetches."""
         return not is_local(self.url) and has_our_codecs(self._chunks)
 
     def _must_read_again(self) -> bool:
@@ -357,6 +349,6 @@ def _check_shape(url: str, chunks: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _may_be_black(chunk_cxyz: NDArray[np.uint8]) -> bool:
-    """Whether a chunk is zero throughout, as a missing one reads; looks at its middle first."""
+    """Tell whether a chunk is zero throughout, as a missing one reads; looks at its middle first."""
     voxels = chunk_cxyz.reshape(-1)
     return not (voxels[len(voxels) // 4 :][:4096].any() or voxels.any())

@@ -247,7 +247,7 @@ def _checked(data: Any, what: str) -> memoryview:
 
 
 def has_our_codecs(array: Any) -> bool:
-    """Whether a Zarr array's shards are those that a chunk store has, which are read without Zarr."""
+    """Tell whether a Zarr array's shards are those that a chunk store has, which are read without Zarr."""
     codecs = array.metadata.to_dict()["codecs"]
     sharding = codecs[0]["configuration"] if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed" else {}
     return (

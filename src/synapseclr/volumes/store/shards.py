@@ -61,7 +61,7 @@ class ShardLayout:
         return store.create_array(path, **options)
 
     def is_of(self, folder: ObjectFolder) -> bool:
-        """Whether a store's shards have this shape and these codecs."""
+        """Tell whether a store's shards have this shape and these codecs."""
         from zarr.storage import MemoryStore
 
         objects: dict[str, Any] = {}
@@ -126,7 +126,7 @@ RECORD_FOLDER = "chunks/record"
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is kept of a stored shard.
+    """Record of a stored shard.
 
     Attributes:
         shard: Its number.

@@ -52,7 +52,7 @@ class DamagedShard:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """Result of verifying a chunk store.
 
     Attributes:
         n_shards: Shards looked at.
@@ -70,7 +70,7 @@ class Verification:
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing is damaged."""
+        """Tell whether nothing is damaged."""
         return not self.damaged and not self.damaged_arrays
 
 
