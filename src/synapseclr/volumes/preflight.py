@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
     from synapseclr.volumes.synapse_cutter import Examination, SynapseCutter
 
+logger = logging.getLogger(__name__)
 
+_SEED = 0
+_READ_AHEAD = 16
+_MOST_TRIED = 12  # synapses by which a setting is judged
+_POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
 _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 for supervoxels, more for what they form
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
-_MOST_TRIED = 8
+_MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
 
@@ -100,7 +105,7 @@ def diagnose_positions(synapses: pd.DataFrame, config: PreprocessingConfig, is_i
         tried.append((is_inside(centre_vx), text, centre_vx))
     tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE]
     present = fit(centres_vx(synapses, unit_nm, config))
-    scored = [(fit(centre_vx), text) for _, text, centre_vx in tried[:_MOST_TRIED]]
+    scored = [(fit(centre_vx), text) for _, text, centre_vx in tried[:_MOST_SETTINGS]]
     best, best_text = max(scored, key=lambda entry: entry[0], default=(0.0, ""))
     if best < max(_LEAST_FITTING, present + _CLEARLY_BETTER):
         return None
@@ -116,14 +121,6 @@ def _units(voxel_size_nm: tuple[float, float, float]) -> list[tuple[float, float
     in_plane = [(x * f, y * f, z) for f in (1, 1 / 2, 1 / 4, 1 / 8, 2, 4)]
     isotropic = [(x * f, y * f, z * f) for f in (1 / 2, 1 / 4, 2, 4)]
     return [*in_plane, (1.0, 1.0, 1.0), (1000.0, 1000.0, 1000.0), *isotropic]
-
-
-logger = logging.getLogger(__name__)
-
-_SEED = 0
-_READ_AHEAD = 16
-_MOST_TRIED = 12
-_POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
 
 
 @dataclass(frozen=True)
