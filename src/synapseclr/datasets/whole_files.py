@@ -1,4 +1,4 @@
-"""Kedro's datasets of single files, written whole or not at all, and checked when they are read again.
+"""Single files as Kedro datasets, written whole or not at all and checked when they are read again; folders of nodes.
 
 The catalog's outputs have these types. In every other respect, and in buckets, where an object appears when its upload
 is complete, they are the datasets of ``kedro_datasets`` under the same names.
@@ -25,6 +25,8 @@ from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, written_whole
 from synapseclr.storage.bookkeeping import parse_json_object, read_json_object, update_json
+
+logger = logging.getLogger(__name__)
 
 
 class _WholeFile:
@@ -106,9 +108,6 @@ class OptionalCSVDataset(CSVDataset):
     def load(self) -> pd.DataFrame:
         """Read the table, or make an empty one."""
         return super().load() if self.exists() else pd.DataFrame()
-
-
-logger = logging.getLogger(__name__)
 
 
 class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):

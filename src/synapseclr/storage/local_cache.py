@@ -1,4 +1,7 @@
-"""A bounded cache of small objects in a local folder, shared by processes."""
+"""A bounded cache of small objects in a local folder, shared by processes.
+
+The caches of fsspec have no bound on their bytes; here a store in a bucket may be larger than the disk.
+"""
 
 from __future__ import annotations
 

@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 
     from synapseclr.volumes.config import PreprocessingConfig
     from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
-    from synapseclr.volumes.store.shards import ChunkBatch, ShardRecord
 
 
+logger = logging.getLogger(__name__)
+TASKS_PER_WORKER = 4
+SHARDS_PER_TASK = 256
+_TASK_RETRIES = 3
+CONNECT_S = 30.0
+_READ_AHEAD = 16
 CUTTING_VERSION = 1
 """Goes up when the same inputs would give other chunks."""
 _BYTES_PER_VOXEL = 2  # of a decoded block: intensities take 1, ids 1 or 2
@@ -109,9 +114,6 @@ def tile_blocks(layers: list[OpenLayer], config: PreprocessingConfig) -> NDArray
     whole = layers[1].upper_vx[:2] - layers[1].lower_vx[:2]
     blocks = np.maximum(width_vx // block_vx, 1)
     return np.where(width_vx >= whole, np.iinfo(np.int32).max, blocks).astype(np.int64)
-
-
-_READ_AHEAD = 16
 
 
 def cut_chunks(
@@ -324,12 +326,6 @@ class CuttingSource(ShardSource):
         raise TableError(" ".join(said))
 
 
-logger = logging.getLogger(__name__)
-
-TASKS_PER_WORKER = 4
-SHARDS_PER_TASK = 256
-_TASK_RETRIES = 3
-CONNECT_S = 30.0
 _sources: dict[str, CuttingSource] = {}
 
 

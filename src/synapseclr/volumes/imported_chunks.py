@@ -89,6 +89,7 @@ PUBLISHED_METADATA = TableSchema(
     may_be_empty=False,
     only_these=True,
 )
+_READERS = 8
 _MOST_HEADER_BYTES = 2**16
 _MOST_RAW_BYTES = 2**30  # eight files are held at a time; published ones have 16.8 MB
 
@@ -272,11 +273,6 @@ class RawFolder(ChunkFolder):
 
 _RAW_NAME = re.compile(r"(\d+)(?:_mask)?\.npy$")
 FOLDERS: dict[str, type[ChunkFolder]] = {"processed_chunks": ProcessedFolder, "raw_chunks": RawFolder}
-
-
-logger = logging.getLogger(__name__)
-
-_READERS = 8
 
 
 def import_chunks(source: ChunkSource, synapses: pd.DataFrame, config: PreprocessingConfig) -> ChunkStream:

@@ -110,9 +110,8 @@ def diagnose_positions(
         )
         centre_vx = centres_vx(swapped, unit_nm, config)
         tried.append((is_inside(centre_vx), text, centre_vx))
-    tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE][
-        :_MOST_SETTINGS
-    ]
+    tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE]
+    del tried[_MOST_SETTINGS:]
     if corner_vx is not None and np.any(corner_vx):
         tried += [
             entry for entry in _other_origins(synapses, config, is_inside, corner_vx) if entry[0] >= _LEAST_INSIDE

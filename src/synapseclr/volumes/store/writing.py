@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from synapseclr.storage.object_folder import ObjectFolder
 
 
+logger = logging.getLogger(__name__)
 REJECTED_KEY = f"{RECORD_FOLDER}/rejected.json"
 _COLUMN_CHUNK = 65536
 
@@ -153,9 +154,6 @@ def _columns(records: list[ShardRecord], per_shard: int) -> dict[str, NDArray[An
             digests = np.frombuffer(bytes.fromhex("".join(record.chunk_sha256)), np.uint8)
             columns["chunk_sha256"][rows] = digests.reshape(-1, 32)
     return columns
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
