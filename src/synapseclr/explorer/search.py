@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from synapseclr.analysis.outliers import OutliersConfig, detect
-from synapseclr.analysis.outliers.detection import unsupervised_score
-from synapseclr.analysis.outliers.whitening import whiten
+from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
 from synapseclr.analysis.search.similarity import Query, answer_query
 from synapseclr.errors import TableError
 from synapseclr.explorer.run_outputs import RunOutputs

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.consensus.censoring import evaluate_censored
-from synapseclr.analysis.consensus.evaluation import evaluate_consensus
-from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_evidence
-from synapseclr.analysis.gaussian_processes.features import process_features
+from synapseclr.analysis.consensus import evaluate_censored, evaluate_consensus, neurite_posteriors, synapse_evidence
+from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.traits.consensus import censored_figure, consensus_figure
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.features.spectra import effective_dimensions
+from synapseclr.analysis.features import FeaturesConfig, effective_dimensions
 from synapseclr.analysis.layers import layer_features
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.pipelines.similarity.slabs import read_slabs

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.gaussian_processes.features import process_features
-from synapseclr.analysis.gaussian_processes.imputing import impute_traits
-from synapseclr.analysis.gaussian_processes.summary import imputation_document
+from synapseclr.analysis.gaussian_processes.kernels import process_features
+from synapseclr.analysis.imputation.imputing import imputation_document, impute_traits
 from synapseclr.analysis.imputation.learning_curves import learning_curves, summarise_learning_curves
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.analysis.traits.calibration import reliability_table

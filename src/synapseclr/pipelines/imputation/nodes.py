@@ -11,9 +11,13 @@ import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.feature_blocks import Features, normal_scores, with_statistics
-from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, store_statistics
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
-from synapseclr.analysis.imputation.evaluation import comparison_table, summarise_scores
+from synapseclr.analysis.handcrafted import (
+    MASK_STATISTIC_NAMES,
+    STATISTIC_NAMES,
+    store_mask_statistics,
+    store_statistics,
+)
+from synapseclr.analysis.imputation.evaluation_document import comparison_table, summarise_scores
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.layers import BACKBONE, recorded_layers
 from synapseclr.analysis.synapse_ids import aligned_rows

@@ -9,7 +9,7 @@ import pandas as pd
 
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.manifold import ManifoldConfig
-from synapseclr.analysis.manifold.leakage import EFFECT_LABELS
+from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.pipelines.manifold.nodes import axes_of, axis_name, clusters_of
 from synapseclr.pipelines.manifold.overlays import collect_overlays, orientation_overlays

@@ -9,7 +9,7 @@ import pandas as pd
 
 from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.manifold import ManifoldConfig, cleft_orientations, measure_leakage
-from synapseclr.analysis.manifold.leakage import leakage_metrics
+from synapseclr.analysis.manifold.leakage_scores import leakage_metrics
 from synapseclr.analysis.synapse_ids import rows_of_ids
 
 if TYPE_CHECKING:

@@ -9,20 +9,20 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
-from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.layers import layer_features, recorded_layers
 from synapseclr.analysis.outliers import (
+    DETECTION_COLUMNS,
     OutliersConfig,
     detect,
+    detection_metrics,
     evaluate_detection,
     excluded_table,
     known_defects,
     ranked_table,
+    unsupervised_score,
+    whiten,
 )
-from synapseclr.analysis.outliers.detection import unsupervised_score
-from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
-from synapseclr.analysis.outliers.whitening import whiten
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.synapse_ids import aligned_rows, rows_of_ids
 from synapseclr.pipelines.similarity.slabs import read_slabs

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.gaussian_processes.summary import imputation_document
+from synapseclr.analysis.imputation.imputing import imputation_document
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.pipelines.imputation.gaussian_processes import (

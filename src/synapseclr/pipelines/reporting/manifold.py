@@ -9,7 +9,7 @@ import pandas as pd
 
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.manifold import ManifoldConfig
-from synapseclr.analysis.manifold.leakage import EFFECT_LABELS
+from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS
 from synapseclr.pipelines.manifold.figures import (
     draw_axis_profiles,
     draw_axis_strip,

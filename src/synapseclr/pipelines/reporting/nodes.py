@@ -9,14 +9,13 @@ import pandas as pd
 
 from synapseclr import __version__
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
-from synapseclr.analysis.consensus.evaluation import censored_metrics, consensus_document, consensus_metrics
+from synapseclr.analysis.consensus import censored_metrics, consensus_document, consensus_metrics
 from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.gaussian_processes.summary import imputation_document
-from synapseclr.analysis.imputation.evaluation import evaluation_document, evaluation_metrics, summarise_scores
+from synapseclr.analysis.imputation.evaluation_document import evaluation_document, evaluation_metrics, summarise_scores
+from synapseclr.analysis.imputation.imputing import imputation_document
 from synapseclr.analysis.imputation.learning_curves import learning_curve_metrics
 from synapseclr.analysis.manifold import ManifoldConfig
-from synapseclr.analysis.outliers import OutliersConfig
-from synapseclr.analysis.outliers.evaluation import detection_metrics
+from synapseclr.analysis.outliers import OutliersConfig, detection_metrics
 from synapseclr.pipelines.reporting.consensus import describe_consensus, describe_few_labels
 from synapseclr.pipelines.reporting.contents import (
     describe_data,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.imputation.evaluation import RIVALS
+from synapseclr.analysis.imputation.evaluation_document import RIVALS
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.report import Picture, Section, Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synapseclr.analysis.imputation.evaluation import strongest_rival
+from synapseclr.analysis.imputation.evaluation_document import strongest_rival
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.report import Section, Table

@@ -10,12 +10,7 @@ import pandas as pd
 
 from synapseclr.analysis.config import SimilarityConfig
 from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import (
-    APPROXIMATE,
-    FeatureIndex,
-    measure_recall,
-    neighbour_table,
-)
+from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.search.similarity import (
     answer_query,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synapseclr.analysis.handcrafted.cleft_plane import CleftPlane, cleft_plane, view_axes
+from synapseclr.analysis.handcrafted import CleftPlane, cleft_plane, view_axes
 from synapseclr.errors import VolumeError
 from synapseclr.plotting.renders.dark_points import DarkPoints, dark_points
 from synapseclr.plotting.renders.surfaces import Surface, mask_surface

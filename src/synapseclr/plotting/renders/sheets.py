@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synapseclr.analysis.handcrafted.cleft_plane import cleft_plane
+from synapseclr.analysis.handcrafted import cleft_plane
 from synapseclr.plotting.renders.image import render_synapse
 from synapseclr.plotting.sections import draw_section, mask_legend
 from synapseclr.plotting.theme import panel_grid, style_image

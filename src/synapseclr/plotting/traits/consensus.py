@@ -23,7 +23,7 @@ def consensus_figure(reliability: Mapping[str, pd.DataFrame], evaluation: pd.Dat
 
     Args:
         reliability: ``corrected`` and ``independent`` to their reliability tables.
-        evaluation: From :func:`synapseclr.analysis.consensus.evaluation.evaluate_consensus`.
+        evaluation: From :func:`synapseclr.analysis.consensus.evaluate_consensus`.
 
     Returns:
         A figure; it says so where there were no annotated neurites to test on.
@@ -78,7 +78,7 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
 
     Args:
         censored: Evaluation by label fraction, from
-            :func:`synapseclr.analysis.consensus.censoring.evaluate_censored`.
+            :func:`synapseclr.analysis.consensus.evaluate_censored`.
 
     Returns:
         A figure; bars are 90 % intervals over neurites. It says so where no fraction could be evaluated.

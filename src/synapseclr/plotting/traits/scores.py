@@ -24,7 +24,7 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
 
     Args:
         summary: ``representation``, ``layer``, ``trait``, ``probe``, ``metric``, ``mean``, ``std``, as
-            :func:`synapseclr.analysis.imputation.evaluation.summarise_scores` returns it.
+            :func:`synapseclr.analysis.imputation.evaluation_document.summarise_scores` returns it.
         trait_labels: Trait name to its name for people; the order of the traits is taken from here.
         probe: Probe to show.
 
