@@ -107,7 +107,7 @@ def configure(data: Data, method: str, seed: int, epochs: int | None) -> Any:
 def score(data: Data, method: str, config: Any, scratch: Path) -> dict[str, Any]:
     """Train, embed and score: mean over folds by layer and trait, and the provenance of the weights."""
     from synapseclr.analysis.config import ImputationConfig
-    from synapseclr.analysis.imputation.evaluation import score_document
+    from synapseclr.analysis.imputation.evaluation_document import score_document
     from synapseclr.analysis.imputation.trait_scores import score_representations
     from synapseclr.training import EmbeddingConfig, embed_store, fit
 

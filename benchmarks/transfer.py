@@ -147,8 +147,7 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    from synapseclr.analysis.handcrafted.image_statistics import store_statistics
-    from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
+    from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
     from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, fit, untrained_weights
 
     given.scratch.mkdir(parents=True, exist_ok=True)

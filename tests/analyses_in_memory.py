@@ -1,5 +1,7 @@
 """The analysis pipelines, run on small data in memory."""
 
+from importlib import import_module
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -8,19 +10,14 @@ from kedro.runner import SequentialRunner
 
 from synapseclr.analysis.config import (
     ConsensusConfig,
+    GaussianProcessConfig,
     ImputationConfig,
     ReportingConfig,
     SimilarityConfig,
 )
-from synapseclr.analysis.consensus import schemas as consensus_schemas
 from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.handcrafted import schemas as chunk_schemas
-from synapseclr.analysis.imputation import schemas as imputation_schemas
 from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
 from synapseclr.analysis.outliers import OutliersConfig
-from synapseclr.analysis.outliers import schemas as outlier_schemas
-from synapseclr.analysis.search import schemas as search_schemas
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import EncoderWeights, ModelConfig
@@ -83,22 +80,15 @@ SCALES = pd.DataFrame(
         "scale": [0.5],
     }
 )
-SCHEMAS = {
-    "imputation": imputation_schemas,
-    "consensus": consensus_schemas,
-    "search": search_schemas,
-    "handcrafted": chunk_schemas,
-    "outliers": outlier_schemas,
-}
 TABLES = {
-    "imputation": (
+    "imputation.imputing": (
         "imputed_traits",
         "held_out_predictions",
         "imputation_scores",
         "imputation_calibration",
         "unimputed_traits",
-        "learning_curves",
     ),
+    "imputation.learning_curves": ("learning_curves",),
     "consensus": (
         "neurite_cell_types",
         "held_out_neurites",
@@ -106,7 +96,8 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
-    "search": ("similarity_results", "distance_histograms", "index_recall"),
+    "search.similarity": ("similarity_results", "distance_histograms"),
+    "search.neighbours": ("nearest_neighbours", "index_recall"),
     "handcrafted": ("mask_statistics",),
     "outliers": (
         "outlier_scores",
@@ -115,6 +106,7 @@ TABLES = {
         "outlier_detection",
     ),
 }
+SCHEMAS = {module: import_module(f"synapseclr.analysis.{module}") for module in TABLES}
 
 
 class MemoryStore:

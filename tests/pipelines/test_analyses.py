@@ -13,8 +13,8 @@ from analyses_in_memory import (
     run_analyses,
 )
 
-from synapseclr.analysis.consensus import schemas as consensus_schemas
-from synapseclr.analysis.imputation import schemas as imputation_schemas
+from synapseclr.analysis.consensus import NEURITE_CELL_TYPES
+from synapseclr.analysis.imputation.imputing import HELD_OUT_PREDICTIONS
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import TableError
 
@@ -219,10 +219,10 @@ def test_stored_tables_of_imputation_and_consensus_fit_their_schemas(catalog):
 def test_damaged_tables_are_named(catalog):
     held_out = catalog.load("held_out_predictions").assign(sd=-1.0)
     with pytest.raises(TableError, match="held-out predictions: sd is below 0 for synapse"):
-        imputation_schemas.HELD_OUT_PREDICTIONS.validate(held_out)
+        HELD_OUT_PREDICTIONS.validate(held_out)
     neurites = catalog.load("neurite_cell_types").assign(cell_type=0.5)
     with pytest.raises(TableError, match=r"table of neurites: cell_type is none of \[0.0, 1.0\]"):
-        consensus_schemas.NEURITE_CELL_TYPES.validate(neurites)
+        NEURITE_CELL_TYPES.validate(neurites)
 
 
 def test_report_comes_out_without_annotations():

@@ -11,10 +11,7 @@ import yaml
 from analyses_in_memory import CONFIGS, PIPELINES, MemoryStore, simulated_embeddings
 from pydantic import ValidationError
 
-from synapseclr.analysis.config import (
-    ImputationConfig,
-    SimilarityConfig,
-)
+from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
 from synapseclr.analysis.search import neighbours
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError

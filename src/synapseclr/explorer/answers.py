@@ -10,9 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.outliers import OutliersConfig, detect
-from synapseclr.analysis.outliers.detection import unsupervised_score
-from synapseclr.analysis.outliers.whitening import whiten
+from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
 from synapseclr.analysis.search.similarity import Query, answer_query
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.errors import TableError

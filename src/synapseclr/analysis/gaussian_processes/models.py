@@ -1,21 +1,72 @@
-"""One Gaussian process on one set of training synapses, by the method that fits its size."""
+"""What a Gaussian process says of synapses, and what that means for the probability of a class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.exact import fit_exact
-from synapseclr.analysis.gaussian_processes.inducing import fit_inducing
-from synapseclr.analysis.gaussian_processes.observations import class_observations, continuous_observations
-from synapseclr.analysis.gaussian_processes.posterior import Link, Posterior
-from synapseclr.analysis.gaussian_processes.variational import fit_variational
+from synapseclr.analysis.gaussian_processes.likelihoods import class_observations, continuous_observations
+from synapseclr.analysis.gaussian_processes.variational import fit_inducing, fit_variational
+
+Link = Literal["logistic", "softmax", "probit"]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Latent posterior at n synapses, for one output or, of classes with Dirichlet targets, two (one per class).
+
+    Attributes:
+        mean_on: float64 (o, n).
+        variance_on: float64 (o, n): variance of the latent function, without observation noise.
+        prior_variance_on: float64 (o, n): the same before any training synapse was seen.
+        noise: Variance of the observation noise; 0 for classes, which have none.
+        link: How latent values become the probability of class 1: the logistic function or the normal distribution
+            function of one output, or the softmax of two.
+    """
+
+    mean_on: np.ndarray
+    variance_on: np.ndarray
+    prior_variance_on: np.ndarray
+    noise: float
+    link: Link = "logistic"
+
+    @property
+    def out_of_distribution_n(self) -> np.ndarray:
+        """Posterior over prior variance, float64 (n,) in [0, 1]: 1 where the training synapses say nothing."""
+        ratio_on = self.variance_on / np.maximum(self.prior_variance_on, 1e-300)
+        clipped_n: np.ndarray = np.clip(ratio_on.mean(axis=0), 0.0, 1.0)
+        return clipped_n
+
+
+def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the probability of class 1, each float64 (n,).
+
+    The softmax of two Gaussian log concentrations is the logistic function of their difference, which is Gaussian too;
+    moments come from Gauss-Hermite quadrature with 16 points.
+    """
+    from scipy.special import expit, ndtr
+
+    link = ndtr if posterior.link == "probit" else expit
+    latent_n = posterior.mean_on[1] - posterior.mean_on[0] if posterior.link == "softmax" else posterior.mean_on[0]
+    spread_n = np.sqrt(posterior.variance_on.sum(axis=0))
+    nodes_q, weights_q = np.polynomial.hermite_e.hermegauss(16)
+    mean_n, second_n = np.zeros_like(latent_n), np.zeros_like(latent_n)
+    for node, weight in zip(nodes_q, weights_q / weights_q.sum(), strict=True):
+        probability_n = link(latent_n + node * spread_n)
+        mean_n += weight * probability_n
+        second_n += weight * np.square(probability_n)
+    return mean_n, np.maximum(second_n - np.square(mean_n), 0.0)
+
 
 Fit = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray, Any]]
+
 _FITS: dict[str, Fit] = {"exact": fit_exact, "inducing": fit_inducing, "variational": fit_variational}
+
 _LINKS: dict[str, Link] = {"exact": "logistic", "inducing": "softmax", "variational": "probit"}
 
 
@@ -35,7 +86,7 @@ def fit_regression(
 
     Args:
         train_ar: Kernel inputs of the training synapses, from
-            :func:`~synapseclr.analysis.gaussian_processes.features.kernel_inputs`.
+            :func:`~synapseclr.analysis.gaussian_processes.kernels.kernel_inputs`.
         target_a: float (a,).
         query_nr: Kernel inputs of the synapses to predict.
         config: Kernel, method and iterations.

@@ -1,6 +1,6 @@
 """How well traits can be read off representations, and how that grows with the annotations."""
 
-from synapseclr.analysis.imputation.evaluation import (
+from synapseclr.analysis.imputation.evaluation_document import (
     comparison_table,
     evaluation_metrics,
     score_document,

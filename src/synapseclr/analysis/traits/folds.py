@@ -124,3 +124,11 @@ def grouped_folds(
         if all(len(part) >= 2 and np.ptp(target_a[part]) > 0 for part in parts):
             return folds
     return None
+
+
+def neurite_codes(obs: pd.DataFrame, column: str) -> np.ndarray:
+    """Code of each synapse's neurite; every synapse counts as one of its own if the column is absent."""
+    if column not in obs:
+        return np.arange(len(obs))
+    # factorize keeps 64-bit root ids exact.
+    return np.asarray(pd.factorize(obs[column].to_numpy())[0])

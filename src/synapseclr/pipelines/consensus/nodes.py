@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
-from synapseclr.analysis.consensus.censoring import evaluate_censored
-from synapseclr.analysis.consensus.evaluation import censored_metrics, consensus_document, evaluate_consensus
-from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_evidence
-from synapseclr.analysis.gaussian_processes.features import process_features
+from synapseclr.analysis.consensus import (
+    censored_metrics,
+    consensus_document,
+    evaluate_censored,
+    evaluate_consensus,
+    neurite_posteriors,
+    synapse_evidence,
+)
+from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus_figure

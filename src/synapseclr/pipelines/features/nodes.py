@@ -14,11 +14,11 @@ from synapseclr.analysis.features import (
     cluster_features,
     component_examples,
     component_traits,
+    effective_dimensions,
     layer_spectra,
     spectrum_metrics,
     trait_summaries,
 )
-from synapseclr.analysis.features.spectra import effective_dimensions
 from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.manifold import principal_components
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values

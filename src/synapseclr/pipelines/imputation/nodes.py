@@ -11,12 +11,20 @@ import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig, ReportingConfig
 from synapseclr.analysis.feature_blocks import Features, normal_scores, with_statistics
-from synapseclr.analysis.gaussian_processes.features import process_features
-from synapseclr.analysis.gaussian_processes.imputing import impute_traits
-from synapseclr.analysis.gaussian_processes.summary import imputation_document
-from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, store_statistics
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
-from synapseclr.analysis.imputation.evaluation import RIVALS, comparison_table, score_document, summarise_scores
+from synapseclr.analysis.gaussian_processes.kernels import process_features
+from synapseclr.analysis.handcrafted import (
+    MASK_STATISTIC_NAMES,
+    STATISTIC_NAMES,
+    store_mask_statistics,
+    store_statistics,
+)
+from synapseclr.analysis.imputation.evaluation_document import (
+    RIVALS,
+    comparison_table,
+    score_document,
+    summarise_scores,
+)
+from synapseclr.analysis.imputation.imputing import imputation_document, impute_traits
 from synapseclr.analysis.imputation.learning_curves import (
     learning_curve_metrics,
     learning_curves,

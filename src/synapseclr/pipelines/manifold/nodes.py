@@ -24,7 +24,7 @@ from synapseclr.analysis.manifold import (
     fit_manifold,
     measure_leakage,
 )
-from synapseclr.analysis.manifold.leakage import EFFECT_LABELS, leakage_metrics
+from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS, leakage_metrics
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.plotting.manifold import (
     DrawnAxis,

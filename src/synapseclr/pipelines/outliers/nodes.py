@@ -10,20 +10,20 @@ import pandas as pd
 
 from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
-from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.layers import layer_features, recorded_layers
 from synapseclr.analysis.outliers import (
+    DETECTION_COLUMNS,
     OutliersConfig,
     detect,
+    detection_metrics,
     evaluate_detection,
     excluded_table,
     known_defects,
     ranked_table,
+    unsupervised_score,
+    whiten,
 )
-from synapseclr.analysis.outliers.detection import unsupervised_score
-from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
-from synapseclr.analysis.outliers.whitening import whiten
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from synapseclr import __version__
 from synapseclr.analysis.config import ReportingConfig
-from synapseclr.analysis.consensus.evaluation import consensus_metrics
-from synapseclr.analysis.imputation.evaluation import evaluation_metrics, strongest_rival
+from synapseclr.analysis.consensus import consensus_metrics
+from synapseclr.analysis.imputation.evaluation_document import evaluation_metrics, strongest_rival
 from synapseclr.analysis.layers import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import SynapseCLRError

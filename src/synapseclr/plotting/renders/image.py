@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synapseclr.analysis.handcrafted.cleft_plane import cleft_plane
+from synapseclr.analysis.handcrafted import cleft_plane
 from synapseclr.errors import ConfigurationError
 from synapseclr.plotting.renders.scene import EMPTY_SURFACE, OPACITY, Camera, Surface, SynapseScene, synapse_scene
 from synapseclr.plotting.sections import draw_section, mask_legend, mask_overlay

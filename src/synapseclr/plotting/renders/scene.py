@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synapseclr.analysis.handcrafted.cleft_plane import CleftPlane, cleft_plane, view_axes
+from synapseclr.analysis.handcrafted import CleftPlane, cleft_plane, view_axes
 from synapseclr.errors import VolumeError
 from synapseclr.plotting.theme import MASK_COLOURS
 
