@@ -94,7 +94,7 @@ def score(table: pd.DataFrame, orientations: pd.DataFrame, layers: dict[str, np.
 def draw(planes: dict[str, np.ndarray], orientations: pd.DataFrame, titles: dict[str, str], path: Path) -> None:
     """The cleft plane's angle over the UMAP of every case."""
     from synapseclr.plotting import Overlay
-    from synapseclr.plotting.scatter import draw_panel
+    from synapseclr.plotting.manifold import draw_panel
     from synapseclr.plotting.theme import panel_grid
 
     tilt_n = orientations["tilt_deg"].to_numpy(dtype=float)

@@ -156,7 +156,7 @@ def make_rows(detection: pd.DataFrame) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run the benchmark and write its result."""
-    from synapseclr.models.loading import load_weights
+    from synapseclr.models.weights import load_weights
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=SCRATCH / "outliers", help="for the volumes")

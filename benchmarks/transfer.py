@@ -70,7 +70,7 @@ def matched(chunk_ncxyz: np.ndarray, reference_ncxyz: np.ndarray) -> np.ndarray:
 def recalibrated(weights: Any, store: Any, config: Any) -> Any:
     """The weights with batch-norm statistics of a store's views."""
     from synapseclr.models import EncoderWeights
-    from synapseclr.training.untrained import calibrate_batch_norms
+    from synapseclr.training.initial_weights import calibrate_batch_norms
 
     network = weights.build()
     calibrate_batch_norms(network, store, config)

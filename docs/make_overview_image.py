@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
-from synapseclr.plotting.sections import draw_section
-from synapseclr.plotting.sections.augmented_pairs import view_picture
+from synapseclr.plotting.sections import draw_section, view_picture
 from synapseclr.plotting.theme import CLASS_COLOURS, INK, MUTED, UNKNOWN, style_image
 from synapseclr.volumes import ChunkStore, PrecomputedLayer
 

@@ -23,7 +23,19 @@ from synapseclr.analysis.outliers import schemas as outlier_schemas
 from synapseclr.analysis.search import schemas as search_schemas
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
-from synapseclr.pipelines import consensus, features, imputation, manifold, outliers, reporting, similarity
+from synapseclr.models import EncoderWeights, ModelConfig
+from synapseclr.pipelines import (
+    consensus,
+    embedding,
+    features,
+    imputation,
+    manifold,
+    outliers,
+    preprocessing,
+    pretraining,
+    reporting,
+    similarity,
+)
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.volumes.query_chunks import QueryChunks
 
@@ -195,8 +207,12 @@ def run_analyses(annotated=True):
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),
         "query_encoder": _no_encoder,
+        "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
+    pipeline += preprocessing.create_pipeline().only_nodes("plot_preprocessing", "describe_preprocessing")
+    pipeline += pretraining.create_pipeline().only_nodes("draw_augmented_pairs", "describe_pretraining")
+    pipeline += embedding.create_pipeline().only_nodes("describe_embedding")
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
     for name in pipeline.all_outputs():
         catalog[name] = Kept()

@@ -28,6 +28,7 @@ from synapseclr.datasets import (
     LedgerDataset,
     MatplotlibDataset,
     OptionalCSVDataset,
+    OptionalJSONDataset,
     ParquetDataset,
     PlotlyJSONDataset,
     PrecomputedVolumeDataset,
@@ -287,6 +288,23 @@ def test_records_are_of_what_was_saved_last(tmp_path):
     assert len(record["versions"]) == 2
     assert isinstance(dataset, AbstractDataset)
     assert dataset.load() == {"a": 3}
+
+
+def test_a_saved_figure_loads_as_the_bytes_of_its_picture(tmp_path):
+    dataset = MatplotlibDataset(filepath=f"{tmp_path}/f.png", save_args={"dpi": 40})
+    figure = matplotlib.figure.Figure(figsize=(2, 1))
+    dataset.save(figure)
+    assert dataset.load() == (tmp_path / "f.png").read_bytes()
+    (tmp_path / "f.png").write_bytes(b"cut")
+    with pytest.raises(DatasetError, match=r"f\.png"):
+        dataset.load()
+
+
+def test_a_section_that_was_not_written_is_empty(tmp_path):
+    dataset = OptionalJSONDataset(filepath=f"{tmp_path}/sections/manifold.json")
+    assert dataset.load() == {}
+    dataset.save({"sections": []})
+    assert dataset.load() == {"sections": []}
 
 
 def test_a_table_that_is_there_is_read(tmp_path):

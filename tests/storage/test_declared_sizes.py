@@ -16,7 +16,7 @@ from small_volumes import make_table, stream, write_image, write_volumes
 from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.errors import CheckpointError, VolumeError
 from synapseclr.models import EncoderWeights, ModelConfig
-from synapseclr.models.checkpoints import read_checkpoint
+from synapseclr.models.foreign_checkpoints import read_checkpoint
 from synapseclr.storage.declared_sizes import check_zip_content, parse_json
 from synapseclr.volumes import ChunkStore, OmeZarrLayer, PrecomputedLayer, write_chunk_store
 from synapseclr.volumes.query_chunks import read_query_chunks

@@ -220,7 +220,8 @@ def test_a_file_far_larger_than_a_chunk_is_not_read(published, raw, tmp_path):
     assert "has 2147483648 bytes; at most" in store.rejected[int(published.meta["synapse_id"][1])]
 
 
-def test_a_raw_chunk_replaced_under_the_same_name_is_imported_again(published, raw, tmp_path):
+@pytest.mark.parametrize("later_ns", [1_000_000, -3600 * 10**9], ids=["within a second", "clock set back"])
+def test_a_raw_chunk_replaced_under_the_same_name_is_imported_again(published, raw, tmp_path, later_ns):
     import os
 
     source = ChunkSource("raw_chunks", str(raw))
@@ -230,9 +231,8 @@ def test_a_raw_chunk_replaced_under_the_same_name_is_imported_again(published, r
     changed = np.maximum(np.load(path), 1)
     changed[:, :, 9:15] = 77
     np.save(path, changed)
-    os.utime(
-        path, ns=(written.st_atime_ns, written.st_mtime_ns + 1_000_000)
-    )  # within the same second, of the same size
+    assert path.stat().st_size == written.st_size
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns + later_ns))
     again = stored(source, published.synapses, tmp_path)
     assert again.sha256 != first
     assert (again.read([0])[0, 0] == 77).all()

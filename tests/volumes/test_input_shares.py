@@ -6,8 +6,12 @@ import pandas as pd
 import pytest
 
 from synapseclr.errors import InputError
-from synapseclr.pipelines.preprocessing.nodes import check_before_cutting, describe_chunks
-from synapseclr.pipelines.reporting.contents import describe_data
+from synapseclr.pipelines.preprocessing.nodes import (
+    check_before_cutting,
+    describe_chunks,
+    describe_data,
+    plot_preprocessing,
+)
 from synapseclr.volumes import ChunkSource, ChunkStore, PreprocessingConfig, cut_chunks, write_chunk_store
 from synapseclr.volumes.annotations import RAW_COLUMNS
 from synapseclr.volumes.input_shares import Share, judge, judge_chunks, neurite_shares
@@ -36,6 +40,20 @@ def test_a_whole_set_is_held_to_the_limit_itself():
 def test_in_a_small_volume_many_chunks_hang_over_the_border():
     assert judge({"at_border": Share(80, 100, expected=0.8)}, CONFIG) == {}
     assert judge({"at_border": Share(95, 100, expected=0.8)}, CONFIG) == {"at_border": "error"}
+
+
+@pytest.mark.parametrize(
+    ("n", "of", "told"),
+    [
+        (0, 568, "0 of 568 (0 %)"),
+        (2, 568, "2 of 568 (0.4 %)"),
+        (1, 100_000, "1 of 100,000 (< 0.1 %)"),
+        (5, 20, "5 of 20 (25 %)"),
+        (0, 0, "0 of 0 (0 %)"),
+    ],
+)
+def test_a_share_below_one_per_cent_is_not_told_as_none(n, of, told):
+    assert str(Share(n, of)) == told
 
 
 def flags(pre, post, pre_ids, post_ids):
@@ -122,7 +140,7 @@ def test_below_the_limit_they_are_a_warning_in_log_and_report(tiny_volume, tmp_p
     assert report["suspect"]["without_either"] == {"label": "without either neurite", "n": 1, "of": 2}
     assert any("1 of 2 (50 %) are synapses neither of whose root ids" in text for text in report["warnings"])
     assert "neither of whose root ids" in caplog.text
-    section = describe_data(report)
+    section = describe_data(report, plot_preprocessing(report))
     assert any("neither of whose root ids" in text for text in section.text)
     assert any(["without either neurite", "1", "2"] in [list(row) for row in table.rows] for table in section.tables)
 

@@ -1,5 +1,6 @@
 """Tables and volumes that do not belong together are named before anything is cut, with the likely cause."""
 
+import json
 import logging
 import shutil
 
@@ -113,6 +114,52 @@ def test_swapped_axes_are_an_error_that_gives_the_order(tiny_volume):
     table[POSITION_COLUMNS] = table[POSITION_COLUMNS[::-1]].to_numpy()
     (error,) = check(tiny_volume, table).errors
     assert "the axes are in another order: ctr_pos_x_vx, ctr_pos_y_vx, ctr_pos_z_vx hold z, y, x" in error
+
+
+def with_corner(layer, folder, corner_vx):
+    """The layer as a cut-out: its first voxel has these coordinates."""
+    place = folder / layer.role.replace(" ", "_")
+    shutil.copytree(layer.uri.removeprefix("file://"), place)
+    info = json.loads((place / "info").read_text())
+    for scale in info["scales"]:
+        scale["voxel_offset"] = list(corner_vx)
+        for block in list((place / scale["key"]).iterdir()):
+            name, *suffix = block.name.split(".")
+            spans = [map(int, span.split("-")) for span in name.split("_")]
+            moved = ["-".join(str(v + shift) for v in span) for span, shift in zip(spans, corner_vx, strict=True)]
+            block.rename(block.with_name(".".join(["_".join(moved), *suffix])))
+    (place / "info").write_text(json.dumps(info))
+    return PrecomputedLayer(f"file://{place}", layer.role)
+
+
+@pytest.mark.parametrize(
+    ("times_added", "advice"),
+    [
+        (
+            0,
+            "are counted from the corner of the volume, whose first voxel is (64, 96, 16): add (64, 96, 16) to x, y, z",
+        ),
+        (
+            2,
+            "have the corner of the volume added once too often, whose first voxel is (64, 96, 16): subtract (64, 96,",
+        ),
+    ],
+)
+def test_positions_with_another_origin_are_an_error_that_gives_the_shift(tiny_volume, tmp_path, times_added, advice):
+    corner_vx = (64, 96, 16)
+    layers = {
+        name: with_corner(getattr(tiny_volume, name), tmp_path, corner_vx) for name in ("em", "segmentation", "cleft")
+    }
+    table = tiny_volume.synapses.copy()
+    right = table.assign(**{name: table[name] + v for name, v in zip(POSITION_COLUMNS, corner_vx, strict=True)})
+    check(tiny_volume, right, **layers).conclude()
+    wrong = table.assign(
+        **{name: table[name] + times_added * v for name, v in zip(POSITION_COLUMNS, corner_vx, strict=True)}
+    )
+    (error,) = check(tiny_volume, wrong, **layers).errors
+    assert "of the synapse table lie outside of the em volume at file://" in error
+    assert f"Most likely the positions {advice}" in error
+    assert "So read, 100 % of 2 synapses tried" in error
 
 
 def test_clefts_of_another_volume_are_told_from_wrong_positions(tiny_volume, tmp_path):

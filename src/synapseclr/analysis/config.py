@@ -116,5 +116,10 @@ class ReportingConfig(_Config):
     interactive: bool = Field(
         default=False, description="Put an interactive manifold into the report; adds about 5 MB of plotly to the file."
     )
-    dpi: int = Field(default=110, ge=50, le=300, description="Resolution of the report's images, dots per inch.")
+    dpi: int = Field(
+        default=150,
+        ge=50,
+        le=300,
+        description="Resolution of the report's images, dots per inch; those that pipelines save have 150.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of examples.")

@@ -19,6 +19,7 @@ import kedro_datasets.plotly
 import kedro_datasets.text
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
+from kedro.io.core import get_filepath_str
 
 from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
@@ -79,8 +80,22 @@ class PlotlyJSONDataset(_WholeFile, kedro_datasets.plotly.JSONDataset):
     """``plotly.JSONDataset``."""
 
 
-class MatplotlibDataset(_WholeFile, kedro_datasets.matplotlib.MatplotlibDataset):
-    """``matplotlib.MatplotlibDataset``."""
+class OptionalJSONDataset(JSONDataset):
+    """A JSON file that loads as an empty mapping where there is none, such as the section of a pipeline not yet run."""
+
+    def load(self) -> Any:
+        """Read the file, or make an empty mapping."""
+        return super().load() if self.exists() else {}
+
+
+class _LoadableFigure(kedro_datasets.matplotlib.MatplotlibDataset):
+    def load(self) -> bytes:
+        with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), mode="rb") as file:
+            return bytes(file.read())
+
+
+class MatplotlibDataset(_WholeFile, _LoadableFigure):
+    """``matplotlib.MatplotlibDataset``, which loads the bytes of the picture, so that the report need not draw it."""
 
 
 class OptionalCSVDataset(CSVDataset):

@@ -1,4 +1,4 @@
-"""A model card: what weights are, and how to use them, for those who did not train them."""
+"""A model card: what weights are and how to use them, for colleagues who did not train them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUB_LICENCES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "cc0-1.0"),
     *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
 )
-"""Those identifiers of huggingface.co/docs/hub/repositories-licenses that weights are likely to have."""
+"""Identifiers of huggingface.co/docs/hub/repositories-licenses that weights are likely to have."""
 
 _CHANNELS = {
     1: "1: intensity around the active zone, both sides merged",

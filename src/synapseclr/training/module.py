@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
 from torch import Tensor
 
 from synapseclr.augmentation import Augmenter, PreparedChunks
+from synapseclr.models.simclr import BACKBONE, PROJECTION
 from synapseclr.objectives import gather_views
-from synapseclr.objectives.gather import gather
+from synapseclr.objectives.views import gather
+from synapseclr.training.batch_norm import synchronise_batch_norm
 from synapseclr.training.config import PretrainingConfig
+from synapseclr.training.hardware import keep_small_maps_in_32_bits
 from synapseclr.training.initial_weights import initial_model
-from synapseclr.training.optimisation.batch_norm import synchronise_batch_norm
-from synapseclr.training.optimisation.optimisers import build_optimiser
-from synapseclr.training.optimisation.schedule import CosineWithRestarts
-from synapseclr.training.optimisation.small_maps import keep_small_maps_in_32_bits
+from synapseclr.training.optimiser import CosineWithRestarts, build_optimiser
 from synapseclr.training.quality import alignment, effective_rank, uniformity
-from synapseclr.training.throughput.profiler import AUGMENT, profiled
+from synapseclr.training.throughput import AUGMENT, profiled
 
 _TRAINING, _VALIDATION = 0, 1
-PROJECTION = "projector.mlp.3"
-BACKBONE = "encoder.fc"
+
+
+class TwoViews(NamedTuple):
+    """First views of a batch of b synapses, then their second views.
+
+    Attributes:
+        intensity_bcxyz: Shape (2 b, channels, x, y, z).
+        mask_bcxyz: Likewise; None where the model takes no masks.
+        chunks: The synapses themselves.
+    """
+
+    intensity_bcxyz: Tensor
+    mask_bcxyz: Tensor | None
+    chunks: Tensor | PreparedChunks
 
 
 class PretrainingModule(lightning.LightningModule):
@@ -57,11 +69,14 @@ class PretrainingModule(lightning.LightningModule):
             # the method, not the module: a compiled module has keys with a prefix
             self._compiled = torch.compile(self.model.forward, dynamic=False)
 
-    def training_step(self, chunks: Tensor | PreparedChunks, batch_index: int) -> Tensor:
-        """Loss of one batch of synapses; b anchors and their b partners under same_neurite."""
-        generator = self._generator(_TRAINING, self.current_epoch, batch_index)
-        parts = _halves(chunks) if self.config.positives.kind == "same_neurite" else (chunks,)
-        layers = self._embed_two_views(*parts, generator=generator)
+    def training_step(self, batch: Tensor | PreparedChunks | TwoViews, batch_index: int) -> Tensor:
+        """Loss of one batch of synapses, or of their views; b anchors and their b partners under same_neurite."""
+        if isinstance(batch, TwoViews):
+            views = batch
+        else:
+            with profiled(self, AUGMENT):
+                views = self.training_views(self.current_epoch, batch, batch_index)
+        layers = self._embed(views)
         z_i, z_j = layers[PROJECTION].chunk(2)
         loss = self._loss(z_i, z_j)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(z_i))
@@ -69,7 +84,7 @@ class PretrainingModule(lightning.LightningModule):
 
     def validation_step(self, chunks: Tensor | PreparedChunks, batch_index: int) -> None:
         """Embed held-out synapses; their views are the same at every epoch."""
-        layers = self._embed_two_views(chunks, generator=self._generator(_VALIDATION, 0, batch_index))
+        layers = self._embed(self._two_views(chunks, (chunks,), self._generator(_VALIDATION, 0, batch_index)))
         self._validation.append({name: layers[name].detach().float() for name in (PROJECTION, BACKBONE)})
 
     def on_validation_epoch_end(self) -> None:
@@ -96,8 +111,18 @@ class PretrainingModule(lightning.LightningModule):
         schedule = CosineWithRestarts(optimiser, config.optimiser, config.epochs, synapses_per_step)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
-    def _embed_two_views(self, *parts: Tensor | PreparedChunks, generator: torch.Generator) -> dict[str, Tensor]:
-        """Both views pass the model as one batch, so that they share batch-norm statistics. First views first.
+    def training_views(self, epoch: int, chunks: Tensor | PreparedChunks, batch_index: int) -> TwoViews:
+        """The views of a batch of an epoch, from 0; safe to call from another thread."""
+        parts = _halves(chunks) if self.config.positives.kind == "same_neurite" else (chunks,)
+        return self._two_views(chunks, parts, self._generator(_TRAINING, epoch, batch_index))
+
+    def _two_views(
+        self,
+        chunks: Tensor | PreparedChunks,
+        parts: tuple[Tensor | PreparedChunks, ...],
+        generator: torch.Generator,
+    ) -> TwoViews:
+        """Two views of every synapse.
 
         Given synapses and their partners, each gets one view; the draws are those of two views of the synapses. One
         draw over both would, where a batch shares its draws, give a synapse that is its own partner the same view
@@ -105,13 +130,16 @@ class PretrainingModule(lightning.LightningModule):
         """
         n_views = 2 // len(parts)
         # 16 bits would misplace the voxels
-        with profiled(self, AUGMENT), torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False):
             views = [view for each in parts for view in self.augmenter.views(each, n_views, generator)]
             intensity_bcxyz = torch.cat([view.intensity_bcxyz for view in views])
             mask_bcxyz = torch.cat([view.mask_bcxyz for view in views]) if self.model.takes_masks else None
+        return TwoViews(intensity_bcxyz.contiguous(memory_format=self._memory_format), mask_bcxyz, chunks)
+
+    def _embed(self, views: TwoViews) -> dict[str, Tensor]:
+        """Both views pass the model as one batch, so that they share batch-norm statistics."""
         network = self._compiled if self._compiled is not None and self.training else self.model
-        intensity_bcxyz = intensity_bcxyz.contiguous(memory_format=self._memory_format)
-        layers: dict[str, Tensor] = network(intensity_bcxyz, mask_bcxyz)
+        layers: dict[str, Tensor] = network(views.intensity_bcxyz, views.mask_bcxyz)
         return layers
 
     @property

@@ -70,8 +70,11 @@ class Share:
         return max(self.n / self.of - self.expected, 0.0) / (1 - self.expected)
 
     def __str__(self) -> str:
-        """The two numbers and their ratio, such as "5 of 20 (25 %)"."""
-        return f"{self.n:,} of {self.of:,} ({100 * self.n / max(self.of, 1):.0f} %)"
+        """The two numbers and their ratio, such as "5 of 20 (25 %)"; below one per cent with a digit more."""
+        percent = 100 * self.n / max(self.of, 1)
+        if 0 < percent < 1:
+            return f"{self.n:,} of {self.of:,} ({f'{percent:.1f}' if percent >= 0.1 else '< 0.1'} %)"
+        return f"{self.n:,} of {self.of:,} ({percent:.0f} %)"
 
 
 def judge(shares: Mapping[str, Share], config: PreprocessingConfig) -> dict[str, Literal["error", "warning"]]:

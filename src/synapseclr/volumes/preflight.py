@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 _SEED = 0
 _READ_AHEAD = 16
-_MOST_TRIED = 12  # synapses by which a setting is judged
+_MOST_SYNAPSES_TRIED = 12
 _POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
 _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 for supervoxels, more for what they form
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
-_MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
+_MOST_TRIED = 8
 
 Score = Callable[["NDArray[np.int64]"], float]
 
@@ -74,14 +74,21 @@ def diagnose_ids(table_ids: NDArray[np.int64], ids_near: NDArray[np.uint64]) -> 
     )
 
 
-def diagnose_positions(synapses: pd.DataFrame, config: PreprocessingConfig, is_inside: Score, fit: Score) -> str | None:
-    """Look for a unit or an axis order in which positions fit the volumes.
+def diagnose_positions(
+    synapses: pd.DataFrame,
+    config: PreprocessingConfig,
+    is_inside: Score,
+    fit: Score,
+    corner_vx: NDArray[np.int64] | None = None,
+) -> str | None:
+    """Look for a unit, an axis order or an origin with which positions fit the volumes.
 
     Args:
         synapses: Some rows of the synapse table.
         config: Its unit and the chunks' resolution.
         is_inside: Share of centres (n, 3) that lie in the volume; costs nothing.
         fit: Share of centres that have a cleft and their neurites nearby; reads the volumes.
+        corner_vx: First voxel (3,) of the EM volume, of which positions in a cut-out may not know; none by default.
 
     Returns:
         The setting that fits clearly better than the present one, in a sentence; None if there is none.
@@ -103,9 +110,13 @@ def diagnose_positions(synapses: pd.DataFrame, config: PreprocessingConfig, is_i
         )
         centre_vx = centres_vx(swapped, unit_nm, config)
         tried.append((is_inside(centre_vx), text, centre_vx))
-    tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE]
+    tried = [entry for entry in sorted(tried, key=lambda entry: -entry[0]) if entry[0] >= _LEAST_INSIDE][:_MOST_TRIED]
+    if corner_vx is not None and np.any(corner_vx):
+        tried += [
+            entry for entry in _other_origins(synapses, config, is_inside, corner_vx) if entry[0] >= _LEAST_INSIDE
+        ]
     present = fit(centres_vx(synapses, unit_nm, config))
-    scored = [(fit(centre_vx), text) for _, text, centre_vx in tried[:_MOST_SETTINGS]]
+    scored = [(fit(centre_vx), text) for _, text, centre_vx in tried]
     best, best_text = max(scored, key=lambda entry: entry[0], default=(0.0, ""))
     if best < max(_LEAST_FITTING, present + _CLEARLY_BETTER):
         return None
@@ -113,6 +124,24 @@ def diagnose_positions(synapses: pd.DataFrame, config: PreprocessingConfig, is_i
         f"Most likely {best_text}. So read, {100 * best:.0f} % of {len(synapses)} synapses tried have a cleft and "
         f"their neurites where they should be, against {100 * present:.0f} % now."
     )
+
+
+def _other_origins(
+    synapses: pd.DataFrame, config: PreprocessingConfig, is_inside: Score, corner_vx: NDArray[np.int64]
+) -> list[tuple[float, str, NDArray[np.int64]]]:
+    """Positions counted from the volume's own corner, and positions that the corner was added to once too often."""
+    centre_vx = centres_vx(synapses, config.position_unit_nm, config)
+    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(config.position_unit_nm)).astype(int)
+    corner = ", ".join(map(str, corner_vx.tolist()))
+    shift = ", ".join(map(str, unit.tolist()))
+    found = []
+    for moved_vx, origin, advice in (
+        (centre_vx + corner_vx, "are counted from the corner of the volume", "add ({}) to"),
+        (centre_vx - corner_vx, "have the corner of the volume added once too often", "subtract ({}) from"),
+    ):
+        text = f"the positions {origin}, whose first voxel is ({corner}): {advice.format(shift)} x, y, z of the table"
+        found.append((is_inside(moved_vx), text, moved_vx))
+    return found
 
 
 def _units(voxel_size_nm: tuple[float, float, float]) -> list[tuple[float, float, float]]:
@@ -170,7 +199,7 @@ class InputCheck:
 
     @property
     def errors(self) -> list[str]:
-        """Faults that must be corrected before anything is cut."""
+        """Faults that must be mended before anything is cut."""
         return [finding.text for finding in self.findings if finding.severity == "error"]
 
     @property
@@ -420,7 +449,7 @@ class _Surroundings:
 
     def _positions(self) -> str | None:
         n = len(self._synapses)
-        chosen = np.sort(self._rng.choice(n, min(_MOST_TRIED, n), replace=False))
+        chosen = np.sort(self._rng.choice(n, min(_MOST_SYNAPSES_TRIED, n), replace=False))
         rows = self._synapses.iloc[chosen]
 
         def is_inside(centre_vx: NDArray[np.int64]) -> float:
@@ -429,7 +458,7 @@ class _Surroundings:
         def fit(centre_vx: NDArray[np.int64]) -> float:
             return float(np.mean([self._fits(int(row), centre) for row, centre in zip(chosen, centre_vx, strict=True)]))
 
-        return diagnose_positions(rows, self._config, is_inside, fit)
+        return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx)
 
     def _fits(self, row: int, centre_vx: NDArray[np.int64]) -> bool:
         if not self._cutter.is_inside(centre_vx):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.imputation.evaluation import (
-    evaluation_document,
     evaluation_metrics,
+    score_document,
     strongest_rival,
     summarise_scores,
 )
@@ -26,10 +26,9 @@ def scores():
 
 
 def test_document_has_the_agreed_form(scores):
-    document = evaluation_document(scores, n_synapses=450, epochs=20, seconds={"manifold": 1.5})
-    assert set(document) == {"n_synapses", "epochs", "seconds", "representations", "comparison"}
+    document = score_document(scores)
+    assert set(document) == {"representations", "comparison"}
     assert document["comparison"]["knn"]["synapseclr"]["encoder.fc"]["pre_cell_type"]["mean"] == 0.1
-    assert document["seconds"] == {"manifold": 1.5}
     entry = document["representations"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
     assert entry == {"metric": "roc_auc", "mean": pytest.approx(0.9), "std": pytest.approx(0.1), "folds": 3}
     assert document["representations"]["random"]["encoder.fc"]["pre_cell_type"]["std"] == 0.0
@@ -37,7 +36,7 @@ def test_document_has_the_agreed_form(scores):
 
 
 def test_metrics_have_stable_names(scores):
-    metrics = evaluation_metrics(evaluation_document(scores, 1, 1, {}))
+    metrics = evaluation_metrics(score_document(scores))
     assert metrics["synapseclr/encoder.fc/pre_cell_type/roc_auc"] == pytest.approx(0.9)
     assert metrics["synapseclr/encoder.fc/pre_cell_type/roc_auc_std"] == pytest.approx(0.1)
 
@@ -45,12 +44,12 @@ def test_metrics_have_stable_names(scores):
 def test_no_scores_make_an_empty_evaluation():
     empty = pd.DataFrame([], columns=list(SCORE_COLUMNS))
     assert summarise_scores(empty).empty
-    assert evaluation_document(empty, 28, 1, {})["representations"] == {}
+    assert score_document(empty)["representations"] == {}
 
 
 def test_the_comparison_has_intervals_over_the_folds_of_all_draws():
     rows = [_row("synapseclr", "linear", fold, fold / 100) for fold in range(101)]
-    comparison = evaluation_document(pd.DataFrame(rows, columns=list(SCORE_COLUMNS)), 1, 1, {})["comparison"]
+    comparison = score_document(pd.DataFrame(rows, columns=list(SCORE_COLUMNS)))["comparison"]
     entry = comparison["linear"]["synapseclr"]["encoder.fc"]["pre_cell_type"]
     assert (entry["low"], entry["high"]) == (pytest.approx(0.05), pytest.approx(0.95))
     assert entry["folds"] == 101
@@ -58,15 +57,13 @@ def test_the_comparison_has_intervals_over_the_folds_of_all_draws():
 
 def test_metrics_have_no_plus_in_their_names():
     scores = pd.DataFrame([_row("synapseclr+statistics", "linear", 0, 0.9)], columns=list(SCORE_COLUMNS))
-    assert "synapseclr_and_statistics/encoder.fc/pre_cell_type/roc_auc" in evaluation_metrics(
-        evaluation_document(scores, 1, 1, {})
-    )
+    assert "synapseclr_and_statistics/encoder.fc/pre_cell_type/roc_auc" in evaluation_metrics(score_document(scores))
 
 
 def test_the_strongest_rival_is_the_best_of_what_costs_no_training():
     rows = [_row("synapseclr", "linear", 0, 0.99), _row("synapseclr+statistics", "linear", 0, 0.99)]
     rows += [_row("random", "linear", 0, 0.6), _row("mask_statistics", "linear", 0, 0.8, "statistics")]
-    representations = evaluation_document(pd.DataFrame(rows, columns=list(SCORE_COLUMNS)), 1, 1, {})["representations"]
+    representations = score_document(pd.DataFrame(rows, columns=list(SCORE_COLUMNS)))["representations"]
     label, score = strongest_rival(representations, "pre_cell_type")
     assert (label, score["mean"]) == ("mask statistics", 0.8)
     assert strongest_rival(representations, "post_cell_type") is None

@@ -135,9 +135,12 @@ def write(url: str, order: np.ndarray) -> None:
     write_chunk_store(ChunkStream([ChunkBatch(chunk_ncxyz, records)], SIZE, (16, 16, 40), 4), url)
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "bucket"])
 def url(request, tmp_path) -> str:
-    url = str(tmp_path / "s.zarr") if request.param == "local" else f"memory://{tmp_path.name}/s.zarr"
+    if request.param == "bucket":
+        url = f"{request.getfixturevalue('gcs_prefix')}/s.zarr"
+    else:
+        url = str(tmp_path / "s.zarr") if request.param == "local" else f"memory://{tmp_path.name}/s.zarr"
     write(url, np.arange(N))
     return url
 
@@ -151,6 +154,37 @@ def test_another_order_under_an_open_handle_is_an_error(url):
             store.read(positions)
     again = ChunkStore(url)
     np.testing.assert_array_equal(again.read(slice(None))[:, 0, 0, 0, 0], 100 + again.synapse_id)
+
+
+def test_a_replacement_that_is_half_done_is_an_error_from_its_first_shard_on(url, monkeypatch):
+    """In a bucket the new shards take the old ones' places one by one, while readers go on."""
+    store = ChunkStore(url)
+    store.read([0])
+    seen = []
+
+    def batches():
+        order = np.arange(N)[::-1]
+        for start in range(0, N, 4):
+            chunk_ncxyz = np.broadcast_to(100 + order[start : start + 4, None, None, None, None], (4, 2, *SIZE))
+            zeros = np.zeros(4)
+            records = {"synapse_id": order[start : start + 4], "cleft_id": order[start : start + 4] + 50}
+            records |= {"n_cutout_sections": zeros, "n_padded_voxels": zeros}
+            yield ChunkBatch(chunk_ncxyz.astype(np.uint8), records)
+            seen.append(read_or_error(store))
+
+    write_chunk_store(ChunkStream(batches(), SIZE, (16, 16, 40), 4), url)
+    seen.append(read_or_error(store))
+    before = (100 + np.arange(N)).tolist()
+    assert all(found == before or REPLACED in found for found in seen)
+    assert REPLACED in seen[-1]
+
+
+def read_or_error(store):
+    """What a reader gets: the first voxel of every chunk, or the sentence."""
+    try:
+        return store.read(slice(None))[:, 0, 0, 0, 0].tolist()
+    except VolumeError as error:
+        return str(error)
 
 
 def test_a_handle_that_was_opened_before_and_read_after_is_an_error(url):
@@ -220,11 +254,11 @@ def test_the_same_chunks_in_other_bytes_are_read_on(tmp_path):
 
 def test_the_explorer_says_that_the_store_was_replaced(url):
     images = SynapseImages(ChunkStore(url))
-    assert images.thumbnail(2)
+    assert images.picture("thumbnail", 2)
     write(url, np.arange(N)[::-1])
-    assert images.thumbnail(2)  # made of the store that was opened
+    assert images.picture("thumbnail", 2)  # made of the store that was opened
     with pytest.raises(VolumeError, match=REPLACED):
-        images.thumbnail(3)
+        images.picture("thumbnail", 3)
 
 
 def test_nothing_of_a_replaced_store_is_kept_for_the_one_that_was_opened(tmp_path):

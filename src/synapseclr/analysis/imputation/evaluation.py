@@ -84,45 +84,28 @@ def _by_representation(
     return representations
 
 
-def evaluation_document(
-    scores: pd.DataFrame,
-    n_synapses: int,
-    epochs: int,
-    seconds: Mapping[str, float],
-    probe: str = "linear",
-    gaussian_processes: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Condense a run into its evaluation.
+def score_document(scores: pd.DataFrame, probe: str = "linear") -> dict[str, Any]:
+    """Condense scores to their part of the evaluation document, with nothing but JSON's own types.
 
     Args:
         scores: Tidy scores of every representation.
-        n_synapses: Synapses embedded.
-        epochs: Epochs that the encoder was trained for.
-        seconds: Wall-clock seconds per pipeline.
         probe: Probe whose scores count.
-        gaussian_processes: The imputation, from
-            :func:`synapseclr.analysis.gaussian_processes.summary.imputation_document`.
 
     Returns:
-        ``{"n_synapses", "epochs", "seconds", "representations": {name: {layer: {trait: {"metric", "mean", "std",
-        "folds"}}}}, "comparison": {probe: <the same, with intervals>}, "gaussian_processes": {trait: ...}}`` with
-        nothing but JSON's own types.
+        ``{"representations": {name: {layer: {trait: {"metric", "mean", "std", "folds"}}}}, "comparison": {probe: <the
+        same, with intervals>}}``.
     """
-    document = {
-        "n_synapses": int(n_synapses),
-        "epochs": int(epochs),
-        "seconds": {str(pipeline): float(value) for pipeline, value in seconds.items()},
+    return {
         "representations": _by_representation(scores[scores["probe"] == probe]),
         "comparison": probe_comparison(scores),
     }
-    return document if gaussian_processes is None else document | {"gaussian_processes": dict(gaussian_processes)}
 
 
 def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """Flatten an evaluation to metrics with stable names, for experiment trackers.
 
     Args:
-        evaluation: As :func:`evaluation_document` returns it.
+        evaluation: The evaluation document: :func:`score_document` and, as ``gaussian_processes``, the imputation.
 
     Returns:
         ``representation/layer/trait/metric`` to mean over folds, and the same with ``_std`` to the spread; then the
