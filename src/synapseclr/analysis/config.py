@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import logging
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from synapseclr.volumes.synapse_ids import QueryValue, SynapseIds
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
-
 FilterValue = bool | int | float | str
+logger = logging.getLogger(__name__)
 
 
 class _Config(BaseModel):
@@ -72,10 +73,10 @@ class GaussianProcessConfig(BaseModel):
     n_linear_components: int = Field(
         default=256, ge=1, description="Components that linear kernels, and the linear part of rbf+linear, see."
     )
-    method: Literal["auto", "exact", "inducing", "variational"] = Field(
+    method: Literal["auto", "exact", "variational"] = Field(
         default="auto",
-        description="auto: exact up to exact_mean_up_to training synapses, inducing points by the collapsed bound "
-        "(SGPR) up to inducing_up_to, stochastic variational inference (SVGP, the published method) above.",
+        description="auto: exact up to inducing_up_to training synapses (on exact_mean_up_to of them, drawn at random, "
+        "if there are more), stochastic variational inference (SVGP, the published method) above.",
     )
     fit_on: int = Field(
         default=500,
@@ -89,7 +90,9 @@ class GaussianProcessConfig(BaseModel):
         description="Largest training set for exact variances; above, those given n_inducing of the synapses alone.",
     )
     exact_mean_up_to: int = Field(
-        default=10_000, ge=1, description="Largest training set for exact means; their time grows with the cube."
+        default=10_000,
+        ge=1,
+        description="Training synapses of the exact process; of more, as many are drawn.",
     )
     dirichlet_up_to: int = Field(
         default=500,
@@ -98,10 +101,14 @@ class GaussianProcessConfig(BaseModel):
         "above, exact processes have the logistic likelihood (Laplace's approximation).",
     )
     inducing_up_to: int = Field(
-        default=100_000, ge=1, description="Largest training set whose synapses all take part in every iteration."
+        default=100_000,
+        ge=1,
+        description="Up to here auto takes the exact process.",
     )
     n_inducing: int = Field(
-        default=1000, ge=2, description="Inducing points, at first the centres of k-means (published: 10 to 400)."
+        default=1000,
+        ge=2,
+        description="Inducing points of the variational process (published: 10 to 400).",
     )
     n_iterations: int = Field(
         default=15, ge=1, description="L-BFGS iterations on the marginal likelihood; it stops earlier once flat."
@@ -131,6 +138,18 @@ class GaussianProcessConfig(BaseModel):
         default=True, description="Also score on folds by synapse, as published; these leak between neurites."
     )
     n_bins: int = Field(default=10, ge=2, description="Bins of the reliability diagram, equally full.")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _former_method(cls, value: Any) -> Any:
+        """Read ``inducing``, which former versions had, as ``auto``."""
+        if value != "inducing":
+            return value
+        logger.warning(
+            "gaussian_processes.method: inducing is gone, 'auto' takes its place: the exact process on "
+            "exact_mean_up_to drawn synapses scores as well in a fraction of the time. Write 'auto' in the parameters."
+        )
+        return "auto"
 
     @property
     def n_inputs(self) -> int:
@@ -233,7 +252,7 @@ class LeakageConfig(_Config):
         min_length=1,
         description="Ridge penalties to choose from, relative to the mean variance of the components.",
     )
-    n_folds: int = Field(default=5, ge=2, description="Folds, which no presynaptic neurite crosses.")
+    n_folds: int = Field(default=5, ge=2, description="Folds, split by presynaptic neurite.")
     n_permutations: int = Field(default=100, ge=20, description="Permutations of the null, neurite by neurite.")
     block_size_nm: float | None = Field(
         default=None,

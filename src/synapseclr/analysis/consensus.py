@@ -12,6 +12,7 @@ from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.feature_blocks import Features
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes
+from synapseclr.analysis.schema_columns import COUNT, NOT_NEGATIVE, SHARE, SHARE_RULE, TEXT
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
@@ -25,25 +26,18 @@ from synapseclr.analysis.traits.folds import UnscorableTraitError, grouped_folds
 from synapseclr.volumes.synapse_ids import table_rows
 from synapseclr.volumes.table_schema import Column, TableSchema
 
-_COUNT = Column("integer", rule=("ge", {"min_value": 0}))
-
-_SHARE = Column(rule=("in_range", {"min_value": 0, "max_value": 1}))
-
-_MAYBE_SHARE = Column(nullable=True, rule=("in_range", {"min_value": 0, "max_value": 1}))
-
+_MAYBE_SHARE = Column(nullable=True, rule=SHARE_RULE)
 _TYPE = Column(nullable=True, rule=("isin", {"allowed_values": [0.0, 1.0]}))
-
-_FRACTION = Column(rule=("in_range", {"min_value": 0, "max_value": 1}))
 
 NEURITE_CELL_TYPES = TableSchema(
     "The table of neurites",
     {
         "root_id": Column("root_id", unique=True),
-        "n_synapses": _COUNT,
-        "n_pre": _COUNT,
-        "n_post": _COUNT,
-        "probability": _SHARE,
-        "independent_probability": _SHARE,
+        "n_synapses": COUNT,
+        "n_pre": COUNT,
+        "n_post": COUNT,
+        "probability": SHARE,
+        "independent_probability": SHARE,
         "cell_type": _TYPE,
         "annotated_type": _TYPE,
     },
@@ -53,40 +47,40 @@ HELD_OUT_NEURITES = TableSchema(
     "The table of held-out neurites",
     {
         "root_id": Column("root_id", unique=True),
-        "n_synapses": _COUNT,
+        "n_synapses": COUNT,
         "target": Column(rule=("isin", {"allowed_values": [0.0, 1.0]})),
-        "probability": _SHARE,
-        "independent_probability": _SHARE,
-        "synapse_accuracy": _SHARE,
+        "probability": SHARE,
+        "independent_probability": SHARE,
+        "synapse_accuracy": SHARE,
     },
 )
 
 _EVALUATION = {
-    "stratum": Column("text"),
+    "stratum": TEXT,
     "method": Column("text", rule=("isin", {"allowed_values": ["corrected", "independent"]})),
-    "n_neurites": _COUNT,
-    "accuracy": _SHARE,
-    "lower_90": _SHARE,
-    "upper_90": _SHARE,
-    "synapse_accuracy": _SHARE,
-    "called": _SHARE,
+    "n_neurites": COUNT,
+    "accuracy": SHARE,
+    "lower_90": SHARE,
+    "upper_90": SHARE,
+    "synapse_accuracy": SHARE,
+    "called": SHARE,
     "accuracy_called": _MAYBE_SHARE,
-    "expected_calibration_error": _SHARE,
+    "expected_calibration_error": SHARE,
     "debiased_calibration_error": _MAYBE_SHARE,
-    "calibration_error_by_chance": _SHARE,
-    "log_loss": Column(rule=("ge", {"min_value": 0})),
+    "calibration_error_by_chance": SHARE,
+    "log_loss": NOT_NEGATIVE,
 }
 
 CONSENSUS_EVALUATION = TableSchema("The evaluation of the consensus", _EVALUATION)
 
 CENSORED_CONSENSUS = TableSchema(
     "The evaluation of the consensus with few labels",
-    {"fraction": _FRACTION, "n_labels": _COUNT, "n_seeds": _COUNT, **_EVALUATION},
+    {"fraction": SHARE, "n_labels": COUNT, "n_seeds": COUNT, **_EVALUATION},
 )
 
 CENSORED_FAILURES = TableSchema(
     "The table of draws of labels that could not be evaluated",
-    {"fraction": _FRACTION, "seed": _COUNT, "n_labels": _COUNT, "reason": Column("text")},
+    {"fraction": SHARE, "seed": COUNT, "n_labels": COUNT, "reason": TEXT},
 )
 
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.name.endswith("_cell_type"))
@@ -403,12 +397,8 @@ def consensus_metrics(document: dict[str, dict[str, dict[str, float]]]) -> dict[
 
 
 CENSORED_COLUMNS = ("fraction", "n_labels", "n_seeds", *EVALUATION_COLUMNS)
-
 FAILED_COLUMNS = ("fraction", "seed", "n_labels", "reason")
-
 _MIN_FITTED = 20
-
-_TESTED_COLUMNS = ("root_id", "n_synapses", "target", "probability", "independent_probability", "synapse_accuracy")
 
 
 @dataclass(frozen=True)
@@ -575,7 +565,7 @@ def _test(evidence: pd.DataFrame, truth: pd.DataFrame, config: ConsensusConfig) 
     says_one = (evidence["probability"] > 0.5).astype(float)
     is_right = (says_one == known.reindex(evidence["root_id"]).to_numpy()).astype(float)
     accuracy = is_right.groupby(evidence["root_id"].to_numpy()).mean()
-    return tested[list(_TESTED_COLUMNS[:-1])].assign(synapse_accuracy=accuracy.reindex(tested["root_id"]).to_numpy())
+    return tested[list(HELD_OUT_COLUMNS[:-1])].assign(synapse_accuracy=accuracy.reindex(tested["root_id"]).to_numpy())
 
 
 def _known_types(truth: pd.DataFrame, traits: Sequence[Trait] = CELL_TYPE_TRAITS) -> pd.Series:

@@ -99,7 +99,6 @@ TRAIT_SUMMARIES = TableSchema(
 )
 
 FEATURE_CLUSTER_COLUMNS = ("layer", "feature", "place", "cluster", "standard_deviation", "is_constant")
-
 _NO_PLACE = -1
 
 
@@ -250,7 +249,6 @@ COMPONENT_TRAIT_COLUMNS = (
 )
 
 EXAMPLE_COLUMNS = ("layer", "component", "end", "rank", "synapse_id", "value")
-
 _CORRECTED = ("p_bonferroni", "p_benjamini_hochberg")
 
 
@@ -390,7 +388,6 @@ SUMMARY_COLUMNS = (
 )
 
 _SIDES = ("pre_cell_type", "post_cell_type")
-
 _ALL = "all"
 
 

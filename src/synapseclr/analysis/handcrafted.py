@@ -31,7 +31,6 @@ CHUNK_STATISTICS = TableSchema(
 )
 
 HISTOGRAM_BINS = 16
-
 _MASK_CODES = {"pre_synaptic": 1, "synaptic_cleft": 2, "post_synaptic": 3}
 
 STATISTIC_NAMES: tuple[str, ...] = (
@@ -99,11 +98,8 @@ def store_statistics(
 
 
 _MASKS = ("background", "pre_synaptic", "synaptic_cleft", "post_synaptic")
-
 _CLEFT = _MASKS.index("synaptic_cleft")
-
 _NEIGHBOURS = {"background": 0, "pre_synaptic": 1, "post_synaptic": 3}
-
 SHELLS_NM = (0.0, 60.0, 120.0)
 """Limits of the shells around the cleft in which neighbours are counted: a membrane with its density, and beyond."""
 
@@ -208,9 +204,7 @@ def store_mask_statistics(store: ReadableChunks, voxel_size_nm: Sequence[float],
 
 
 _PRE, _POST = 1, 3
-
 _Z = np.array([0.0, 0.0, 1.0])
-
 _UNIT_SIZE = (1.0, 1.0, 1.0)
 
 

@@ -79,7 +79,6 @@ def check_accepted_defects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 EXAMPLE, ACCEPTED, LISTED = "example", "accepted", "listed"
-
 logger = logging.getLogger(__name__)
 
 

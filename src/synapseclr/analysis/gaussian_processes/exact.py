@@ -21,7 +21,6 @@ def fit_process(
     train: torch.Tensor,
     observations: Observations,
     config: GaussianProcessConfig,
-    inducing_mr: np.ndarray | None = None,
 ) -> tuple[Any, Any]:
     """Maximise the marginal likelihood by L-BFGS.
 
@@ -29,7 +28,6 @@ def fit_process(
         train: float64 (a, r).
         observations: At these synapses.
         config: Kernel and iterations.
-        inducing_mr: Start of the inducing points (collapsed bound, Titsias 2009); None for the exact likelihood.
 
     Returns:
         The gpytorch model, in evaluation mode, and its likelihood.
@@ -38,7 +36,7 @@ def fit_process(
     import torch
 
     likelihood = observations.likelihood()
-    process = _process(train, observations.target_oa, likelihood, config, inducing_mr).double()
+    process = _process(train, observations.target_oa, likelihood, config).double()
     process.train()
     objective = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, process)
     optimiser = torch.optim.LBFGS(
@@ -66,7 +64,6 @@ def _process(
     target: torch.Tensor,
     likelihood: Any,
     config: GaussianProcessConfig,
-    inducing_mr: np.ndarray | None,
 ) -> Any:
     import gpytorch
     import torch
@@ -86,10 +83,6 @@ def _process(
             spread = target.var(dim=-1).clamp(min=1e-3)
             self.prior_kernel.outputscale = 0.5 * spread
             self.covar_module = self.prior_kernel
-            if inducing_mr is not None:
-                self.covar_module = gpytorch.kernels.InducingPointKernel(
-                    self.prior_kernel, torch.as_tensor(inducing_mr), likelihood
-                )
 
         def forward(self, inputs: torch.Tensor) -> Any:
             return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
@@ -98,16 +91,12 @@ def _process(
 
 
 @contextmanager
-def linear_algebra(is_exact: bool) -> Iterator[None]:
-    """Cholesky factors at any size, instead of gpytorch's iterative approximations above 800 synapses.
-
-    With inducing points the factor is that of the low-rank form (Woodbury), which gpytorch takes in its fast mode only.
-    """
+def linear_algebra() -> Iterator[None]:
+    """Cholesky factors at any size, instead of gpytorch's iterative approximations above 800 synapses."""
     import gpytorch
 
     with ExitStack() as stack:
-        if is_exact:
-            stack.enter_context(gpytorch.settings.fast_computations(False, False, False))
+        stack.enter_context(gpytorch.settings.fast_computations(False, False, False))
         stack.enter_context(gpytorch.settings.max_cholesky_size(10**7))
         stack.enter_context(warnings.catch_warnings())
         # A matrix that needs a little jitter on its diagonal is common and harmless here.
@@ -127,7 +116,8 @@ def fit_exact(
     to ``dirichlet_up_to`` training synapses that regression is the posterior. Above, it gives the kernel, and the
     posterior is Laplace's approximation under the logistic likelihood.
 
-    Means are exact. Variances are exact up to ``exact_up_to`` training synapses. Above, they are those given
+    More than ``exact_mean_up_to`` training synapses are replaced by as many drawn at random, unless ``method`` asks for
+    ``exact``. Means are exact. Variances are exact up to ``exact_up_to`` training synapses. Above, they are those given
     ``n_inducing`` of the training synapses, drawn at random, alone: what is known from a part is never surer than what
     is known from all, and costs a hundredth where there are many queries.
 
@@ -137,10 +127,13 @@ def fit_exact(
     import torch
 
     rng = np.random.default_rng(seed)
+    if config.method != "exact" and len(train_ar) > config.exact_mean_up_to:
+        drawn = _drawn(observations, config.exact_mean_up_to, rng)
+        train_ar, observations = train_ar[drawn], observations.subset(drawn)
     n_train = len(train_ar)
     rows = np.arange(n_train) if n_train <= config.fit_on else _drawn(observations, config.fit_on, rng)
     train = torch.as_tensor(train_ar, dtype=torch.float64)
-    with linear_algebra(is_exact=True):
+    with linear_algebra():
         process, likelihood = fit_process(train[rows], observations.subset(rows), config)
         with torch.no_grad():
             latent = _latent_functions(process, likelihood, train, observations, config, rng)

@@ -76,9 +76,7 @@ def class_observations(target_a: np.ndarray, config: GaussianProcessConfig) -> O
 
 
 _N_ITERATIONS, _N_HALVINGS = 20, 10
-
 _LEAST_CURVATURE = 1e-6
-
 _TOLERANCE = 1e-4
 
 

@@ -11,22 +11,22 @@ import numpy as np
 from synapseclr.analysis.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.exact import fit_exact
 from synapseclr.analysis.gaussian_processes.likelihoods import class_observations, continuous_observations
-from synapseclr.analysis.gaussian_processes.variational import fit_inducing, fit_variational
+from synapseclr.analysis.gaussian_processes.variational import fit_variational
 
-Link = Literal["logistic", "softmax", "probit"]
+Link = Literal["logistic", "probit"]
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Latent posterior at n synapses, for one output or, of classes with Dirichlet targets, two (one per class).
+    """Latent posterior at n synapses, for one output (o = 1).
 
     Attributes:
         mean_on: float64 (o, n).
         variance_on: float64 (o, n): variance of the latent function, without observation noise.
         prior_variance_on: float64 (o, n): the same before any training synapse was seen.
         noise: Variance of the observation noise; 0 for classes, which have none.
-        link: How latent values become the probability of class 1: the logistic function or the normal distribution
-            function of one output, or the softmax of two.
+        link: How latent values become the probability of class 1: the logistic function, or the normal distribution
+            function.
     """
 
     mean_on: np.ndarray
@@ -46,14 +46,12 @@ class Posterior:
 def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the probability of class 1, each float64 (n,).
 
-    The softmax of two Gaussian log concentrations is the logistic function of their difference, which is Gaussian too;
-    moments come from Gauss-Hermite quadrature with 16 points.
+    Moments come from Gauss-Hermite quadrature with 16 points.
     """
     from scipy.special import expit, ndtr
 
     link = ndtr if posterior.link == "probit" else expit
-    latent_n = posterior.mean_on[1] - posterior.mean_on[0] if posterior.link == "softmax" else posterior.mean_on[0]
-    spread_n = np.sqrt(posterior.variance_on.sum(axis=0))
+    latent_n, spread_n = posterior.mean_on[0], np.sqrt(posterior.variance_on[0])
     nodes_q, weights_q = np.polynomial.hermite_e.hermegauss(16)
     mean_n, second_n = np.zeros_like(latent_n), np.zeros_like(latent_n)
     for node, weight in zip(nodes_q, weights_q / weights_q.sum(), strict=True):
@@ -64,19 +62,15 @@ def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
 
 
 Fit = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray, Any]]
-
-_FITS: dict[str, Fit] = {"exact": fit_exact, "inducing": fit_inducing, "variational": fit_variational}
-
-_LINKS: dict[str, Link] = {"exact": "logistic", "inducing": "softmax", "variational": "probit"}
+_FITS: dict[str, Fit] = {"exact": fit_exact, "variational": fit_variational}
+_LINKS: dict[str, Link] = {"exact": "logistic", "variational": "probit"}
 
 
 def chosen_method(config: GaussianProcessConfig, n_train: int) -> str:
-    """``exact``, ``inducing`` or ``variational``, for a number of training synapses."""
+    """``exact`` or ``variational``, for a number of training synapses."""
     if config.method != "auto":
         return config.method
-    if n_train <= config.exact_mean_up_to:
-        return "exact"
-    return "inducing" if n_train <= config.inducing_up_to else "variational"
+    return "exact" if n_train <= config.inducing_up_to else "variational"
 
 
 def fit_regression(
@@ -109,8 +103,8 @@ def fit_classes(
     """Classify, by the method that fits the number of training synapses.
 
     The kernel is fitted by regression on log-normal approximations to Dirichlet targets (Milios et al. 2018,
-    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3). Up to ``dirichlet_up_to`` training synapses, and with
-    inducing points, that regression is the posterior; an exact process of more has the logistic likelihood (Laplace's
+    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3). Up to ``dirichlet_up_to`` training synapses
+    that regression is the posterior; an exact process of more has the logistic likelihood (Laplace's
     approximation), a variational one a probit. With ``balance_classes`` a synapse has the weight n / (2 n of its
     class): it multiplies the logarithm of its likelihood, and divides the noise of its Dirichlet targets.
 
@@ -122,7 +116,7 @@ def fit_classes(
         seed: Seed of what is drawn.
 
     Returns:
-        The posterior of the latent function, or with inducing points of the two classes' log concentrations.
+        The posterior of the latent function.
     """
     method = chosen_method(config, len(train_ar))
     observations = class_observations(target_a, config)

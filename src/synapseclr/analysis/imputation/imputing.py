@@ -22,7 +22,6 @@ from synapseclr.errors import TableError
 from synapseclr.volumes.table_schema import Column, TableSchema
 
 _SPLIT = Column("text", rule=("isin", {"allowed_values": ["neurite", "synapse"]}))
-
 _MAYBE_SHARE = Column(nullable=True, optional=True, rule=SHARE_RULE)
 
 IMPUTED_TRAITS = TableSchema(
@@ -80,7 +79,6 @@ UNIMPUTED_TRAITS = TableSchema(
 )
 
 Split = Literal["neurite", "synapse"]
-
 SCORE_COLUMNS = ("trait", "split", "metric", "repetition", "fold", "score", "n_train", "n_test")
 
 HELD_OUT_COLUMNS = (
@@ -232,7 +230,7 @@ def _fit(inputs_nr: np.ndarray, split: TraitSplit, fold: Fold, config: Imputatio
 
 
 def _synapse_folds(split: TraitSplit, n_folds: int, seed: int) -> list[Fold]:
-    """Folds that neurites do cross, as published."""
+    """Folds by synapse, as published: synapses of a neurite lie on both sides."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     kind = StratifiedKFold if split.trait.kind == "class" else KFold
@@ -302,7 +300,6 @@ def _columns(prediction: Prediction, split: TraitSplit, scales: pd.DataFrame) ->
 
 
 _COLUMNS = ("trait", "raw_column", "transform", "location", "scale")
-
 _KNOWN = ("log1p_zscore", "log1p_zscore_zi")
 
 

@@ -32,7 +32,6 @@ LEARNING_CURVES = TableSchema(
 )
 
 LEARNING_COLUMNS = ("trait", "metric", "fraction", "repetition", "n_train", "n_test", "score", "reason")
-
 _FEWEST = 4
 
 

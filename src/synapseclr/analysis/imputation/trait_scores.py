@@ -37,13 +37,9 @@ UNSCORED_TRAITS = TableSchema(
 )
 
 logger = logging.getLogger(__name__)
-
 SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
-
 Representations = Mapping[str, Mapping[str, Features]]
-
 _SEEDS_APART = 1000  # a draw that leaves a fold without a class is repeated with the next seeds
-
 BLOCK_WEIGHTS = (1.0, 0.25, 4.0)
 """Weights of the second block of features against the first that the linear probe chooses from."""
 

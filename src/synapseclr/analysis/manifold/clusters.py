@@ -47,7 +47,6 @@ AXIS_PROFILES = TableSchema(
 )
 
 UNCLUSTERED = -1
-
 _FEWEST_IN_CLUSTER = 5
 
 
@@ -121,9 +120,7 @@ def _nearest_label(coordinates_nd: np.ndarray, searched: np.ndarray, label_s: np
 
 
 _ENDS = (2.0, 98.0)
-
 AXIS_COLUMNS = ("cluster", "axis", "synapse_id", "position", "offset", "sample")
-
 NOT_SAMPLED = -1
 
 
@@ -232,9 +229,7 @@ def axis_position_table(axes: Sequence[ManifoldAxis], synapse_id: np.ndarray, n_
 
 
 _MEASURES = ("n", "n_neurites", "mean", "lower_90", "upper_90")
-
 CLUSTER_PROFILE_COLUMNS = ("cluster", "n_synapses", "trait", "label", *_MEASURES)
-
 AXIS_PROFILE_COLUMNS = ("cluster", "axis", "trait", "label", "bin", "position", *_MEASURES)
 
 

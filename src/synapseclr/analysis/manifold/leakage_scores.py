@@ -58,9 +58,7 @@ EFFECT_LABELS = {
 }
 
 _PROBED = tuple(EFFECT_LABELS)[:6]
-
 _FEWEST = 20
-
 _BLOCKS_PER_AXIS = 3
 
 
@@ -80,7 +78,7 @@ def measure_leakage(
 
     Returns:
         One row per representation, layer, effect and probe. For orientation and position the ``score`` is the explained
-        fraction of the variance on held-out folds that no presynaptic neurite crosses (0: nothing; 1: all), by a
+        fraction of the variance on held-out folds split by presynaptic neurite (0: nothing; 1: all), by a
         ``linear`` and a ``knn`` probe; the orientation is that of the axis, n n^T, whichever side is presynaptic. For
         ``section`` and ``block`` (``probe`` is ``groups``) it is the share of the features' variance that lies between
         sections or blocks beyond what permutations give. ``null_mean`` and ``null_upper_95`` are what remains of the

@@ -42,9 +42,7 @@ INDEX_RECALL = TableSchema(
 )
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
-
 APPROXIMATE: tuple[IndexKind, ...] = ("hnsw", "ivf")
-
 _FLAT_BELOW = 500_000
 _HNSW_LINKS = 32
 _HNSW_SEARCH_DEPTH = 128

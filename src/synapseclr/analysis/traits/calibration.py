@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 _LIMIT = 1e-6
-
 _Z_50, _Z_90 = 0.6744897501960817, 1.6448536269514722
-
 LEVELS = {50: _Z_50, 90: _Z_90}
 """Nominal coverage in percent to half the width of the interval, in standard deviations of a normal distribution."""
 

@@ -1,4 +1,4 @@
-"""Folds that no neurite crosses, and the reasons why a trait cannot be split that way."""
+"""Folds split by neurite, and the reasons why a trait cannot be split that way."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _check_target(trait: Trait, target_a: np.ndarray, groups_a: np.ndarray, n_fo
 def grouped_folds(
     target_a: np.ndarray, groups_a: np.ndarray, is_class: bool, n_folds: int, seed: int
 ) -> list[Fold] | None:
-    """Shuffled folds that no group crosses, stratified by class for class traits.
+    """Shuffled folds split by group, stratified by class for class traits.
 
     Args:
         target_a: float (a,).
