@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 _SEED = 0
 _READ_AHEAD = 16
-_MOST_SYNAPSES_TRIED = 12
+_MOST_TRIED = 12  # synapses by which a setting is judged
 _POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
 _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 for supervoxels, more for what they form
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
-_MOST_TRIED = 8
+_MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
 
