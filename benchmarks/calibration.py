@@ -31,13 +31,12 @@ from outliers import ROOT, SCRATCH, interval, run_kedro
 from scipy.optimize import minimize
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.consensus.posterior import CELL_TYPE_TRAITS
-from synapseclr.analysis.gaussian_processes.ensemble import Prediction, fit_member, mixture, recalibrated
-from synapseclr.analysis.gaussian_processes.features import kernel_inputs
+from synapseclr.analysis.consensus import CELL_TYPE_TRAITS
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.imputation.ensemble import Prediction, fit_member, mixture, recalibrated
 from synapseclr.analysis.layers import layer_features
 from synapseclr.analysis.traits import Trait, TraitSplit, split_trait
-from synapseclr.analysis.traits.calibration import calibration_of_classes
-from synapseclr.analysis.traits.correction import logit
+from synapseclr.analysis.traits.calibration import calibration_of_classes, logit
 
 RESULT = Path(__file__).parent / "results/calibration.json"
 DEMO = 0  # the demo's seed

@@ -22,11 +22,9 @@ import zarr
 from scipy.ndimage import uniform_filter
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.store.chunk_store import ChunkBatch
-from synapseclr.volumes.store.reading import ChunkReader, shard_reader, zarr_reader
-from synapseclr.volumes.store.shard_objects import open_shards
+from synapseclr.storage.object_folder import ObjectFolder
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
+from synapseclr.volumes.store.shard_reading import ChunkReader, open_shards, shard_reader, zarr_reader
 
 RESULT = Path(__file__).parent / "results/chunk_reading.json"
 DEMO = Path(__file__).parents[1] / "data/02_intermediate/synapse_chunks.zarr"

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from synapseclr.volumes import ChunkStore, write_chunk_store
-from synapseclr.volumes.cutting.source import cut_chunks
-from synapseclr.volumes.store.chunk_layout import ShardLayout
-from synapseclr.volumes.store.reading import ChunkReader
-from synapseclr.volumes.tables import POSITION_COLUMNS
+from synapseclr.volumes.cutting import cut_chunks
+from synapseclr.volumes.store.shard_reading import ChunkReader
+from synapseclr.volumes.store.shards import ShardLayout
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS
 
 RESULT = Path(__file__).parent / "results/chunk_store.json"
 BATCH = 16

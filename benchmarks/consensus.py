@@ -20,8 +20,7 @@ from typing import Any
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.consensus.censoring import evaluate_censored
-from synapseclr.analysis.consensus.evaluation import evaluate_consensus
+from synapseclr.analysis.consensus import evaluate_censored, evaluate_consensus
 from synapseclr.analysis.traits.calibration import grouped_interval
 from synapseclr.simulation.embeddings import SimulatedEmbeddings, simulate_embeddings
 

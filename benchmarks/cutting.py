@@ -26,9 +26,16 @@ import numpy as np
 import pandas as pd
 from baselines.per_synapse_cutting import cut_synapse
 
-from synapseclr.volumes import PreprocessingConfig, VolumeLayer, check_synapse_table, cut_chunks, write_chunk_store
-from synapseclr.volumes.cutting.source import CuttingSource
-from synapseclr.volumes.tables import POSITION_COLUMNS
+from synapseclr.volumes import (
+    PrecomputedLayer,
+    PreprocessingConfig,
+    VolumeLayer,
+    check_synapse_table,
+    cut_chunks,
+    write_chunk_store,
+)
+from synapseclr.volumes.cutting import CuttingSource
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS
 
 PROJECT = Path(__file__).parents[1]
 RESULT = PROJECT / "benchmarks/results/cutting.json"
@@ -49,7 +56,7 @@ class Volume:
     @property
     def layers(self) -> tuple[VolumeLayer, VolumeLayer, VolumeLayer]:
         """EM, segmentation and clefts."""
-        em, segmentation, clefts = (VolumeLayer(f"file://{self.folder.resolve() / name}", name) for name in LAYERS)
+        em, segmentation, clefts = (PrecomputedLayer(f"file://{self.folder.resolve() / name}", name) for name in LAYERS)
         return em, segmentation, clefts
 
     def clustered(self, n: int) -> pd.DataFrame:

@@ -75,9 +75,8 @@ def serve(folder: Path) -> None:
     from anndata import AnnData
 
     from synapseclr.explorer.run_outputs import RunOutputs
-    from synapseclr.explorer.server import create_app
-    from synapseclr.explorer.serving import make_explorer_server
-    from synapseclr.volumes.store.chunk_store import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
+    from synapseclr.explorer.web_server import create_app, make_explorer_server
+    from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
     def batches() -> Any:
         for start in range(0, N_CHUNKS, 50):

@@ -33,8 +33,8 @@ from baselines.published_svgp import N_STEPS, standardised
 from baselines.svgp_problems import StockRBFKernel, check_lean_kernel, step_seconds
 from threadpoolctl import threadpool_limits
 
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.gaussian_processes.features import kernel_inputs
+from synapseclr.analysis.config import GaussianProcessConfig
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.analysis.traits.folds import split_trait
 from synapseclr.simulation.embeddings import simulate_embeddings

@@ -3,8 +3,9 @@
 On the chunks and tables of the demo (``make demo``) and with its parameters, an encoder is trained from each seed with
 the augmentations ``so3`` (random rotations) and ``dihedral`` (the same without the rotation, as published to show what
 too little augmentation does). A random encoder is made from the same seeds. All are scored as the manifold pipeline
-scores them (``synapseclr.analysis.manifold.leakage``): how well the orientation of the cleft's plane and the position
-in the volume can be read off the features, and the cell types as in ``evaluation.json``, to show what that costs.
+scores them (``synapseclr.analysis.manifold.leakage_scores``): how well the orientation of the cleft's plane and the
+position in the volume can be read off the features, and the cell types as in ``evaluation.json``, to show what that
+costs.
 
 Features are kept in SCRATCH as they come: the same command goes on where it was interrupted. Writes
 ``benchmarks/results/leakage.json`` (mean and sample standard deviation over the seeds) and, with ``--figure``, the
@@ -94,7 +95,7 @@ def score(table: pd.DataFrame, orientations: pd.DataFrame, layers: dict[str, np.
 def draw(planes: dict[str, np.ndarray], orientations: pd.DataFrame, titles: dict[str, str], path: Path) -> None:
     """The cleft plane's angle over the UMAP of every case."""
     from synapseclr.plotting import Overlay
-    from synapseclr.plotting.scatter import draw_panel
+    from synapseclr.plotting.manifold import draw_panel
     from synapseclr.plotting.theme import panel_grid
 
     tilt_n = orientations["tilt_deg"].to_numpy(dtype=float)

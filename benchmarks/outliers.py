@@ -89,8 +89,7 @@ def load_parameters() -> dict[str, Any]:
 def evaluate_volume(folder: Path, seed: int, weights: Any, parameters: dict[str, Any]) -> pd.DataFrame:
     """Search the defects of one volume in every representation."""
     from synapseclr.analysis.feature_blocks import FeatureBlocks
-    from synapseclr.analysis.handcrafted.image_statistics import store_statistics
-    from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
+    from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
     from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection, known_defects
     from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, untrained_weights
 
@@ -156,7 +155,7 @@ def make_rows(detection: pd.DataFrame) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run the benchmark and write its result."""
-    from synapseclr.models.loading import load_weights
+    from synapseclr.models.weights import load_weights
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=SCRATCH / "outliers", help="for the volumes")

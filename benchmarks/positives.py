@@ -107,7 +107,7 @@ def configure(data: Data, method: str, seed: int, epochs: int | None) -> Any:
 def score(data: Data, method: str, config: Any, scratch: Path) -> dict[str, Any]:
     """Train, embed and score: mean over folds by layer and trait, and the provenance of the weights."""
     from synapseclr.analysis.config import ImputationConfig
-    from synapseclr.analysis.imputation.evaluation import evaluation_document
+    from synapseclr.analysis.imputation.evaluation_document import score_document
     from synapseclr.analysis.imputation.trait_scores import score_representations
     from synapseclr.training import EmbeddingConfig, embed_store, fit
 
@@ -122,7 +122,7 @@ def score(data: Data, method: str, config: Any, scratch: Path) -> dict[str, Any]
     scores, unscored = score_representations({method: layers}, data.annotations, imputation)
     for row in unscored.to_dict("records"):
         print(f"{row['trait']} is not scored: {row['reason']}")
-    document = evaluation_document(scores, len(data.store), config.epochs, {})
+    document = score_document(scores)
     return {"scores": document["representations"][method], "provenance": provenance}
 
 

@@ -20,9 +20,14 @@ import fsspec
 import numpy as np
 import pandas as pd
 
-from synapseclr.volumes import PreprocessingConfig, VolumeLayer, check_synapse_table, write_precomputed
+from synapseclr.volumes import (
+    PrecomputedLayer,
+    PreprocessingConfig,
+    check_synapse_table,
+    write_precomputed,
+)
 from synapseclr.volumes.preflight import check_inputs
-from synapseclr.volumes.tables import POSITION_COLUMNS
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS
 
 PROJECT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results/preflight.json"
@@ -37,7 +42,7 @@ def check(place: str) -> dict[str, float]:
     """Read a synapse table and check it with its volumes; returns the seconds of both."""
     options = {"token": "anon"} if place.startswith("gs://") else None
     uri = place if "://" in place else f"file://{place}"
-    layers = [VolumeLayer(f"{uri}/{name}", role, options) for name, role in LAYERS.items()]
+    layers = [PrecomputedLayer(f"{uri}/{name}", role, options) for name, role in LAYERS.items()]
     start = time.perf_counter()
     synapses = check_synapse_table(pd.read_csv(f"{place}/synapses.csv", storage_options=options))
     read = time.perf_counter()
@@ -51,7 +56,7 @@ def fill_bucket(simulated: Path) -> None:
     """Put the volumes into the bucket, and a table of many synapses around those that they have."""
     filesystem = fsspec.filesystem("gs", token="anon")
     for name, role in LAYERS.items():
-        layer = VolumeLayer(f"file://{simulated / name}", role).at_resolution(CONFIG.voxel_size_nm)
+        layer = PrecomputedLayer(f"file://{simulated / name}", role).at_resolution(CONFIG.voxel_size_nm)
         array_xyz = layer.read(layer.lower_vx, layer.upper_vx - layer.lower_vx)
         kind = "image" if name == "em" else "segmentation"
         write_precomputed(array_xyz, f"{BUCKET}/{name}", CONFIG.voxel_size_nm, kind, storage_options={"token": "anon"})

@@ -79,9 +79,9 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    from synapseclr.analysis.handcrafted.image_statistics import store_statistics
-    from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
-    from synapseclr.analysis.search.retrieval import interval_over_groups, reciprocal_ranks
+    from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
+    from synapseclr.analysis.search.neighbours import reciprocal_ranks
+    from synapseclr.analysis.traits import grouped_interval
     from synapseclr.training import embed_store, fit, untrained_weights
     from synapseclr.volumes import ChunkStore
 
@@ -121,7 +121,10 @@ def main() -> None:
     rows = []
     for question, by_name in found.items():
         for name, draws in by_name.items():
-            mean, low, high = interval_over_groups(np.mean(draws, axis=0), pre_n, N_DRAWS, 0)
+            rank_n = np.mean(draws, axis=0)  # NaN: a query without a match
+            has_match_n = np.isfinite(rank_n)
+            mean = float(rank_n[has_match_n].mean())
+            low, high = grouped_interval(rank_n[has_match_n], pre_n[has_match_n], n_draws=N_DRAWS)
             row = {
                 "case": f"{question}, {name}",
                 "mean": mean,

@@ -53,7 +53,7 @@ def load_volume(folder: Path, signature: str, seed: int) -> tuple[np.ndarray, pd
 
 def cut(volume: Any) -> tuple[np.ndarray, pd.DataFrame]:
     """Chunks of the synapses that lie deep enough in a volume, coded as preprocessing does it, and their truth."""
-    from synapseclr.volumes.cutting.masks import nearest_labelled
+    from synapseclr.volumes.voxel_loops import nearest_labelled
 
     table = volume.synapse_table.merge(volume.truth_table, left_on="id", right_on="synapse_id")
     centres_n3 = table[[f"ctr_pos_{axis}_vx" for axis in "xyz"]].to_numpy()
@@ -76,8 +76,8 @@ def cut(volume: Any) -> tuple[np.ndarray, pd.DataFrame]:
 def score_probe(features_nf: np.ndarray, table: pd.DataFrame, side: str) -> float:
     """ROC AUC of a cell type, mean over folds: the best of linear probe, nearest neighbours and Gaussian process."""
     from synapseclr.analysis.config import ImputationConfig
-    from synapseclr.analysis.gaussian_processes.ensemble import fit_member
-    from synapseclr.analysis.gaussian_processes.features import kernel_inputs
+    from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+    from synapseclr.analysis.imputation.ensemble import fit_member
     from synapseclr.analysis.traits import fold_score, knn_probe, linear_probe, split_trait, trait_named
     from synapseclr.analysis.traits.probes import fold_coordinates
 
@@ -105,12 +105,7 @@ def score_statistics(chunks_ncxyz: np.ndarray, table: pd.DataFrame, size_nm: tup
     """ROC AUC by side and kind of statistic; the best single one with its name."""
     from sklearn.metrics import roc_auc_score
 
-    from synapseclr.analysis.handcrafted import (
-        MASK_STATISTIC_NAMES,
-        STATISTIC_NAMES,
-        chunk_statistics,
-        mask_statistics,
-    )
+    from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES, chunk_statistics, mask_statistics
 
     masks_nf = np.stack([mask_statistics(chunk_cxyz, size_nm) for chunk_cxyz in chunks_ncxyz])
     image_nf = np.stack([chunk_statistics(chunk_cxyz) for chunk_cxyz in chunks_ncxyz])

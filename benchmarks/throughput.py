@@ -32,7 +32,7 @@ from kedro.config import OmegaConfigLoader
 from synapseclr.augmentation import Augmenter
 from synapseclr.settings import CONFIG_LOADER_ARGS
 from synapseclr.training import PretrainingConfig, fit
-from synapseclr.training.throughput.metrics import SHARES
+from synapseclr.training.throughput import SHARES
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
 
 PROJECT = Path(__file__).parents[1]

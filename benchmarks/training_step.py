@@ -21,7 +21,7 @@ from synapseclr.errors import ConfigurationError
 from synapseclr.models import ModelConfig
 from synapseclr.objectives import nt_xent
 from synapseclr.training import PretrainingConfig
-from synapseclr.training.optimisation import check_hardware
+from synapseclr.training.hardware import check_hardware
 from synapseclr.training.views_ahead import draw_ahead
 
 RESULT = Path(__file__).parent / "results/training_step.json"

@@ -46,8 +46,7 @@ def make_volume(folder: Path, seed: int, style: str) -> None:
 
 def write_store(path: Path, chunk_ncxyz: np.ndarray, like: Any) -> Any:
     """Write chunks as a store like another one."""
-    from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-    from synapseclr.volumes.store.chunk_store import ChunkBatch
+    from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
     if not path.exists():
         zeros = np.zeros(len(chunk_ncxyz), dtype=np.int64)
@@ -71,7 +70,7 @@ def matched(chunk_ncxyz: np.ndarray, reference_ncxyz: np.ndarray) -> np.ndarray:
 def recalibrated(weights: Any, store: Any, config: Any) -> Any:
     """The weights with batch-norm statistics of a store's views."""
     from synapseclr.models import EncoderWeights
-    from synapseclr.training.untrained import calibrate_batch_norms
+    from synapseclr.training.initial_weights import calibrate_batch_norms
 
     network = weights.build()
     calibrate_batch_norms(network, store, config)
@@ -148,8 +147,7 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    from synapseclr.analysis.handcrafted.image_statistics import store_statistics
-    from synapseclr.analysis.handcrafted.mask_statistics import store_mask_statistics
+    from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
     from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, fit, untrained_weights
 
     given.scratch.mkdir(parents=True, exist_ok=True)

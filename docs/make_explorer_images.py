@@ -16,8 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from synapseclr.commands.explore import load_outputs
 from synapseclr.explorer.run_outputs import RunOutputs
-from synapseclr.explorer.server import create_app
-from synapseclr.explorer.serving import make_explorer_server
+from synapseclr.explorer.web_server import create_app, make_explorer_server
 from synapseclr.plotting.renders import render_sheet
 
 IMAGES = Path(__file__).parent / "images/explorer"

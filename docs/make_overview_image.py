@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
-from synapseclr.plotting.sections import draw_section
-from synapseclr.plotting.sections.augmented_pairs import view_picture
+from synapseclr.plotting.sections import draw_section, view_picture
 from synapseclr.plotting.theme import CLASS_COLOURS, INK, MUTED, UNKNOWN, style_image
-from synapseclr.volumes import ChunkStore, VolumeLayer
+from synapseclr.volumes import ChunkStore, PrecomputedLayer
 
 _TITLES = (
     "1  a segmented EM volume",
@@ -83,7 +82,7 @@ def _draw_volume(axes: Axes, data_root: Path) -> None:
     folder = (data_root / "01_raw/simulated").resolve()
     cuts = []
     for name, kind in (("em", "image"), ("segmentation", "segmentation")):
-        layer = VolumeLayer(f"file://{folder}/{name}", kind).at_resolution((16, 16, 40))
+        layer = PrecomputedLayer(f"file://{folder}/{name}", kind).at_resolution((16, 16, 40))
         lower, upper = layer.lower_vx, layer.upper_vx
         side = int(min(upper[:2] - lower[:2]) * 0.45)
         middle = (lower + upper) // 2

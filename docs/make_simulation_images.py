@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 
 from synapseclr.plotting.theme import figure_png, panel_grid, style_image
 from synapseclr.simulation import SimulatedVolume, SimulationConfig, simulate
-from synapseclr.simulation.style import PRESETS
+from synapseclr.simulation.config import PRESETS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from synapseclr.analysis.imputation.evaluation import strongest_rival
+from synapseclr.analysis.imputation.evaluation_document import strongest_rival
 
 PROJECT = Path(__file__).resolve().parents[1]
 START, END = "<!-- demo -->", "<!-- /demo -->"

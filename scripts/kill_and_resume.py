@@ -23,8 +23,7 @@ import numpy as np
 
 from synapseclr.training import PretrainingConfig, fit
 from synapseclr.training.throughput import WALL_CLOCK_METRICS
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
 N_SYNAPSES, CHUNK_SIZE_VX = 24, (20, 20, 8)
 CONFIG = PretrainingConfig.model_validate(

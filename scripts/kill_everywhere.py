@@ -341,6 +341,48 @@ def run_whole(root: Path, killed: Sequence[str]) -> dict[str, Unkilled]:
     return {name: Unkilled(*unkilled[name]) for name in killed}
 
 
+def try_moments(
+    moments: Sequence[tuple[int, Moment]], whole: Path, root: Path, expected: dict[str, dict[str, str]]
+) -> int:
+    """Try moments, given with their numbers, in turn; print what became of each, and count those that went wrong."""
+    n_wrong = 0
+    for number, moment in moments:
+        happened, wrong = try_moment(moment, whole, root, expected)
+        shutil.rmtree(root)
+        n_wrong += bool(wrong)
+        print(f"{number} {moment}: {happened}. {'; '.join(wrong) or 'As unkilled.'}", flush=True)
+    return n_wrong
+
+
+def side_by_side(n_jobs: int, moments: Sequence[Moment], folder: Path, *arguments: Any) -> int:
+    """Try moments in processes forked from this one, each in a folder of its own; return how many went wrong.
+
+    Args:
+        n_jobs: Number of processes.
+        moments: All moments.
+        folder: For what the pipelines write.
+        arguments: The other arguments of `try_moments`: ``whole`` and ``expected``.
+    """
+    numbered = list(enumerate(moments, start=1))
+    children = []
+    for job in range(n_jobs):
+        child = os.fork()
+        if child == 0:
+            status = 255
+            try:
+                status = try_moments(numbered[job::n_jobs], arguments[0], folder / f"killed-{job}", arguments[1])
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(min(status, 255))
+        children.append(child)
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    if any(status in (255, -signal.SIGKILL) for status in statuses):
+        raise RuntimeError("A process that tries moments has failed: see above.")
+    return sum(statuses)
+
+
 def main() -> int:
     """Run it; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -348,11 +390,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pipelines", default=",".join(PIPELINES), help="to be killed, joined by commas")
     parser.add_argument("--whole", type=Path, help="where the unkilled run is kept, to be used again")
+    parser.add_argument("--jobs", type=int, default=1, help="moments tried at once")
     arguments = parser.parse_args()
     killed = arguments.pipelines.split(",")
     os.environ["DO_NOT_TRACK"] = "1"
     warm_up()
-    n_wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         whole = (arguments.whole or Path(folder) / "whole").resolve()
         unkilled = run_whole(whole, killed)
@@ -360,14 +402,8 @@ def main() -> int:
             name: dict(contents(path)) for pipeline in killed for name, path in outputs_of(pipeline, whole).items()
         }
         chosen = {name: unkilled[name] for name in killed}
-        for number, moment in enumerate(
-            draw_moments(arguments.moments, chosen, random.Random(arguments.seed)), start=1
-        ):
-            root = Path(folder).resolve() / "killed"
-            happened, wrong = try_moment(moment, whole, root, expected)
-            shutil.rmtree(root)
-            n_wrong += bool(wrong)
-            print(f"{number} {moment}: {happened}. {'; '.join(wrong) or 'As unkilled.'}", flush=True)
+        moments = draw_moments(arguments.moments, chosen, random.Random(arguments.seed))
+        n_wrong = side_by_side(arguments.jobs, moments, Path(folder).resolve(), whole, expected)
     print(f"{arguments.moments - n_wrong} of {arguments.moments} give what an unkilled run gives.")
     return bool(n_wrong)
 

@@ -1,5 +1,7 @@
 """The analysis pipelines, run on small data in memory."""
 
+from importlib import import_module
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -8,22 +10,29 @@ from kedro.runner import SequentialRunner
 
 from synapseclr.analysis.config import (
     ConsensusConfig,
+    GaussianProcessConfig,
     ImputationConfig,
     ReportingConfig,
     SimilarityConfig,
 )
-from synapseclr.analysis.consensus import schemas as consensus_schemas
 from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.handcrafted import schemas as chunk_schemas
-from synapseclr.analysis.imputation import schemas as imputation_schemas
 from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
 from synapseclr.analysis.outliers import OutliersConfig
-from synapseclr.analysis.outliers import schemas as outlier_schemas
-from synapseclr.analysis.search import schemas as search_schemas
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
-from synapseclr.pipelines import consensus, features, imputation, manifold, outliers, reporting, similarity
+from synapseclr.models import EncoderWeights, ModelConfig
+from synapseclr.pipelines import (
+    consensus,
+    embedding,
+    features,
+    imputation,
+    manifold,
+    outliers,
+    preprocessing,
+    pretraining,
+    reporting,
+    similarity,
+)
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.volumes.query_chunks import QueryChunks
 
@@ -71,22 +80,15 @@ SCALES = pd.DataFrame(
         "scale": [0.5],
     }
 )
-SCHEMAS = {
-    "imputation": imputation_schemas,
-    "consensus": consensus_schemas,
-    "search": search_schemas,
-    "handcrafted": chunk_schemas,
-    "outliers": outlier_schemas,
-}
 TABLES = {
-    "imputation": (
+    "imputation.imputing": (
         "imputed_traits",
         "held_out_predictions",
         "imputation_scores",
         "imputation_calibration",
         "unimputed_traits",
-        "learning_curves",
     ),
+    "imputation.learning_curves": ("learning_curves",),
     "consensus": (
         "neurite_cell_types",
         "held_out_neurites",
@@ -94,7 +96,8 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
-    "search": ("similarity_results", "distance_histograms", "index_recall"),
+    "search.similarity": ("similarity_results", "distance_histograms"),
+    "search.neighbours": ("nearest_neighbours", "index_recall"),
     "handcrafted": ("mask_statistics",),
     "outliers": (
         "outlier_scores",
@@ -103,6 +106,7 @@ TABLES = {
         "outlier_detection",
     ),
 }
+SCHEMAS = {module: import_module(f"synapseclr.analysis.{module}") for module in TABLES}
 
 
 class MemoryStore:
@@ -195,8 +199,12 @@ def run_analyses(annotated=True):
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),
         "query_encoder": _no_encoder,
+        "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
+    pipeline += preprocessing.create_pipeline().only_nodes("plot_preprocessing", "describe_preprocessing")
+    pipeline += pretraining.create_pipeline().only_nodes("draw_augmented_pairs", "describe_pretraining")
+    pipeline += embedding.create_pipeline().only_nodes("describe_embedding")
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
     for name in pipeline.all_outputs():
         catalog[name] = Kept()

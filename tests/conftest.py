@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 os.environ["DO_NOT_TRACK"] = "1"
@@ -85,15 +86,23 @@ def make_runner() -> type[Runner]:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Runner:
-    """The whole demo, at a tiny size, run once.
+    """The whole demo, at a tiny size, run once for all workers; each has a copy, which tests may change.
 
     While you write tests: SYNAPSECLR_TINY_DEMO names the outputs of an earlier `kedro run --env=test --pipeline=demo`.
     """
     if existing := os.environ.get("SYNAPSECLR_TINY_DEMO"):
         return Runner(Path(existing))
-    runner = Runner(tmp_path_factory.mktemp("demo"))
-    runner("--pipeline=demo")
-    return runner
+    folder = tmp_path_factory.mktemp("demo", numbered=False)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        Runner(folder)("--pipeline=demo")
+        return Runner(folder)
+    shared = folder.parents[1] / folder.name  # the workers' folders lie beside each other
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "is_whole").exists():
+            Runner(shared)("--pipeline=demo")
+            (shared / "is_whole").touch()
+    shutil.copytree(shared, folder, dirs_exist_ok=True)
+    return Runner(folder)
 
 
 @pytest.fixture(scope="session")

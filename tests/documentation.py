@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -16,9 +17,9 @@ MAKE = ["make", f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.ready"]  # the 
 
 
 def code_blocks(page: str, language: str = "") -> list[str]:
-    """The fenced blocks of a page in one language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```", (PROJECT / page).read_text(), re.S | re.M)
-    return [text for written_in, text in fenced if written_in == language]
+    """The fenced blocks of a page in one language, those in lists included, without their indentation."""
+    fenced = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", (PROJECT / page).read_text(), re.S | re.M)
+    return [textwrap.dedent(text) for _, written_in, text in fenced if written_in == language]
 
 
 def commands(page: str) -> list[str]:

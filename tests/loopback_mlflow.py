@@ -14,6 +14,7 @@ class LoopbackMLflow:
     Attributes:
         hangs: Whether it accepts requests and answers none.
         metrics, params, tags, status: What it was told about the run.
+        times_ms: Of metrics and the run's end, in the order in which they came.
         refused: Names of parameters that it does not take.
     """
 
@@ -22,6 +23,7 @@ class LoopbackMLflow:
         self.params: dict[str, str] = {}
         self.tags: dict[str, str] = {}
         self.status = "RUNNING"
+        self.times_ms: list[int] = []
         self.refused: set[str] = set()
         self.hangs = False
         self.n_requests = 0
@@ -59,11 +61,13 @@ class LoopbackMLflow:
                 return 400, {"error_code": "INVALID_PARAMETER_VALUE", "message": "no such value"}
             for item in body.get("metrics", []):
                 self.metrics[item["key"]][int(item.get("step", 0))] = float(item["value"])
+                self.times_ms.append(int(item["timestamp"]))
             self.params |= {item["key"]: item["value"] for item in body.get("params", [])}
             self.tags |= {item["key"]: item["value"] for item in body.get("tags", [])}
             return 200, {}
         if path.endswith("/runs/update"):
             self.status = body["status"]
+            self.times_ms.append(int(body["end_time"]))
         return 200, {"run": {"info": {"run_id": RUN_ID, "run_uuid": RUN_ID, "experiment_id": "1"}, "data": {}}}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from synapseclr.volumes import PreprocessingConfig, VolumeLayer, cut_chunks, write_precomputed
+from synapseclr.volumes import (
+    OmeZarrLayer,
+    PrecomputedLayer,
+    PreprocessingConfig,
+    cut_chunks,
+    write_precomputed,
+)
 
 SHAPE, N = (64, 64, 32), 22
 
@@ -26,7 +32,7 @@ def write_volumes(place):
 
 
 def stream(place, table, **changes):
-    layers = (VolumeLayer(f"{place}/{name}", name) for name in ("em", "segmentation", "clefts"))
+    layers = (PrecomputedLayer(f"{place}/{name}", name) for name in ("em", "segmentation", "clefts"))
     values = {"voxel_size_nm": (16, 16, 40), "chunk_size_vx": (24, 24, 12), "synapses_per_shard": 4}
     return cut_chunks(*layers, table, PreprocessingConfig(**(values | changes)))
 
@@ -75,4 +81,4 @@ def write_image(url, array_xyz, version, axes="zyx", unit="nanometer", offset_vx
     }
     attributes = {"version": version, "multiscales": [described]}
     group.attrs.update(attributes if version == "0.4" else {"ome": attributes})
-    return VolumeLayer(url if "://" in url else f"file://{url}", "EM volume", None, "ome_zarr", channel)
+    return OmeZarrLayer(url if "://" in url else f"file://{url}", "EM volume", None, channel)

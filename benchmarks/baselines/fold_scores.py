@@ -10,10 +10,9 @@ import torch
 from baselines.published_svgp import N_STEPS, Training, standardised
 from baselines.svgp_problems import training_problem
 
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.gaussian_processes.features import kernel_inputs
-from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
-from synapseclr.analysis.gaussian_processes.posterior import class_probability
+from synapseclr.analysis.config import GaussianProcessConfig
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.analysis.traits.folds import TraitSplit, split_trait
 from synapseclr.analysis.traits.probes import fold_score

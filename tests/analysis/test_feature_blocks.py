@@ -6,8 +6,8 @@ import pytest
 from anndata import AnnData
 
 from synapseclr.analysis.feature_blocks import FeatureBlocks, blocks_of, check_blocks, normal_scores, with_statistics
-from synapseclr.analysis.gaussian_processes.features import kernel_inputs
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES
 from synapseclr.analysis.traits.probes import fold_coordinates
 from synapseclr.errors import SynapseCLRError, TableError
 

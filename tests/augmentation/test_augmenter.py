@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, View
+from synapseclr.augmentation.operation import spare_whole_cleft
 from synapseclr.augmentation.operations.flips import flip_axes, swap_xy
-from synapseclr.augmentation.operations.operation import spare_whole_cleft
 from synapseclr.errors import SynapseCLRError
 
 BLACK = (0.0 - 0.44) / 0.28

@@ -1,41 +1,36 @@
 """Lists of operations: their order, their parameters, and operations that others add."""
 
-from typing import ClassVar
+import re
+import sys
+import textwrap
 
 import pytest
 import torch
+from documentation import PROJECT
 from pydantic import ValidationError
 
-from synapseclr.augmentation import AugmentationConfig, Augmenter, Operation
-from synapseclr.augmentation.config import OPERATIONS, PUBLISHED_OPERATIONS
-from synapseclr.augmentation.operations import find_operation
+from synapseclr.augmentation import AugmentationConfig, Augmenter, operations
+from synapseclr.augmentation.config import OPERATIONS, PUBLISHED_OPERATIONS, find_operation
+from synapseclr.errors import SynapseCLRError
 
 SMALL = AugmentationConfig(axial_to_sagittal_spacing=2.5).resized(20, 12)
 
 
-class Inversion(Operation):
-    """Invert the grey levels of some samples: what docs/augmentation.md adds as an example."""
-
-    name: ClassVar[str] = "inversion"
-    inversion_prob: float = 0.5
-
-    def draw(self, source, config):
-        return source.chance(self.inversion_prob, source.n)
-
-    def apply(self, view, draws):
-        intensity = view.intensity_bcxyz
-        view.intensity_bcxyz = torch.where(view.per_sample(draws), 1 - intensity, intensity)
-
-
-@pytest.fixture
-def with_inversion(monkeypatch):
-    import synapseclr.augmentation.operations as operations
-
-    find = operations.find_operation
-    monkeypatch.setattr(
-        operations, "find_operation", lambda name: Inversion if name == "mine.Inversion" else find(name)
-    )
-    return (*OPERATIONS[:-1], {"mine.Inversion": {"inversion_prob": 1.0}}, "z_score")
+@pytest.fixture(params=["in the folder", "elsewhere"])
+def with_inversion(request, monkeypatch, tmp_path):
+    """The example of docs/extending.md, as it stands there: a file, and a line in the list."""
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```$", (PROJECT / "docs/extending.md").read_text(), re.S | re.M)
+    (example,) = [textwrap.dedent(block) for block in blocks if "(Operation)" in block]
+    if request.param == "in the folder":
+        (tmp_path / "inversion.py").write_text(example)
+        monkeypatch.setattr(operations, "__path__", [*operations.__path__, str(tmp_path)])
+        module, name = f"{operations.__name__}.inversion", "inversion"
+    else:
+        (tmp_path / "operations_of_mine.py").write_text(example)
+        monkeypatch.syspath_prepend(tmp_path)
+        module, name = "operations_of_mine", "operations_of_mine.Inversion"
+    yield (*OPERATIONS[:-1], {name: {"inversion_prob": 1.0}}, "z_score")
+    sys.modules.pop(module, None)
 
 
 def test_an_operation_of_ones_own_is_a_class_and_a_line(with_inversion, make_chunk):
@@ -81,7 +76,10 @@ def test_a_parameter_in_the_list_wins_over_the_field_of_its_name():
         (("resampling", "z_score", "pixel_noise"), "end with 'z_score'"),
         (("resampling", "rotation", "z_score"), "rotation stands on the wrong side"),
         (("pixel_noise", "resampling", "z_score"), "pixel_noise stands on the wrong side"),
-        (("resampling", "sharpen", "z_score"), "no operation 'sharpen'.*The operations are: rotation"),
+        (
+            ("resampling", "sharpen", "z_score"),
+            "no operation 'sharpen'.* are: active_zone.*magnification",
+        ),
         (("resampling", "json.JSONDecoder", "z_score"), "no subclass of Operation named 'JSONDecoder'"),
         (("resampling", {"pixel_noise": {}, "flips": {}}, "z_score"), "an operation with parameters is"),
     ],
@@ -125,3 +123,15 @@ def test_magnifications_are_drawn_by_sample_and_left_out_of_extraction():
 def test_the_image_is_magnified_before_it_is_sampled():
     with pytest.raises(ValidationError, match="magnification stands on the wrong side of 'resampling'"):
         SMALL.replaced(operations=("resampling", "magnification", "z_score"))
+
+
+def test_published_fidelity_refuses_chunks_that_are_not_square(make_chunk):
+    with pytest.raises(SynapseCLRError, match="square"):
+        Augmenter(AugmentationConfig.extract(fidelity="published"))(make_chunk(1, (24, 22, 8)))
+
+
+def test_published_fidelity_refuses_operations_that_the_published_code_has_not():
+    listed = ("rotation", "resampling", {"synapseclr.augmentation.operations.flips.Flips": None}, "z_score")
+    config = AugmentationConfig(operations=listed, fidelity="published")
+    with pytest.raises(ValueError, match=r"flips.Flips are not"):
+        Augmenter(config)

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from synapseclr.commands.check import check, nested_parameters
+from synapseclr.commands.check import check
+from synapseclr.commands.run import nested_parameters
 from synapseclr.errors import ConfigurationError
 from synapseclr.volumes import write_precomputed
 from synapseclr.volumes.annotations import RAW_COLUMNS

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from synapseclr.commands.sweep import Sweep, _find_or_create, parse_assignments
+from synapseclr.commands.run import parse_assignments
+from synapseclr.commands.sweep import Sweep, _find_or_create
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import load_weights
 

@@ -1,8 +1,9 @@
-"""The catalog's outputs are replaced as a whole and checked when they are read again."""
+"""Single files are written whole or not at all, and checked when they are read again; bookkeeping never ends a run."""
 
 import contextlib
 import errno
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from synapseclr.datasets import (
     JSONDataset,
     LedgerDataset,
     MatplotlibDataset,
+    OptionalCSVDataset,
+    OptionalJSONDataset,
     ParquetDataset,
     PlotlyJSONDataset,
     PrecomputedVolumeDataset,
@@ -285,3 +288,82 @@ def test_records_are_of_what_was_saved_last(tmp_path):
     assert len(record["versions"]) == 2
     assert isinstance(dataset, AbstractDataset)
     assert dataset.load() == {"a": 3}
+
+
+def test_a_saved_figure_loads_as_the_bytes_of_its_picture(tmp_path):
+    dataset = MatplotlibDataset(filepath=f"{tmp_path}/f.png", save_args={"dpi": 40})
+    figure = matplotlib.figure.Figure(figsize=(2, 1))
+    dataset.save(figure)
+    assert dataset.load() == (tmp_path / "f.png").read_bytes()
+    (tmp_path / "f.png").write_bytes(b"cut")
+    with pytest.raises(DatasetError, match=r"f\.png"):
+        dataset.load()
+
+
+def test_a_section_that_was_not_written_is_empty(tmp_path):
+    dataset = OptionalJSONDataset(filepath=f"{tmp_path}/sections/manifold.json")
+    assert dataset.load() == {}
+    dataset.save({"sections": []})
+    assert dataset.load() == {"sections": []}
+
+
+def test_a_table_that_is_there_is_read(tmp_path):
+    dataset = OptionalCSVDataset(filepath=str(tmp_path / "truth.csv"), save_args={"index": False})
+    table = pd.DataFrame({"synapse_id": [1, 2**60 + 1], "defect": ["blackout", None]})
+    dataset.save(table)
+    pd.testing.assert_frame_equal(dataset.load(), table)
+
+
+def test_a_missing_table_is_empty_and_a_broken_one_an_error(tmp_path):
+    dataset = OptionalCSVDataset(filepath=str(tmp_path / "truth.csv"))
+    assert dataset.load().empty
+    (tmp_path / "truth.csv").write_text('synapse_id\n"unclosed')
+    with pytest.raises(DatasetError):
+        dataset.load()
+
+
+def test_entries_add_up_over_runs(tmp_path):
+    path = str(tmp_path / "08_reporting/seconds.json")
+    assert LedgerDataset(filepath=path).load() == {}
+    LedgerDataset(filepath=path).save({"simulation": 3.5, "embedding": 99.0})
+    LedgerDataset(filepath=path).save({"embedding": 1.0})
+    assert LedgerDataset(filepath=path).load() == {"simulation": 3.5, "embedding": 1.0}
+
+
+def test_a_damaged_file_ends_no_run(tmp_path):
+    path = tmp_path / "seconds.json"
+    path.write_text('{"simulation": 3.')
+    ledger = LedgerDataset(filepath=str(path))
+    assert ledger.load() == {}
+    ledger.save({"embedding": 1.0})
+    assert json.loads(path.read_text()) == {"embedding": 1.0}
+
+
+def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    ledger = LedgerDataset(filepath=str(tmp_path / "file/seconds.json"))
+    with caplog.at_level(logging.WARNING):
+        ledger.save({"a": 1})
+        ledger.save({"b": 1})
+    assert caplog.text.count("could not be written") == 1
+    assert ledger.load() == {}
+
+
+def test_a_bucket_keeps_entries_and_its_faults_end_no_run(monkeypatch):
+    ledger = LedgerDataset(filepath="memory://ledger/seconds.json")
+    ledger.save({"a": 1})
+    ledger.save({"b": 2})
+    assert ledger.load() == {"a": 1, "b": 2}
+
+    def refuse(*_, **__):
+        raise ConnectionError("the bucket does not answer")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "cat_file", refuse)
+    monkeypatch.setattr(fsspec.filesystem("memory"), "pipe_file", refuse)
+    ledger.save({"c": 3})
+    assert ledger.load() == {}
+
+
+@pytest.mark.parametrize(("url", "is_local"), [("memory://a/b.json", False), ("a/b.json", True)])
+def test_only_a_local_file_has_a_local_path(url, is_local):
+    assert (LedgerDataset(filepath=url).local_path is not None) == is_local

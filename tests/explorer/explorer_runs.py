@@ -11,8 +11,7 @@ from anndata import AnnData
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.explorer.label_tables import LabelTables
 from synapseclr.explorer.run_outputs import RunOutputs
-from synapseclr.explorer.server import create_app
-from synapseclr.explorer.serving import make_explorer_server
+from synapseclr.explorer.web_server import create_app, make_explorer_server
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 FIRST_ID = 2**53 + 1  # numbers of JavaScript would round it

@@ -34,7 +34,7 @@ def test_addresses_and_ids_that_make_no_sense_do_no_harm(open_page, explorer):
     page.locator("#find-id").press("Enter")
     page.locator("#said").get_by_text("This run has no synapse “../../etc/passwd”.").wait_for()
     page.goto(f"{explorer.address}#synapse={FIRST_ID + N_SMALL - 1}")
-    page.get_by_text("There is no picture of it here.").wait_for()
+    page.get_by_text("There are no pictures of this synapse.").wait_for()
     page.locator("#colour").select_option("leiden_cluster")
     page.locator("#legend").get_by_text(HOSTILE).wait_for()  # as text, not as an element
     assert page.locator("#legend img").count() == 0

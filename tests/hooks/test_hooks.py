@@ -91,7 +91,7 @@ def test_nested_parameters_are_flattened():
 
 @pytest.mark.parametrize("machine", [0, 1])
 def test_only_machine_0_writes(tmp_path, monkeypatch, machine):
-    monkeypatch.setattr("synapseclr.training.scale.machines.index", machine)
+    monkeypatch.setattr("synapseclr.hooks.saving.machine_index", lambda: machine)
     weights = JSONDataset(filepath=str(tmp_path / "weights.json"))
     catalog = DataCatalog({"weights": weights})
     node = Node(lambda x: x, "x", "weights", name="train")
@@ -102,7 +102,7 @@ def test_only_machine_0_writes(tmp_path, monkeypatch, machine):
 
 
 def test_the_other_machines_end_their_tracking(tmp_path, monkeypatch, request):
-    monkeypatch.setattr("synapseclr.training.scale.machines.index", 1)
+    monkeypatch.setattr("synapseclr.hooks.tracking.machine_index", lambda: 1)
     before = mlflow.get_tracking_uri()
     request.addfinalizer(lambda: mlflow.set_tracking_uri(before))
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")

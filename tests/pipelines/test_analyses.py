@@ -13,8 +13,8 @@ from analyses_in_memory import (
     run_analyses,
 )
 
-from synapseclr.analysis.consensus import schemas as consensus_schemas
-from synapseclr.analysis.imputation import schemas as imputation_schemas
+from synapseclr.analysis.consensus import NEURITE_CELL_TYPES
+from synapseclr.analysis.imputation.imputing import HELD_OUT_PREDICTIONS
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import TableError
 
@@ -172,9 +172,10 @@ def test_report_is_complete_and_self_contained(catalog):
         "Training",
         "Data quality",
         "Provenance",
+        "Embedding",
     ):
         assert f"<h2>{heading}</h2>" in html
-    assert html.count("data:image/png;base64,") == 25
+    assert html.count("data:image/webp;base64,") == 25
     assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
     assert "no such column in the annotations" in html
     assert "weights_sha256" in html
@@ -218,10 +219,10 @@ def test_stored_tables_of_imputation_and_consensus_fit_their_schemas(catalog):
 def test_damaged_tables_are_named(catalog):
     held_out = catalog.load("held_out_predictions").assign(sd=-1.0)
     with pytest.raises(TableError, match="held-out predictions: sd is below 0 for synapse"):
-        imputation_schemas.HELD_OUT_PREDICTIONS.validate(held_out)
+        HELD_OUT_PREDICTIONS.validate(held_out)
     neurites = catalog.load("neurite_cell_types").assign(cell_type=0.5)
     with pytest.raises(TableError, match=r"table of neurites: cell_type is none of \[0.0, 1.0\]"):
-        consensus_schemas.NEURITE_CELL_TYPES.validate(neurites)
+        NEURITE_CELL_TYPES.validate(neurites)
 
 
 def test_report_comes_out_without_annotations():

@@ -11,22 +11,19 @@ import yaml
 from analyses_in_memory import CONFIGS, PIPELINES, MemoryStore, simulated_embeddings
 from pydantic import ValidationError
 
-from synapseclr.analysis.config import (
-    ImputationConfig,
-    SimilarityConfig,
-)
+from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
 from synapseclr.analysis.search import neighbours
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
-from synapseclr.pipelines.reporting.provenance import flatten
+from synapseclr.pipelines.reporting.nodes import flatten
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,
     find_neighbours,
     index_features,
 )
-from synapseclr.pipelines.similarity.slabs import read_slabs
+from synapseclr.plotting.sections import read_slabs
 
 DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
 CONF = Path(__file__).parents[2] / "conf" / "base"

@@ -12,8 +12,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def real(demo, fib25_folder, tmp_path_factory):
-    runner = type(demo)(tmp_path_factory.mktemp("fib25"), environment="fib25")
+def real(make_runner, fib25_folder, tmp_path_factory):
+    runner = make_runner(tmp_path_factory.mktemp("fib25"), environment="fib25")
     script = PROJECT / "scripts/import_npz_volume.py"
     subprocess.run([sys.executable, script, fib25_folder, runner.root / "01_raw/imported"], check=True, timeout=300)
     runner("--params=pretraining.epochs=2")

@@ -1,12 +1,25 @@
 """The sentences on top of the report say what the numbers say, and no more."""
 
+import re
+
 import pandas as pd
 import pytest
 
+from synapseclr.analysis.config import ReportingConfig
 from synapseclr.augmentation import AugmentationConfig
-from synapseclr.pipelines.reporting.provenance import describe_run
-from synapseclr.pipelines.reporting.quality import describe_quality
-from synapseclr.pipelines.reporting.summary import describe_setting, is_clearly_above, summarise_run
+from synapseclr.errors import SynapseCLRError
+from synapseclr.pipelines.imputation.nodes import describe_quality
+from synapseclr.pipelines.reporting.nodes import (
+    PIPELINES,
+    compose_report,
+    describe_run,
+    describe_setting,
+    evaluate_run,
+    is_clearly_above,
+    summarise_run,
+)
+from synapseclr.plotting.report import Section, embedding_digests, pipeline_section
+from synapseclr.plotting.theme import new_figure
 from synapseclr.training import PretrainingConfig
 
 
@@ -50,12 +63,12 @@ def test_the_table_says_what_learning_adds_to_the_strongest_rival():
         for probe in ("linear", "knn")
     ]
     unscored = pd.DataFrame(columns=["label", "n_annotated", "reason"])
-    table = describe_quality(pd.DataFrame(rows), unscored, "linear").tables[0]
+    table = describe_quality(pd.DataFrame(rows), unscored, new_figure(1, 1), "linear").tables[0]
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells["learning adds"] == "-0.050 (mask statistics)"
     assert cells["one untrained convolution"] == ""
     without_rivals = pd.DataFrame([row for row in rows if row["representation"] == "synapseclr"])
-    assert describe_quality(without_rivals, unscored, "linear").tables[0].rows[0][-1] == ""
+    assert describe_quality(without_rivals, unscored, new_figure(1, 1), "linear").tables[0].rows[0][-1] == ""
 
 
 def test_without_annotations_nothing_is_claimed():
@@ -113,3 +126,59 @@ def test_the_setting_is_told_in_physical_units(layout):
     assert rows["chunk"].endswith("2.05 x 2.05 x 2.08 um")
     assert rows["what the encoder sees"].startswith("a cube of 1.54 um as 96^3 voxels")
     assert ("separate channels" in rows["what the encoder sees"]) == (layout == "separate")
+
+
+def _report(**parts):
+    ordered = [parts.get(name, {}) for name in PIPELINES]
+    evaluation, _ = evaluate_run({"embedding": 60.0}, *ordered)
+    return compose_report(evaluation, {}, PretrainingConfig(), ReportingConfig(), *ordered)
+
+
+def _part(title, made_from, **others):
+    return pipeline_section([Section(title, ["What it says."])], made_from=made_from, **others)
+
+
+def test_a_run_of_some_pipelines_has_a_report():
+    html = _report(embedding=_part("Embedding", {}, evaluation={"n_synapses": 7}))
+    assert "<dd>7</dd>" in html
+    for name in ("preprocessing", "pretraining", "imputation", "outliers"):
+        assert f"Not run (kedro run --pipeline={name})." in html
+    assert "--pipeline=embedding)" not in html
+    assert re.findall(r"<h2>([^<]+)", html)[:3] == ["In short", "What was run", "Data quality"]
+    for claim in ("No trait was annotated", "none was rejected", "<dt>epochs"):
+        assert claim not in html
+
+
+def test_synapses_are_counted_by_the_embedding_or_else_by_an_analysis():
+    parts = {"imputation": _part("Imputed traits", {}, evaluation={"n_synapses": 6})}
+    assert "<dd>6</dd>" in _report(**parts)
+    assert "<dd>7</dd>" in _report(**parts, embedding=_part("Embedding", {}, evaluation={"n_synapses": 7}))
+
+
+def test_without_any_section_nothing_is_overwritten_by_an_empty_report():
+    with pytest.raises(SynapseCLRError, match="nothing to report yet"):
+        _report()
+
+
+def test_sections_about_other_embeddings_say_that_they_are_older():
+    old = embedding_digests({"weights_sha256": "old", "chunks_sha256": "c", "synapseclr_version": "1"})
+    now = embedding_digests({"weights_sha256": "new", "chunks_sha256": "c", "synapseclr_version": "2"})
+    parts = {
+        "preprocessing": _part("Data quality", {"chunks": "c"}),
+        "pretraining": _part("Training", {"weights": "new", "chunks": "c"}),
+        "embedding": _part("Embedding", now),
+        "manifold": _part("Manifold", old),
+        "similarity": _part("Similar synapses", now | {"chunks": "c"}),
+    }
+    html = _report(**parts)
+    note = "Of an earlier run, with other weights and embeddings (kedro run --pipeline=manifold renews it)."
+    assert html.count(note) == 2  # on top, and below the heading
+    assert html.count("Of an earlier run") == 2
+    again = {"synapseclr_version": "3", "chunks_sha256": "c", "weights_sha256": "new"}
+    assert embedding_digests(again) == now
+
+
+def test_warnings_of_the_pipelines_stand_on_top():
+    html = _report(preprocessing=_part("Data quality", {}, warnings=["Half of the synapses <look> wrong."]))
+    top = html[: html.index("<h2>What was run")]
+    assert "Half of the synapses &lt;look&gt; wrong." in top

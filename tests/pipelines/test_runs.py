@@ -60,6 +60,18 @@ def test_the_evaluation_has_the_agreed_form(demo):
         assert score["metric"] in {"roc_auc", "explained_variance"}
 
 
+def test_a_run_of_some_pipelines_has_a_report_too(demo, tmp_path):
+    copy = type(demo)(tmp_path)
+    for name in ("preprocessing", "embedding"):
+        (tmp_path / "08_reporting/sections").mkdir(parents=True, exist_ok=True)
+        shutil.copy(demo.root / f"08_reporting/sections/{name}.json", tmp_path / "08_reporting/sections")
+    copy("--pipeline=reporting")
+    assert copy.report("evaluation.json")["n_synapses"] == demo.report("evaluation.json")["n_synapses"]
+    html = (tmp_path / "08_reporting/report.html").read_text()
+    assert html.count("Not run (") == 7
+    assert "<h2>Data quality</h2>" in html
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings, scheme):
     page = browser.new_page(color_scheme=scheme)

@@ -11,12 +11,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from importlib import import_module
 from pathlib import Path
 
 import anndata
 import mlflow
 import numpy as np
 import pytest
+from mlflow.pyfunc import PythonModel
 
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights, ModelConfig, load_weights
@@ -98,6 +100,11 @@ def test_what_another_version_wrote_is_told(run, tmp_path):
     (folder / "artifacts/extraction.json").write_text('{"final_image_size": 3}')
     with pytest.raises(Exception, match=r"extraction.json is not an augmentation that this version can read"):
         mlflow.pyfunc.load_model(str(folder))
+
+
+def test_models_that_earlier_versions_logged_find_their_code():
+    """A logged model holds a copy of the entry file, which imports the model's class by this name."""
+    assert issubclass(import_module("synapseclr.training.serving.encoder_model").EncoderModel, PythonModel)
 
 
 def test_a_model_that_was_carried_elsewhere_has_no_pickle_and_needs_no_path_of_before(

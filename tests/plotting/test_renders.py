@@ -18,7 +18,7 @@ from synapseclr.plotting.renders import (
     synapse_scene,
     turning_frames,
 )
-from synapseclr.plotting.renders.dark_points import dark_points
+from synapseclr.plotting.renders.scene import dark_points
 from synapseclr.plotting.theme import MASK_COLOURS
 
 VOXEL_NM = (8.0, 8.0, 40.0)

@@ -1,19 +1,22 @@
 """The report page."""
 
+import base64
+import io
 import re
 
 import numpy as np
+import pytest
+from PIL import Image
 from plotly.graph_objects import Figure as PlotlyFigure
 from plotly.graph_objects import Scatter
 
-from synapseclr.plotting.report import Picture, Section, Table, render_report
-from synapseclr.plotting.theme import new_figure
+from synapseclr.plotting.report import Picture, Section, Table, render_report, render_section
+from synapseclr.plotting.theme import figure_png, new_figure
 
 
 def _page(**section):
-    return render_report(
-        "Title", {"synapses": "450"}, [Section("First", ["Some <text>."], **section)], "the end", dpi=50
-    )
+    first = render_section(Section("First", ["Some <text>."], **section), dpi=50)
+    return render_report("Title", {"synapses": "450"}, [first], "the end")
 
 
 def _loads(html):
@@ -25,10 +28,27 @@ def test_page_is_self_contained():
     figure = new_figure(2, 2)
     figure.subplots().plot(np.arange(3))
     html = _page(pictures=[Picture(figure, "A line & more")])
-    assert html.count("data:image/png;base64,") == 1
+    assert html.count("data:image/webp;base64,") == 1
     assert 'alt="First: A line &amp; more"' in html
     assert not _loads(html)
     assert "<script" not in html
+
+
+def _shown(html):
+    data, width_px = re.findall(r'base64,([^"]+)" width="(\d+)"', html)[0]
+    return Image.open(io.BytesIO(base64.b64decode(data))), int(width_px)
+
+
+@pytest.mark.parametrize("dpi", [50, 100, 300])
+def test_a_saved_picture_is_embedded_pixel_by_pixel_unless_it_is_too_large(dpi):
+    figure = new_figure(2, 1)
+    figure.subplots().plot(np.arange(3))
+    saved = figure_png(figure, dpi=100)
+    image, width_px = _shown(render_section(Section("First", pictures=[Picture(saved, "A line")]), dpi)["html"])
+    assert width_px == 220  # two inches, whatever the resolution
+    assert image.size == ((100, 50) if dpi == 50 else (200, 100))
+    if dpi >= 100:
+        np.testing.assert_array_equal(image, Image.open(io.BytesIO(saved)).convert("RGB"))
 
 
 def test_text_is_escaped():
@@ -52,7 +72,7 @@ def test_tables_mark_the_best():
 
 def test_plotly_comes_once():
     interactive = PlotlyFigure(Scatter(x=[1], y=[2]))
-    sections = [Section("a", interactive=interactive), Section("b", interactive=interactive)]
+    sections = [render_section(Section(title, interactive=interactive)) for title in "ab"]
     html = render_report("t", {}, sections)
     assert html.count("Plotly.newPlot(") >= 2
     assert len(html) < 8e6
@@ -61,7 +81,7 @@ def test_plotly_comes_once():
 
 def test_page_has_a_summary_headings_in_order_and_named_regions():
     tables = [Table(("a", "b"), [("1", "2")], "caption"), Table(("a", "b"), [("1", "2")], "folded", is_folded=True)]
-    html = render_report("Title", {}, [Section("First", tables=tables)], summary=["One <sentence>."])
+    html = render_report("Title", {}, [render_section(Section("First", tables=tables))], summary=["One <sentence>."])
     assert re.findall(r"<h(\d)>", html) == ["1", "2", "2"]
     assert "<li>One &lt;sentence&gt;.</li>" in html
     regions = re.findall(r'role="region" aria-label="([^"]+)"', html)

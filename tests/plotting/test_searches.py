@@ -1,12 +1,18 @@
-"""Figures of searches: neighbours of several examples, distances, and the detection of defects."""
+"""Figures of what was searched for: neighbours and defects."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection
-from synapseclr.plotting import detection_figure, distance_panels, figure_png, neighbour_strips
+from synapseclr.plotting import (
+    detection_figure,
+    distance_panels,
+    figure_png,
+    neighbour_strips,
+)
 
+VOXEL_SIZE_NM = (8.0, 8.0, 40.0)
 PNG = b"\x89PNG"
 
 
@@ -16,6 +22,14 @@ def detection():
     defect_n = np.array(["merged_segmentation"] * 6 + ["blackout"] * 6 + [""] * 48)
     config = OutliersConfig(n_draws=3)
     return evaluate_detection({"synapseclr": {"encoder.fc": features_nf}}, defect_n, config)
+
+
+def test_strips_begin_with_the_query(chunk_ncxyz):
+    ids_qk = np.arange(6).reshape(2, 3)
+    figure = neighbour_strips([chunk_ncxyz[:3], chunk_ncxyz[3:6]], ids_qk, np.ones((2, 2)), VOXEL_SIZE_NM)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["0\nquery", "1\nd = 1", "2\nd = 1", "3\nquery", "4\nd = 1", "5\nd = 1"]
+    assert figure_png(figure, dpi=50).startswith(b"\x89PNG")
 
 
 def test_examples_of_a_query_stand_first_and_framed():

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import time
 
 import pytest
 
@@ -105,6 +106,16 @@ def test_leftovers_of_other_machines_go_after_a_day(tmp_path):
     os.utime(old, (0, 0))
     remove_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [young.name]
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600], ids=["back", "forwards"])
+def test_a_clock_that_was_set_makes_no_file_in_the_making_a_leftover(tmp_path, monkeypatch, jump_s):
+    path = tmp_path / ".t.csv.elsewhere.1.01234567.partial"
+    path.write_bytes(b"")
+    now = time.time() + jump_s
+    monkeypatch.setattr("synapseclr.storage.atomic_files.time.time", lambda: now)
+    remove_leftovers(tmp_path)
+    assert path.exists()
 
 
 def test_files_that_only_look_like_leftovers_stay(tmp_path):

@@ -16,9 +16,9 @@ from small_volumes import make_table, stream, write_image, write_volumes
 from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.errors import CheckpointError, VolumeError
 from synapseclr.models import EncoderWeights, ModelConfig
-from synapseclr.models.checkpoints import read_checkpoint
+from synapseclr.models.foreign_checkpoints import read_checkpoint
 from synapseclr.storage.declared_sizes import check_zip_content, parse_json
-from synapseclr.volumes import ChunkStore, VolumeLayer, write_chunk_store
+from synapseclr.volumes import ChunkStore, OmeZarrLayer, PrecomputedLayer, write_chunk_store
 from synapseclr.volumes.query_chunks import read_query_chunks
 
 NESTED = "[" * 200_000 + "]" * 200_000
@@ -103,12 +103,12 @@ def test_volumes_with_absurd_storage_blocks_are_refused(tmp_path):
     info["scales"][0] |= {"size": [10**6] * 3, "chunk_sizes": [[10**6] * 3]}
     (tmp_path / "em/info").write_text(json.dumps(info))
     with pytest.raises(VolumeError, match=r"EM volume at .* declares storage blocks of .* more than the 4 GiB"):
-        VolumeLayer(f"file://{tmp_path}/em", "EM volume").at_resolution((16, 16, 40))
+        PrecomputedLayer(f"file://{tmp_path}/em", "EM volume").at_resolution((16, 16, 40))
     write_image(str(tmp_path / "v"), np.ones((8, 8, 8), np.uint8), "0.5")
     grid = {"name": "regular", "configuration": {"chunk_shape": [10**6] * 3}}
     declare(tmp_path / "v", "full", shape=[10**6] * 3, chunk_grid=grid)
     with pytest.raises(VolumeError, match=r"volume at .* declares storage blocks of .* more than the 4 GiB"):
-        VolumeLayer(f"file://{tmp_path}/v", format="ome_zarr").at_resolution((16, 16, 40))
+        OmeZarrLayer(f"file://{tmp_path}/v").at_resolution((16, 16, 40))
 
 
 def test_a_tensor_that_repeats_one_number_is_refused(tmp_path):

@@ -1,8 +1,10 @@
 """A tracking server that dies or hangs costs a run nothing, and gets what it missed."""
 
+import json
 import logging
 import os
 import threading
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -145,6 +147,72 @@ def test_an_artifact_that_has_changed_since_is_left_out(server, outbox, tmp_path
     server.start()
     assert send_unsent(kept(tmp_path)).n_entries == 1
     assert "report.html has changed or is gone" in caplog.text
+
+
+def test_a_folder_of_which_a_file_was_replaced_by_an_older_one_has_changed(server, outbox, tmp_path, caplog):
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_text("first")
+    server.die()
+    outbox.artifact(folder, "reporting")
+    outbox.close("FINISHED")
+    (folder / "a.png").write_text("older")
+    os.utime(folder / "a.png", (0, 0))
+    server.start()
+    send_unsent(kept(tmp_path))
+    assert "figures has changed or is gone" in caplog.text
+
+
+@pytest.mark.parametrize(("found", "limits"), [("just now", [1.0]), ("long ago", [None]), ("never", [None, 2.0])])
+def test_at_the_end_a_server_that_does_not_answer_is_asked_for_a_few_seconds_in_all(
+    server, outbox, tmp_path, monkeypatch, found, limits
+):
+    server.die()
+    monkeypatch.setattr("synapseclr.tracking.server.PROBE_SECONDS", 0.2)
+    if found != "never":
+        outbox.metrics({"loss": 1.0}, 1)
+        until_away(outbox)
+    if found == "long ago":
+        outbox._failed_at -= 3600
+    asked = []
+    monkeypatch.setattr("synapseclr.tracking.outbox.answers", lambda uri, limit=None: asked.append(limit) or False)
+    assert not outbox.close("FINISHED")
+    assert [limit for limit in asked if limit] == [limit for limit in limits if limit]
+    assert len(asked) <= len(limits) + 1  # the thread may have been asking too
+    assert kept(tmp_path).exists()
+
+
+def test_a_request_that_hangs_when_the_run_ends_is_not_waited_for(server, outbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("synapseclr.tracking.server.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("synapseclr.tracking.outbox._LAST_PROBES_SECONDS", (0.2,))
+    is_sending, goes_on = threading.Event(), threading.Event()
+
+    def hang(*_):
+        is_sending.set()
+        goes_on.wait()
+
+    monkeypatch.setattr("synapseclr.tracking.outbox.send", hang)
+    outbox.metrics({"loss": 1.0}, 1)
+    is_sending.wait()
+    server.hangs = True
+    assert not outbox.close("FINISHED")  # would last until the request's own limit, or for ever
+    goes_on.set()
+    assert json.loads(kept(tmp_path).read_text())["entries"][0]["metrics"][0][0] == "loss"
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600], ids=["back", "forwards"])
+def test_a_clock_that_is_set_during_a_run_makes_no_duration_wrong(server, outbox, monkeypatch, jump_s):
+    began_ms = time.time_ns() // 10**6
+    outbox.metrics({"loss": 1.0}, 1)
+    jumped = time.time_ns() + jump_s * 10**9
+    monkeypatch.setattr("synapseclr.tracking.outbox.time.time_ns", lambda: jumped)
+    monkeypatch.setattr("synapseclr.tracking.outbox.time.time", lambda: jumped / 10**9)
+    outbox.metrics({"loss": 0.5}, 2)
+    assert outbox.close("FINISHED")
+    first, second, end = server.times_ms
+    assert abs(first - began_ms) < 600_000
+    assert first <= second <= end < first + 600_000
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000])

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from synapseclr.training import PretrainingConfig
-from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_store import ChunkBatch
+from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 
 N_SYNAPSES = 20
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from published_release import published  # noqa: F401
 
-from synapseclr.volumes import PreprocessingConfig, VolumeLayer, write_precomputed
+from synapseclr.volumes import PrecomputedLayer, PreprocessingConfig, VolumeLayer, write_precomputed
 
 BIG = 648_518_346_349_500_000  # root ids above 2^53, where float64 is no longer exact
 
@@ -48,7 +49,7 @@ def tiny_volume(tmp_path_factory: pytest.TempPathFactory) -> TinyVolume:
             "ctr_pos_z_vx": [10.0, 10.0],
         }
     )
-    layers = (VolumeLayer(f"file://{folder / name}", f"{name} volume") for name in ("em", "seg", "cleft"))
+    layers = (PrecomputedLayer(f"file://{folder / name}", f"{name} volume") for name in ("em", "seg", "cleft"))
     config = PreprocessingConfig(
         voxel_size_nm=(16, 16, 40), chunk_size_vx=(24, 20, 8), max_cleft_distance_nm=150, synapses_per_shard=2
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES
 from synapseclr.analysis.layers import check_finite, layer_features
-from synapseclr.analysis.synapse_ids import aligned_rows
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

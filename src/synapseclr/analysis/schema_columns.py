@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synapseclr.volumes.schema import Column
+from synapseclr.volumes.table_schema import Column
 
 SHARE_RULE = ("in_range", {"min_value": 0, "max_value": 1})
 FROM_ZERO_RULE = ("ge", {"min_value": 0})

@@ -11,12 +11,12 @@ from synapseclr.augmentation.config import AugmentationConfig
 
 if TYPE_CHECKING:
     from synapseclr.augmentation.augmenter import Augmenter, View
-    from synapseclr.augmentation.operations import Operation
+    from synapseclr.augmentation.operation import Operation
     from synapseclr.augmentation.preparation import PreparedChunks
 
 __all__ = ["AugmentationConfig", "Augmenter", "Operation", "PreparedChunks", "View"]
 
-_LAZY = {"Augmenter": "augmenter", "Operation": "operations", "PreparedChunks": "preparation", "View": "augmenter"}
+_LAZY = {"Augmenter": "augmenter", "Operation": "operation", "PreparedChunks": "preparation", "View": "augmenter"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.config import AugmentationConfig
-from synapseclr.augmentation.operations import Source, ViewState, build_operations
-from synapseclr.augmentation.operations.operation import Operation
+from synapseclr.augmentation.config import AugmentationConfig, find_operation
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 from synapseclr.augmentation.preparation import Preparation, PreparedChunks
 from synapseclr.augmentation.sampling import Pose
 from synapseclr.errors import SynapseCLRError
@@ -43,7 +42,7 @@ class Augmenter:
         >>> view_i, view_j = augmenter.views(chunk_bcxyz, 2, torch.Generator().manual_seed(0))
 
     Args:
-        config: What to do.
+        config: The operations and their parameters.
     """
 
     def __init__(self, config: AugmentationConfig) -> None:
@@ -57,7 +56,7 @@ class Augmenter:
 
         Args:
             chunks: uint8 chunks, shape (batch, 2, x, y, z): intensity, and mask codes 0 background, 1 presynaptic,
-                2 cleft, 3 postsynaptic; or what ``prepare`` made of them.
+                2 cleft, 3 postsynaptic; or the result of ``prepare``.
             generator: A CPU generator; ``None`` takes torch's default one. In distributed training give every process
                 its own seed.
 
@@ -67,7 +66,7 @@ class Augmenter:
         return self.views(chunks, 1, generator)[0]
 
     def prepare(self, chunk_bcxyz: Tensor) -> Tensor | PreparedChunks:
-        """Make of chunks what all of their views share; what views are made of as they are stays as it is.
+        """Prepare chunks for all of their views; under published fidelity they are returned as they are.
 
         Raises:
             SynapseCLRError: If the chunks have another type or shape.
@@ -83,7 +82,7 @@ class Augmenter:
         return self.replay(prepared, [self.draw(prepared, generator) for _ in range(n_views)])
 
     def draw(self, chunks: Tensor | PreparedChunks, generator: torch.Generator | None = None) -> ViewDraws:
-        """The random numbers of one view of these chunks, without applying them.
+        """Draw the random numbers of one view of these chunks, without applying them.
 
         Raises:
             ValueError: If the generator is not on the CPU (its numbers would have to be read back from the device).
@@ -119,7 +118,7 @@ class Augmenter:
         """The view of an extraction configuration with the output cube turned.
 
         Args:
-            chunks: What ``prepare`` made.
+            chunks: The result of ``prepare``.
             matrix_bij: Rotations, perhaps magnified (``Pose``), (batch or 1, 3, 3), float64, on the CPU.
         """
         draws = self.draw_for(len(chunks.volume_bxyzc), chunks.shape_xyz[2])
@@ -134,7 +133,7 @@ class Augmenter:
         return View(view.intensity_bcxyz, view.mask_bcxyz)
 
     def begin(self, chunks: Tensor | PreparedChunks) -> ViewState:
-        """The view in the making before the first operation."""
+        """The state of a view before the first operation."""
         if isinstance(chunks, PreparedChunks):
             nothing = torch.empty(0)
             return ViewState(self.config, self.preparation, chunks, nothing, nothing)
@@ -144,8 +143,18 @@ class Augmenter:
         return ViewState(self.config, self.preparation, None, intensity, mask)
 
 
+def build_operations(config: AugmentationConfig) -> list[Operation]:
+    """The operations of a configuration, in their order; parameters not given in the list are the published fields."""
+    operations: list[Operation] = []
+    for name, given in config.listed_operations():
+        kind = find_operation(name)
+        flat = {field: getattr(config, field) for field in kind.model_fields if field in type(config).model_fields}
+        operations.append(kind(**(flat | dict(given))))
+    return operations
+
+
 def _unique_names(operations: Sequence[Operation]) -> list[str]:
-    """Names by which draws are kept; an operation that is listed again has a number."""
+    """Keys of the draws; an operation that is listed again gets a number."""
     names: list[str] = []
     for each in operations:
         n_before = sum(name.split("#")[0] == each.name for name in names)

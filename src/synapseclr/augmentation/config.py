@@ -1,6 +1,8 @@
-"""What an augmenter does: a list of operations, and the published parameters under their published names, validated."""
+"""Configuration of an augmenter: a list of operations, and the published parameters under their published names."""
 
+import pkgutil
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,8 +13,8 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=0, le=16)]
 Voxels = Annotated[int, Field(ge=1)]
-
 MAX_RADIUS = 127
+Radii = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_RADIUS)], ...], Field(min_length=1)]
 
 OPERATIONS = (
     "rotation",
@@ -31,7 +33,7 @@ OPERATIONS = (
     "active_zone",
     "z_score",
 )
-"""The operations of a view, in their order."""
+"""The published operations in the order in which a view needs them: the chunk is resampled before voxels change."""
 
 PUBLISHED_OPERATIONS = (
     "section_cutout",
@@ -50,8 +52,10 @@ PUBLISHED_OPERATIONS = (
     "published_active_zone",
     "z_score",
 )
-"""The order of the published code, in which the chunk is changed at full resolution before it is resampled."""
+"""The order of the published code, which changes the chunk at full resolution before it resamples it."""
 
+_FOLDER = "synapseclr.augmentation.operations"
+# Fields that take an operation off the list, where they are not enable_<operation>.
 _SWITCHES = {
     "flips": ("enable_x_flip", "enable_y_flip", "enable_z_flip", "enable_xy_swap"),
     "periphery_cutout": ("enable_random_periphery_cutout",),
@@ -61,36 +65,6 @@ _SWITCHES = {
     "published_active_zone": (),  # separates the channels also where the zone is off
 }
 _BEFORE_RESAMPLING = ("rotation", "displacement", "magnification")
-
-_RANDOM_SWITCHES = (
-    "enable_section_cutout",
-    "enable_sectional_intensity",
-    "enable_global_intensity",
-    "enable_pixel_noise",
-    "enable_gaussian_blur",
-    "enable_swiss_cheese",
-    "enable_corner_cutout",
-    "enable_random_cutout",
-    "enable_random_periphery_cutout",
-    "enable_rotation",
-    "enable_displacement",
-    "enable_x_flip",
-    "enable_y_flip",
-    "enable_z_flip",
-    "enable_xy_swap",
-)
-_RANGES = (
-    "sectional_intensity_intercept",
-    "sectional_intensity_slope",
-    "sectional_intensity_gamma",
-    "global_intensity_intercept",
-    "global_intensity_slope",
-    "global_intensity_gamma",
-    "global_additive_gaussian_noise_scale",
-    "global_multiplicative_lognormal_noise_scale",
-    "cutout_size",
-    "periphery_cutout_center_fraction",
-)
 
 
 class AugmentationConfig(BaseModel):
@@ -203,12 +177,7 @@ class AugmentationConfig(BaseModel):
         names = [_name_and_parameters(entry)[0] for entry in entries]
         for name in names:
             if name not in OPERATIONS:
-                from synapseclr.augmentation.operations import find_operation  # loads torch
-
-                try:
-                    find_operation(name)
-                except ValueError as error:
-                    raise ValueError(f"{error}. The operations are: {', '.join(OPERATIONS)}") from error
+                find_operation(name)
         if names.count("resampling") != 1 or names[-1:] != ["z_score"]:
             raise ValueError(f"must hold 'resampling' once and end with 'z_score', found {names}")
         resampled = names.index("resampling")
@@ -223,10 +192,7 @@ class AugmentationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_across_fields(self) -> Self:
-        for name in _RANGES:
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            if low > high:
-                raise ValueError(f"{name}_min ({low}) is above {name}_max ({high})")
+        check_ranges(self)
         size = self.final_img_size
         if self.final_crop_size % 2:
             raise ValueError(
@@ -284,15 +250,20 @@ class AugmentationConfig(BaseModel):
 
     @classmethod
     def extract(cls, **overrides: Any) -> Self:
-        """What embeddings are computed from: resampling, active zone of radius 3, z-score; nothing random."""
-        return cls(**(dict.fromkeys(_RANDOM_SWITCHES, False) | {"active_zone_inflation_radii": (3,)} | overrides))
+        """Configuration of embeddings: resampling, active zone of radius 3, z-score; nothing random."""
+        return cls(**(cls._nothing_random() | {"active_zone_inflation_radii": (3,)} | overrides))
 
     @classmethod
     def display(cls, **overrides: Any) -> Self:
-        """What people look at: the crop at full resolution, no active zone, intensities left in [0, 1]."""
+        """Configuration of pictures: the crop at full resolution, no active zone, intensities left in [0, 1]."""
         settings: dict[str, Any] = {"final_img_size": 192, "intensity_mean": 0.0, "intensity_std": 1.0}
         settings |= {"enable_active_zone": False, "active_zone_inflation_radii": (0,)}
-        return cls(**(dict.fromkeys(_RANDOM_SWITCHES, False) | settings | overrides))
+        return cls(**(cls._nothing_random() | settings | overrides))
+
+    @classmethod
+    def _nothing_random(cls) -> dict[str, Any]:
+        """Switches of all operations that draw random numbers, off."""
+        return {name: False for name in cls.model_fields if name.startswith("enable_") and name != "enable_active_zone"}
 
     def replaced(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
@@ -308,9 +279,7 @@ class AugmentationConfig(BaseModel):
         if radius is None:
             radius = max(1, round(3 * self.final_img_size / 96))
         entries = tuple(entry for entry in self.operations if not _is_random_addition(entry))
-        return self.replaced(
-            **dict.fromkeys(_RANDOM_SWITCHES, False), operations=entries, active_zone_inflation_radii=(radius,)
-        )
+        return self.replaced(**self._nothing_random(), operations=entries, active_zone_inflation_radii=(radius,))
 
     def resized(self, final_crop_size: int, final_img_size: int, **changes: Any) -> Self:
         """A copy for another image size, with every length in output voxels scaled in proportion."""
@@ -341,10 +310,50 @@ def _name_and_parameters(entry: str | Mapping[str, Any]) -> tuple[str, Mapping[s
 
 
 def _is_random_addition(entry: str | Mapping[str, Any]) -> bool:
-    """Whether an entry is an operation beside the published ones that draws random numbers."""
+    """Tell whether an entry is an operation beside the published ones that draws random numbers."""
     name, _ = _name_and_parameters(entry)
-    if name in OPERATIONS:
-        return False
-    from synapseclr.augmentation.operations import find_operation
+    return name not in OPERATIONS and bool(find_operation(name).random)
 
-    return find_operation(name).random
+
+def check_ranges(parameters: BaseModel) -> None:
+    """Refuse a ``*_min`` above its ``*_max``.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for name in type(parameters).model_fields:
+        family = name.removesuffix("_min")
+        if family != name and (low := getattr(parameters, name)) > (high := getattr(parameters, f"{family}_max")):
+            raise ValueError(f"{name} ({low}) is above {family}_max ({high})")
+
+
+def find_operation(name: str) -> type[Any]:
+    """Load the class of an operation.
+
+    Args:
+        name: The file name in ``operations/``, or a class elsewhere, ``my_package.my_module.MyOperation``.
+
+    Returns:
+        A subclass of ``Operation``. Loading it imports torch.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    module_name, _, class_name = name.rpartition(".")
+    try:
+        module = import_module(module_name or f"{_FOLDER}.{name}")
+    except ModuleNotFoundError as error:
+        found = sorted(each.name for each in pkgutil.iter_modules(import_module(_FOLDER).__path__))
+        found = [each for each in found if not each.startswith("published_")]
+        raise ValueError(
+            f"there is no operation '{name}': {error}. The operations are: {', '.join(found)}; one of your own is "
+            "named by its place, my_package.my_module.MyOperation"
+        ) from error
+    classes = [each for each in vars(module).values() if isinstance(each, type) and hasattr(each, "apply")]
+    if module_name:
+        classes = [each for each in classes if each.__name__ == class_name]
+    else:
+        classes = [each for each in classes if getattr(each, "name", None) == name]
+    if not classes:
+        raise ValueError(f"{module.__name__} has no subclass of Operation named '{class_name or name}'")
+    return classes[0]

@@ -9,18 +9,16 @@ radius are thresholds on the sampled distances, and stray components are gone al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
-from synapseclr.augmentation.components import CLEFT, POST, PRE, neurite_sides, with_fallback
+from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.masks import CLEFT, POST, PRE, neurite_sides, with_fallback
 from synapseclr.augmentation.threads import in_threads
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
 
 N_CHANNELS = 5
 SIGNAL, WEIGHT, FIRST_DISTANCE = 0, 1, 2
@@ -53,7 +51,7 @@ class PreparedChunks(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is made of a chunk, once; equal for all configurations that can share it.
+    """Preparation of chunks; equal for all configurations that can share its result.
 
     Lengths are in output voxels, the pitch of the views.
 
@@ -62,7 +60,7 @@ class Preparation:
         spacing: Length of an input voxel along z over its length along x.
         norm_scale: The grey level that becomes intensity 1.
         connectivity: Of the component filter; 0 for none.
-        reach: The largest distance outside of a surface that is told apart.
+        reach: The largest distance outside of a surface that has a code of its own.
     """
 
     pitch: float
@@ -85,13 +83,13 @@ class Preparation:
 
     @property
     def boxes(self) -> tuple[int, int, int]:
-        """Whole input voxels along x, y, z that are pooled before anything else; at least one."""
+        """Input voxels along x, y, z in a box, which is pooled first; at least one."""
         sagittal = max(1, int(self.pitch + 1e-6))
         return sagittal, sagittal, max(1, int(self.pitch / self.spacing + 1e-6))
 
     @property
     def factors(self) -> tuple[float, float, float]:
-        """Input voxels along x, y, z of a prepared voxel: the pitch of the views where that is coarser, else 1."""
+        """Input voxels along x, y, z in a prepared voxel: the pitch of the views where that is coarser, else 1."""
         sagittal = max(1.0, self.pitch)
         return sagittal, sagittal, max(1.0, self.pitch / self.spacing)
 
@@ -103,7 +101,7 @@ class Preparation:
 
     @property
     def depth(self) -> float:
-        """The largest distance inside of a surface that is told apart: half of the longest step between voxels."""
+        """The largest distance inside of a surface that has a code: half of the longest step between voxels."""
         return max(self.pooled_steps) / 2
 
     @property
@@ -112,7 +110,7 @@ class Preparation:
         return (self.reach + max(self.pooled_steps) + self.depth) / LEVELS
 
     def distance_code(self, distance: float | Tensor) -> float | Tensor:
-        """The code of a signed distance, negative inside: 0 at ``-depth``, ``distance = depth`` ... up to 255."""
+        """The code of a signed distance (negative inside): 0 at ``-depth``, then one per ``quantum``, up to 255."""
         return (distance + self.depth) / self.quantum
 
     def prepared_shape(self, shape_xyz: tuple[int, ...]) -> tuple[int, ...]:
@@ -140,7 +138,7 @@ class Preparation:
 
 
 def _boxes(volume_bxyz: Tensor, boxes: tuple[int, int, int]) -> list[Tensor]:
-    """The strided views whose union is every box, after padding odd sizes with zeros (no signal, no mask)."""
+    """Strided views, one for each place in a box; sizes that boxes do not divide are padded with zeros (no signal)."""
     pad = [-length % box for length, box in zip(volume_bxyz.shape[1:], boxes, strict=True)]
     if any(pad):
         volume_bxyz = torch.nn.functional.pad(volume_bxyz, (0, pad[2], 0, pad[1], 0, pad[0]))
@@ -167,6 +165,7 @@ def _pool(chunk_bcxyz: Tensor, boxes: tuple[int, int, int], norm_scale: float) -
     """
     intensity, code = chunk_bcxyz.unbind(1)
     n_box = boxes[0] * boxes[1] * boxes[2]
+    # Integer sums are exact, whatever their order.
     weight = _total(_boxes((intensity > 0).to(torch.uint8), boxes)).float() / n_box
     signal = _total(_boxes(intensity, boxes)).float() / (n_box * norm_scale)
     counts = [_total(_boxes((code == value).to(torch.uint8), boxes)) for value in (PRE_CODE, CLEFT_CODE, POST_CODE)]
@@ -181,14 +180,14 @@ def _n_averages(length: int, factor: float) -> int:
 
 
 def _average(volume_bcxyz: Tensor, axis: int, factor: float, normalised: bool) -> Tensor:
-    """Average along an axis over intervals of ``factor`` voxels, 1 to 2; exact for voxels that are cut in two.
+    """Average along an axis over intervals of ``factor`` voxels, 1 to 2; a voxel between two intervals is shared out.
 
     Args:
         volume_bcxyz: Any volumes.
-        axis: Which one.
+        axis: The axis.
         factor: Length of an interval; 1 leaves the volume as it is.
-        normalised: Whether the last interval, which may reach beyond the volume, is averaged over what it holds, or
-            what lies beyond counts as 0.
+        normalised: The last interval may reach beyond the volume: average over the part inside, or else count the
+            part outside as 0.
     """
     length = volume_bcxyz.shape[axis]
     n_averages = _n_averages(length, factor)
@@ -196,6 +195,7 @@ def _average(volume_bcxyz: Tensor, axis: int, factor: float, normalised: bool) -
         return volume_bcxyz
     start_n1 = torch.arange(n_averages, dtype=torch.float64)[:, None] * factor
     voxel_m = torch.arange(length, dtype=torch.float64)
+    # Each interval is a weighted sum of voxels, by the length that they have in common: one matrix product.
     overlap_nm = (torch.minimum(start_n1 + factor, voxel_m + 1) - torch.maximum(start_n1, voxel_m)).clamp(min=0)
     weight_nm = overlap_nm / (overlap_nm.sum(1, keepdim=True) if normalised else factor)
     before, after = volume_bcxyz.shape[:axis], volume_bcxyz.shape[axis + 1 :]
@@ -250,14 +250,16 @@ def _signed_distances(
     n_x, n_y, n_z = mask_nxyz.shape[1:]
     square, nearest = np.empty((n_x, n_y * n_z), np.float32), np.empty((n_x, n_y * n_z), np.float32)
     for n in range(start, stop):
+        # Planes across x as rows: a pass along z shifts by 1, along y by n_z, along x by n_y * n_z elements.
         mask, signed = mask_nxyz[n].reshape(n_x, n_y * n_z), signed_nxyz[n].reshape(n_x, n_y * n_z)
-        for side in range(2):
+        for side in range(2):  # 0: distances of voxels outside to the mask; 1: of voxels inside to its complement
             limit, costs = (outside, costs_out) if side == 0 else (inside, costs_in)
             far = np.float32(limit * limit)
             for x in range(n_x):
                 for yz in range(n_y * n_z):
                     square[x, yz] = np.float32(0) if mask[x, yz] == (side == 0) else far
-            # Loops run along memory: over whole planes across x, and within them along y by steps of a row.
+            # z first and row by row, so that a shift does not cross from one row into the next; then y within a plane,
+            # where a shift by whole rows cannot; then x over all planes. Inner loops run along memory.
             for x in range(n_x):
                 nearest[x] = square[x]
                 for y in range(n_y):
@@ -275,9 +277,9 @@ def _signed_distances(
                         signed[x, yz] = distance if side == 0 else -distance
 
 
-@njit(nogil=True, cache=True, fastmath=True)  # comparisons become vector instructions
+@njit(nogil=True, cache=True, fastmath=True)  # fastmath: comparisons become vector instructions
 def _spread_cost(square_v: Any, nearest_v: Any, stride: int, cost_k: Any) -> None:
-    """Lower ``nearest`` to ``square`` at k strides away, plus the cost of k steps."""
+    """One pass along an axis: lower ``nearest`` to ``square`` k strides away, on both sides, plus the cost of k."""
     for k in range(1, len(cost_k)):
         cost, shift = cost_k[k], k * stride
         for v in range(len(square_v) - shift):

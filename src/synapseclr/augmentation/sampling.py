@@ -1,4 +1,4 @@
-"""Trilinear resampling of prepared synapses at the positions of a view: the one resampling that a view costs.
+"""Trilinear resampling of prepared synapses at the positions of a view, once for each view.
 
 On a CPU a compiled loop reads the five uint8 channels of a corner side by side; elsewhere ``grid_sample`` computes the
 same numbers.
@@ -101,16 +101,19 @@ def sample_by_grid(
     """``sample`` by torch's ``grid_sample``, for any device."""
     batch, *shape, _ = volume_bxyzc.shape
     device = volume_bxyzc.device
+    # A position is origin + step @ (i, j, k): three outer sums, without a matrix product for every voxel.
     line = torch.arange(size, dtype=torch.float32, device=device)
     step, origin = (each.to(device, torch.float32, non_blocking=True) for each in (step_bij, origin_bi))
     i, j, k = (line[None, :, None] * step[:, None, :, axis] for axis in range(AXES))
     position_bxyzi = (origin[:, None] + i)[:, :, None, None] + j[:, None, :, None] + k[:, None, None, :]
     position_bxyzi = position_bxyzi.expand(batch, -1, -1, -1, -1)
     extent_i = torch.tensor(shape, dtype=torch.float32).to(device, non_blocking=True)
+    # grid_sample counts from -1 to 1 between the outer faces of the volume, last axis first.
     grid = ((2 * position_bxyzi + 1) / extent_i - 1).flip(-1)
     volume_bcxyz = volume_bxyzc.permute(0, 4, 1, 2, 3).float()
     carried = F.grid_sample(volume_bcxyz[:, :2], grid, align_corners=False) / LEVELS
     distance = F.grid_sample(volume_bcxyz[:, 2:], grid, align_corners=False, padding_mode="border")
+    # Zeros or the border value stand in for voxels outside, but positions outside of all voxels carry nothing.
     beyond = ((position_bxyzi < -0.5) | (position_bxyzi > extent_i - 0.5)).any(-1)
     carried = torch.where(beyond[:, None], 0.0, carried)
     distance = torch.where(beyond[:, None], LEVELS, (distance + 0.5).floor()).to(torch.uint8)
@@ -158,10 +161,12 @@ def _sample_planes(
     value = np.empty(5, np.float32)
     for plane in range(start, stop):
         b, i = plane // size, plane % size
+        # Poses are shared by the batch (one row), or there is one for each sample.
         pose = b if len(step_bij) > 1 else 0
         step, origin = step_bij[pose], origin_bi[b if len(origin_bi) > 1 else 0]
         volume = volume_bxyzc[b]
         for j in range(size):
+            # Position of the row's first voxel; along k it moves by the third column of the step matrix.
             x0 = origin[0] + step[0, 0] * np.float32(i) + step[0, 1] * np.float32(j)
             y0 = origin[1] + step[1, 0] * np.float32(i) + step[1, 1] * np.float32(j)
             z0 = origin[2] + step[2, 0] * np.float32(i) + step[2, 1] * np.float32(j)
@@ -181,15 +186,15 @@ def _sample_planes(
                     or y > last_y + _HALF
                     or z > last_z + _HALF
                 ):
-                    # Within a voxel of the border, some of a neighbour's weight may be left, but less than half.
+                    # More than half a voxel outside: no signal, and the largest distance.
                     signal_bxyz[b, i, j, k] = 0.0
                     weight_bxyz[b, i, j, k] = 0.0
                     for c in range(3):
                         distance_bcxyz[b, c, i, j, k] = 255
                     continue
                 inside = x >= 0 and y >= 0 and z >= 0 and x < last_x and y < last_y and z < last_z
-                # Positions between the border voxels' centres and their faces take the border voxel's values, with
-                # the weight that is left to them.
+                # Between a border voxel's centre and its face there is no second neighbour: take the border voxel's
+                # value, weighted by the share of the interpolation that falls on it, as grid_sample does with zeros.
                 share = _ONE
                 if not inside:
                     if x < 0 or x > last_x:
@@ -204,11 +209,12 @@ def _sample_planes(
                 xi, yi, zi = int(x), int(y), int(z)
                 fx, fy, fz = x - np.float32(xi), y - np.float32(yi), z - np.float32(zi)
                 xj, yj, zj = min(xi + 1, n_x - 1), min(yi + 1, n_y - 1), min(zi + 1, n_z - 1)
+                # Weights of the four corner columns along z (index: x, y) and, within a column, of its two voxels.
                 w00, w01 = (_ONE - fx) * (_ONE - fy), (_ONE - fx) * fy
                 w10, w11 = fx * (_ONE - fy), fx * fy
                 gz = _ONE - fz
                 a, p, q, r = volume[xi, yi], volume[xi, yj], volume[xj, yi], volume[xj, yj]
-                for c in range(5):
+                for c in range(5):  # the five channels of a corner lie side by side in memory
                     value[c] = (
                         w00 * (np.float32(a[zi, c]) * gz + np.float32(a[zj, c]) * fz)
                         + w01 * (np.float32(p[zi, c]) * gz + np.float32(p[zj, c]) * fz)

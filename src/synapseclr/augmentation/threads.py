@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-PIECES_PER_THREAD = 4  # rows differ in work
+PIECES_PER_THREAD = 4  # rows differ in work: more pieces than threads keep all of them busy
 
 
 @cache
 def _helpers(process: int, n_helpers: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of a parent do not live in a forked child, whose number is another."""
+    """Threads of this process; the key holds its id, as a forked child has none of its parent's threads."""
     return ThreadPoolExecutor(n_helpers)
 
 
 def in_threads(kernel: Callable[..., Any], n_rows: int, *arguments: Any) -> None:
-    """Call ``kernel(start, stop, *arguments)`` for ranges that make up ``n_rows``; the kernel releases the GIL."""
+    """Call ``kernel(start, stop, *arguments)`` on ranges that cover ``n_rows``; the kernel must release the GIL."""
     threads = torch.get_num_threads()
     if threads == 1 or n_rows < 2:
         kernel(0, n_rows, *arguments)

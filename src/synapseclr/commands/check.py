@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from synapseclr.commands.run import opened_catalog
 
 if TYPE_CHECKING:
     from kedro.io import DataCatalog
@@ -27,32 +28,24 @@ def check(env: str | None, params: str, picture: Path | None) -> None:
     Prints the layers (scale, bounds, type, codec) and how a sample of the synapses fits them, and draws the first
     chunk. Ends with status 1 if preprocessing would stop, else with 0. Nothing else is written.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from synapseclr.hooks import untracked
     from synapseclr.hooks.error_sentences import in_sentences
 
-    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    with in_sentences():
-        given = nested_parameters(params)
-        with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=given) as session:
-            catalog = cast(Any, session).load_context().catalog
-            errors = _check(catalog, picture)
+    with in_sentences(), opened_catalog(env, params) as catalog:
+        errors = _check(catalog, picture)
     if errors:
         raise click.ClickException(f"{errors} of these would stop preprocessing. Nothing was cut.")
     click.echo("Preprocessing can begin: kedro run --pipeline=preprocessing" + (f" --env={env}" if env else ""))
 
 
 def _check(catalog: DataCatalog, picture: Path | None) -> int:
-    """Print and draw what was found; returns the number of errors."""
+    """Print and draw the result of the check; returns the number of errors."""
     from kedro.io import DatasetError
 
     from synapseclr.errors import SynapseCLRError
     from synapseclr.hooks.error_sentences import sentence_of
     from synapseclr.pipelines.preprocessing.nodes import draw_first_chunk, inspect
     from synapseclr.volumes import PreprocessingConfig
-    from synapseclr.volumes.preflight.inspection import describe
+    from synapseclr.volumes.preflight import describe
 
     config = PreprocessingConfig.model_validate(catalog.load("params:preprocessing"))
     loaded: dict[str, Any] = {}
@@ -84,21 +77,3 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
     for text in found.errors:
         click.echo(f"ERROR    {text}")
     return len(found.errors)
-
-
-def nested_parameters(text: str) -> dict[str, Any]:
-    """Read ``name=value,name.name=value`` as Kedro does; commas in brackets belong to a list.
-
-    Raises:
-        ConfigurationError: If a part is no assignment.
-    """
-    from omegaconf import OmegaConf
-
-    from synapseclr.errors import ConfigurationError
-
-    parts = [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
-    if wrong := [part for part in parts if "=" not in part]:
-        raise ConfigurationError(f"--params has '{wrong[0]}', expected name=value; separate several by commas.")
-    nested = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
-    assert isinstance(nested, dict)
-    return {str(name): value for name, value in nested.items()}

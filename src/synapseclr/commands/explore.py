@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from synapseclr.commands.run import opened_catalog
 
 if TYPE_CHECKING:
     from synapseclr.explorer.run_outputs import RunOutputs
@@ -46,30 +48,23 @@ def explore(
 
 
 def load_outputs(env: str | None, params: str) -> RunOutputs:
-    """Read what the catalog has.
+    """Read the outputs of a run that the catalog has.
 
     Raises:
         SynapseCLRError: If there are no embeddings.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
     from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-    from synapseclr.commands.sweep import parse_assignments
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs
-    from synapseclr.hooks import untracked
 
-    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    runtime_params = parse_assignments(params)
-    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=runtime_params) as session:
-        catalog = cast(KedroSession, session).load_context().catalog
+    with opened_catalog(env, params) as catalog:
         notes: list[str] = []
 
         def optional(name: str, otherwise: str) -> Any:
-            """Load an entry; what is missing or broken is said on the page and does not stop it."""
+            """Load an entry; a missing or damaged one becomes a note on the page."""
             try:
                 if name in catalog and catalog.exists(name):
                     return catalog.load(name)
@@ -111,10 +106,9 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
-    from synapseclr.explorer.server import create_app
-    from synapseclr.explorer.serving import HOST, make_explorer_server
+    from synapseclr.explorer.web_server import HOST, create_app, make_explorer_server
 
-    assert outputs.index is not None  # made now, so that the first reader does not wait
+    assert outputs.index is not None  # computed now, so that the first request does not wait
     assert outputs.columns
     server = make_explorer_server(create_app(outputs), port)
     address = f"http://{HOST}:{server.port}/"

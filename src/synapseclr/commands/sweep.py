@@ -1,4 +1,4 @@
-"""A grid of parameters as nested MLflow runs: one `kedro run` for every combination."""
+"""``kedro sweep``: a grid of parameters as nested MLflow runs, one ``kedro run`` for every combination."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.commands.line_values import split_at_commas
-from synapseclr.errors import ConfigurationError, UnreachableError
+import click
+
+from synapseclr.commands.run import parse_assignments, split_values
+from synapseclr.errors import ConfigurationError, SynapseCLRError, UnreachableError
 from synapseclr.privacy.redaction import redact, redact_tree
 from synapseclr.tracking.abandoned import process_tags
 
@@ -31,15 +33,42 @@ _OWN = {"data_root", "results_root"}
 _SHOWN = ("train_loss", "validation_loss", "effective_rank")
 
 
+@click.command()
+@click.option(
+    "--grid", "-g", multiple=True, required=True, metavar="NAME=VALUE,...", help="Values of a parameter; repeatable."
+)
+@click.option("--name", default="sweep", show_default=True, help="The same name continues a sweep.")
+@click.option("--pipeline", "-p", default="pretraining", show_default=True, help="What each combination runs.")
+@click.option("--env", "-e", default=None, help="Configuration environment.")
+@click.option("--params", default="", metavar="NAME=VALUE,...", help="Parameters that all combinations share.")
+def sweep(grid: tuple[str, ...], name: str, pipeline: str, env: str | None, params: str) -> None:
+    """Run a pipeline for every combination of a parameter grid.
+
+    Each combination is a run of its own in MLflow, nested under one for the sweep, and writes to a folder of its own. A
+    combination that has finished is skipped when the command is given again. See docs/comparing_runs.md.
+    """
+    try:
+        plan = Sweep.from_arguments(name, pipeline, env, grid, parse_assignments(params))
+        failed = run_sweep(plan, Path.cwd())
+    except SynapseCLRError as error:
+        raise click.ClickException(str(error)) from error
+    if failed:
+        n = len(plan.combinations())
+        raise click.ClickException(
+            f"{len(failed)} of {n} combinations failed: {'; '.join(failed)}. Their output is above; the same command "
+            "tries them again."
+        )
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be run.
+    """Settings of a sweep.
 
     Attributes:
         name: Tag ``sweep`` of its runs in MLflow; the same name continues it.
-        pipeline: What each combination runs.
+        pipeline: The pipeline that each combination runs.
         environment: Kedro's configuration environment.
-        grid: Values by parameter, as one writes them behind ``--params``.
+        grid: Values by parameter, written as behind ``--params``.
         shared: Parameters that all combinations share.
     """
 
@@ -63,7 +92,7 @@ class Sweep:
         axes: dict[str, tuple[str, ...]] = {}
         for argument in grid:
             parameter, _, listed = argument.partition("=")
-            values = tuple(dict.fromkeys(_split(listed, f"--grid {argument}")))
+            values = tuple(dict.fromkeys(split_values(listed, f"--grid {argument}")))
             if not parameter.strip() or not values:
                 raise ConfigurationError(
                     f"--grid {argument}: expected parameter=value,value, such as "
@@ -78,7 +107,7 @@ class Sweep:
         return cls(name, pipeline, environment, axes, shared)
 
     def combinations(self) -> list[dict[str, str]]:
-        """All combinations of the grid's values; the last parameter given varies fastest."""
+        """Combinations of the grid's values; the last parameter given varies fastest."""
         products = itertools.product(*self.grid.values())
         return [dict(sorted(zip(self.grid, values, strict=True))) for values in products]
 
@@ -92,21 +121,6 @@ class Sweep:
         ]
 
 
-def parse_assignments(text: str) -> dict[str, str]:
-    """Read ``name=value,name=value``."""
-    pairs = [part.partition("=") for part in _split(text, "--params")]
-    if wrong := [name for name, sign, _ in pairs if not sign]:
-        raise ConfigurationError(f"--params has '{wrong[0]}', expected name=value; separate several by commas.")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _split(text: str, what: str) -> list[str]:
-    try:
-        return split_at_commas(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{what}: {error}.") from error
-
-
 def describe(parameters: Mapping[str, str], separator: str = ", ") -> str:
     """Write parameters as ``name=value``."""
     return separator.join(f"{name}={value}" for name, value in parameters.items())
@@ -116,11 +130,11 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
     """Run every combination that has not finished yet, one after the other.
 
     Args:
-        sweep: What to run.
+        sweep: Its settings.
         project: Folder of the Kedro project.
 
     Returns:
-        The combinations that failed, as text; the others run nevertheless.
+        The combinations that failed, as text; a failure does not stop the others.
 
     Raises:
         ConfigurationError: If a sweep of this name had other settings.

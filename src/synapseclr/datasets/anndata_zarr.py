@@ -1,20 +1,22 @@
-"""AnnData in Zarr as a Kedro dataset, local or remote."""
+"""AnnData in Zarr as Kedro datasets, local or remote: one matrix, or all those of a folder."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NewType
 
-import fsspec
 from kedro.io import AbstractDataset
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
 
 TablePreview = NewType("TablePreview", dict)
 """The return type by whose name kedro-viz recognises a table."""
@@ -33,12 +35,12 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
     ) -> None:
         self._filepath = filepath
         self._credentials = credentials
-        self._filesystem, self._path = fsspec.core.url_to_fs(filepath, **(credentials or {}))
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
         self.metadata = metadata
 
     @property
     def _is_local(self) -> bool:
-        return "://" not in self._filepath
+        return is_local(self._filepath)
 
     def load(self) -> AnnData:
         """Read the whole matrix into memory.
@@ -131,3 +133,34 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+class AnnDataFolderDataset(ReadOnlyDataset[dict[str, "AnnData"]]):
+    """Every ``<name>.zarr`` of a folder, by name, in alphabetical order; nothing where there is no folder.
+
+    Args:
+        filepath: Local path or fsspec URL of the folder.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{filepath} is filled by hand: copy the embeddings to be compared there."
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath, self._credentials = filepath, credentials
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, AnnData]:
+        """Read all of them."""
+        if not self._filesystem.exists(self._path):
+            return {}
+        names = sorted(PurePosixPath(path).name for path in self._filesystem.ls(self._path, detail=False))
+        return {
+            name.removesuffix(".zarr"): AnnDataZarrDataset(
+                filepath=f"{self._filepath}/{name}", credentials=self._credentials
+            ).load()
+            for name in names
+            if name.endswith(".zarr")
+        }

@@ -1,4 +1,4 @@
-"""Kedro's datasets of single files, written whole or not at all, and checked when they are read again.
+"""Single files as Kedro datasets, written whole or not at all and checked when they are read again; folders of nodes.
 
 The catalog's outputs have these types. In every other respect, and in buckets, where an object appears when its upload
 is complete, they are the datasets of ``kedro_datasets`` under the same names.
@@ -7,14 +7,26 @@ is complete, they are the datasets of ``kedro_datasets`` under the same names.
 from __future__ import annotations
 
 import copy
-from pathlib import PurePosixPath
+import json
+import logging
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import kedro_datasets.json
+import kedro_datasets.matplotlib
+import kedro_datasets.pandas
+import kedro_datasets.plotly
+import kedro_datasets.text
 import pandas as pd
-from kedro.io import DatasetError
-from kedro_datasets import json, matplotlib, pandas, plotly, text
+from kedro.io import AbstractDataset, DatasetError
+from kedro.io.core import get_filepath_str
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, written_whole
+from synapseclr.storage.bookkeeping import parse_json_object, read_json_object, update_json
+
+logger = logging.getLogger(__name__)
 
 
 class _WholeFile:
@@ -48,28 +60,42 @@ class _WholeFile:
                 raise error.__cause__ or error from None
 
 
-class CSVDataset(_WholeFile, pandas.CSVDataset):
+class CSVDataset(_WholeFile, kedro_datasets.pandas.CSVDataset):
     """``pandas.CSVDataset``."""
 
 
-class ParquetDataset(_WholeFile, pandas.ParquetDataset):
+class ParquetDataset(_WholeFile, kedro_datasets.pandas.ParquetDataset):
     """``pandas.ParquetDataset``."""
 
 
-class JSONDataset(_WholeFile, json.JSONDataset):
+class JSONDataset(_WholeFile, kedro_datasets.json.JSONDataset):
     """``json.JSONDataset``."""
 
 
-class TextDataset(_WholeFile, text.TextDataset):
+class TextDataset(_WholeFile, kedro_datasets.text.TextDataset):
     """``text.TextDataset``."""
 
 
-class PlotlyJSONDataset(_WholeFile, plotly.JSONDataset):
+class PlotlyJSONDataset(_WholeFile, kedro_datasets.plotly.JSONDataset):
     """``plotly.JSONDataset``."""
 
 
-class MatplotlibDataset(_WholeFile, matplotlib.MatplotlibDataset):
-    """``matplotlib.MatplotlibDataset``."""
+class OptionalJSONDataset(JSONDataset):
+    """A JSON file that loads as an empty mapping where there is none, such as the section of a pipeline not yet run."""
+
+    def load(self) -> Any:
+        """Read the file, or make an empty mapping."""
+        return super().load() if self.exists() else {}
+
+
+class _LoadableFigure(kedro_datasets.matplotlib.MatplotlibDataset):
+    def load(self) -> bytes:
+        with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), mode="rb") as file:
+            return bytes(file.read())
+
+
+class MatplotlibDataset(_WholeFile, _LoadableFigure):
+    """``matplotlib.MatplotlibDataset``, which loads the bytes of the picture, so that the report need not draw it."""
 
 
 class OptionalCSVDataset(CSVDataset):
@@ -82,3 +108,88 @@ class OptionalCSVDataset(CSVDataset):
     def load(self) -> pd.DataFrame:
         """Read the table, or make an empty one."""
         return super().load() if self.exists() else pd.DataFrame()
+
+
+class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """Saves entries into a JSON object, beside those that are there; loads all of them.
+
+    Several runs may save at once: on a local disk the file is locked while it is changed, and replaced as a whole. A
+    missing or damaged file loads as an empty object, and one that cannot be written costs a warning: bookkeeping never
+    ends a run.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Passed to fsspec.
+    """
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = filepath
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
+        self._has_warned = False
+        self.metadata = metadata
+
+    @property
+    def local_path(self) -> Path | None:
+        """Path of the file on this machine; None if it is remote."""
+        return Path(self._path) if is_local(self._filepath) else None
+
+    def load(self) -> dict[str, Any]:
+        """Return all entries."""
+        try:
+            if self.local_path is not None:
+                return read_json_object(self.local_path)
+            return parse_json_object(self._filesystem.cat_file(self._path), self._filepath)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # a bucket's client raises what it likes
+            self._warn("read", error)
+            return {}
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Add entries, or replace those of the same name."""
+        try:
+            if self.local_path is not None:
+                update_json(self.local_path, data)
+            else:
+                self._filesystem.pipe_file(self._path, json.dumps({**self.load(), **data}).encode())
+        except Exception as error:
+            self._warn("written", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s could not be %s: %s. The run goes on without it.", self._filepath, what, error)
+
+    def _exists(self) -> bool:
+        try:
+            return bool(self._filesystem.exists(self._path))
+        except Exception:
+            return False
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class FolderDataset(ReadOnlyDataset[str]):
+    """Loads as the folder's path or URL; the folder is made when it is missing.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{filepath} is a folder that nodes write into; it cannot be saved as a dataset."
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = filepath
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
+        self.metadata = metadata
+
+    def load(self) -> str:
+        """Return the path or URL."""
+        self._filesystem.makedirs(self._path, exist_ok=True)
+        return self._filepath

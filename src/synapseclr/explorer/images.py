@@ -1,4 +1,4 @@
-"""Pictures of synapses, made when asked for and kept for a while."""
+"""Pictures of synapses, made on request and cached."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,11 +21,14 @@ _WEB_TRIANGLES = 5_000
 _WEB_POINTS = 3_000
 _THUMBNAIL_PX = 128
 _JPEG_QUALITY = 88
-_CHUNKS_KEPT = 4  # one synapse's pictures are asked for one after the other
+_CHUNKS_KEPT = 4  # the page requests one synapse's pictures one after the other
+
+
+PictureKind = Literal["thumbnail", "em_strip", "mask_strip", "scene"]
 
 
 class ByteCache:
-    """What was made last, up to a limit of bytes. Safe to use from several threads.
+    """The values used last, up to a limit of bytes. Safe to use from several threads.
 
     Args:
         max_bytes: Of all values together.
@@ -38,7 +41,7 @@ class ByteCache:
         self._lock = threading.Lock()
 
     def get(self, key: tuple[str, int], make: Callable[[], bytes]) -> bytes:
-        """Return what is kept, or make it; two threads may make the same thing at once, and one result is kept."""
+        """Return the kept value, or make it; two threads may make the same one at once, and one result is kept."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -63,7 +66,7 @@ class SynapseImages:
 
     Args:
         chunks: The store.
-        cache: Where pictures are kept.
+        cache: Cache of the pictures.
     """
 
     def __init__(self, chunks: ChunkStore, cache: ByteCache | None = None) -> None:
@@ -71,21 +74,16 @@ class SynapseImages:
         self._cache = cache or ByteCache()
         self._read = lru_cache(_CHUNKS_KEPT)(self._read_chunk)
 
-    def thumbnail(self, position: int) -> bytes:
-        """The section that shows the synapse best, with its masks, as JPEG."""
-        return self._cache.get(("thumbnail", position), lambda: self._thumbnail(position))
+    def picture(self, kind: PictureKind, position: int) -> bytes:
+        """A picture of the synapse at a position of the store.
 
-    def em_strip(self, position: int) -> bytes:
-        """All sections below each other, x to the right and y downwards, as JPEG."""
-        return self._cache.get(("em", position), lambda: self._em_strip(position))
-
-    def mask_strip(self, position: int) -> bytes:
-        """The masks of all sections, as transparent PNG of the same size as the EM."""
-        return self._cache.get(("masks", position), lambda: self._mask_strip(position))
-
-    def scene(self, position: int) -> bytes:
-        """The three-dimensional view, as JSON of a plotly figure."""
-        return self._cache.get(("scene", position), lambda: self._scene(position))
+        Args:
+            kind: ``thumbnail``: the section that shows the synapse best, with its masks (JPEG). ``em_strip``: all
+                sections below each other, x to the right and y downwards (JPEG). ``mask_strip``: their masks, equally
+                large (transparent PNG). ``scene``: the three-dimensional view (JSON of a plotly figure).
+            position: Position in the chunk store.
+        """
+        return self._cache.get((kind, position), lambda: getattr(self, f"_{kind}")(position))
 
     def best_section(self, position: int) -> int:
         """Index along z of the section that shows the synapse best."""
@@ -124,7 +122,7 @@ class SynapseImages:
     def _scene(self, position: int) -> bytes:
         scene = synapse_scene(self._read(position), self._chunks.voxel_size_nm, _WEB_TRIANGLES, _WEB_POINTS)
         figure = interactive_scene(scene)
-        figure.update_layout(template=None)  # the page brings colours for light and dark
+        figure.update_layout(template=None)  # the page has colours for light and dark
         return str(figure.to_json()).encode()
 
 

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import fsspec
 import pandas as pd
 
 from synapseclr import __version__
 from synapseclr.errors import TableError
+from synapseclr.storage.addresses import open_filesystem
 
-DEFECTIVE = "defective"
 MAX_LENGTH = 64
 _FORMULA_STARTS = "=+-@"
 _TRIES = 5
@@ -31,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class SavedLabels(NamedTuple):
-    """What was saved.
+    """Labels as they were saved.
 
     Attributes:
         labels: ``synapse_id``, ``label``, ``table``, in the order of saving.
-        damaged: Problem by name of the tables that cannot be read.
+        damaged: The problem with each table that cannot be read, by its name.
     """
 
     labels: pd.DataFrame
@@ -55,12 +54,12 @@ class LabelTables:
     storage_options: Mapping[str, Any] | None = None
 
     def save(self, synapse_ids: Sequence[int], label: str, provenance: Mapping[str, Any]) -> str:
-        """Write a new table and, beside it, where it comes from.
+        """Write a new table and, beside it, a record of its provenance.
 
         Args:
-            synapse_ids: What is labelled, at least one.
+            synapse_ids: Synapses to label, at least one.
             label: ``defective`` or any short text.
-            provenance: How the set was chosen and from which run. Nothing about who did so is added.
+            provenance: How the set was chosen, and from which run. Nothing about the user is added.
 
         Returns:
             The table's name.
@@ -89,7 +88,7 @@ class LabelTables:
         return f"{self._write_new(f'{now:%Y%m%dT%H%M%SZ}_{_slug(label)}', table, beside)}.csv"
 
     def read(self) -> SavedLabels:
-        """All labels that were ever saved, but those of tables that cannot be read, which are named."""
+        """Read all tables; those that cannot be read are left out and named."""
         filesystem, folder = self._opened()
         parts, damaged = [], {}
         for path in sorted(filesystem.glob(f"{folder}/*.csv")):
@@ -105,15 +104,15 @@ class LabelTables:
         return SavedLabels(pd.concat(parts, ignore_index=True), damaged)
 
     def _opened(self) -> tuple[Any, str]:
-        filesystem, folder = fsspec.core.url_to_fs(self.url, **(self.storage_options or {}))
+        filesystem, folder = open_filesystem(self.url, self.storage_options)
         filesystem.makedirs(folder, exist_ok=True)
         return filesystem, folder
 
     def _write_new(self, stem: str, content: bytes, record: bytes) -> str:
-        """Write under a name that nobody has; several people may save within one second.
+        """Write under a new name; several people may save within one second.
 
-        The record, which has the table's digest, comes first: a table that is cut short is told by it.
-        Object stores do not all refuse to overwrite: there, what tells names apart is drawn at random.
+        The record with the table's digest is written first, so that a truncated table is recognised. Not all object
+        stores refuse to overwrite, hence the random part of the name.
         """
         filesystem, folder = self._opened()
         for _ in range(_TRIES):
@@ -131,7 +130,7 @@ def _read_table(filesystem: Any, path: str) -> pd.DataFrame:
     """Read one table; raises ValueError or OSError if it is not one, or not as it was saved."""
     content = filesystem.cat_file(path)
     record = path.removesuffix(".csv") + ".json"
-    if filesystem.exists(record):  # a table that was put there by hand has none
+    if filesystem.exists(record):  # a table that was copied there by hand has none
         try:
             expected = json.loads(filesystem.cat_file(record))["sha256"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -146,7 +145,7 @@ def _read_table(filesystem: Any, path: str) -> pd.DataFrame:
 
 
 def checked_label(label: str) -> str:
-    """Return a label as it is stored.
+    """Clean a label for storing: no control characters, single spaces.
 
     Raises:
         TableError: If it is empty, too long, or would be taken for a formula by a spreadsheet.

@@ -1,8 +1,8 @@
-"""What a run has left behind, as far as the explorer shows it."""
+"""A run's outputs as the explorer shows them: synapses, planes, and the columns to colour and filter by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,24 +13,141 @@ import pandas as pd
 from synapseclr.analysis.layers import check_finite
 from synapseclr.analysis.search.neighbours import FeatureIndex
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
+from synapseclr.analysis.traits import TRAITS, trait_values
 from synapseclr.errors import TableError
-from synapseclr.explorer.columns import (
-    Column,
-    consensus_columns,
-    imputed_columns,
-    observed_columns,
-    score_columns,
-    table_columns,
-    table_rows,
-)
 from synapseclr.explorer.label_tables import LabelTables
+from synapseclr.volumes.synapse_ids import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from synapseclr.volumes.store.chunk_store import ChunkStore
 
+
 _PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
+MAX_CLASSES = 40  # text with more values is no class
+_NOT_COLOURED = ("synapse_id", "chunk_index", "pre_root_id", "post_root_id", "cleft_id")
+_SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value per synapse.
+
+    Attributes:
+        name: Unique name.
+        label: Name on the page.
+        group: Heading on the page.
+        values_n: float32 (n,), NaN where missing; for classes the index into ``class_names``.
+        class_names: Empty for continuous values.
+    """
+
+    name: str
+    label: str
+    group: str
+    values_n: np.ndarray
+    class_names: tuple[str, ...] = ()
+
+
+def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:
+    """Annotated traits, clusters and other columns of ``obs`` (one row per synapse) that have any value."""
+    for trait in TRAITS:
+        values_n = trait_values(obs, trait)
+        if np.isfinite(values_n).any():
+            yield Column(trait.name, trait.label, "Annotated", values_n.astype(np.float32), trait.class_names)
+    traits = {trait.name for trait in TRAITS}
+    for name in map(str, obs.columns):
+        if name not in traits and name not in _NOT_COLOURED:
+            column = _from_series(obs[name], name)
+            if column is not None:
+                yield column
+
+
+def _from_series(series: pd.Series, name: str, group: str | None = None) -> Column | None:
+    label = name.replace("_", " ")
+    if pd.api.types.is_bool_dtype(series):
+        return Column(name, label, group or "Metadata", series.to_numpy(np.float32), ("no", "yes"))
+    is_text = not pd.api.types.is_numeric_dtype(series)
+    if is_text or "cluster" in name:
+        found = series.astype("category")
+        if not 1 <= len(found.cat.categories) <= MAX_CLASSES:
+            return None
+        codes_n = found.cat.codes.to_numpy(np.float32)
+        names = tuple(str(value) for value in found.cat.categories)
+        group = group or ("Clusters" if "cluster" in name else "Metadata")
+        return Column(name, label, group, np.where(codes_n < 0, np.nan, codes_n).astype(np.float32), names)
+    values_n = series.to_numpy(np.float32, na_value=np.nan)
+    values_n = np.where(np.isfinite(values_n), values_n, np.nan)
+    return Column(name, label, group or "Metadata", values_n) if np.isfinite(values_n).any() else None
+
+
+def imputed_columns(imputed: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Column]:
+    """Imputed traits, their uncertainty, and how far a synapse is outside the distribution of the annotated ones.
+
+    Args:
+        imputed: The table ``imputed_traits``.
+        synapse_id: int64 (n,).
+    """
+    rows = table_rows(imputed, synapse_id)
+    of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": []}
+    for trait in TRAITS:
+        suffixes = ("probability", "probability_sd") if trait.kind == "class" else ("mean", "sd")
+        wording = f"P({trait.label} is {trait.class_names[1]})" if trait.kind == "class" else trait.label
+        labels = (wording, f"{trait.label}, uncertainty", f"{trait.label}, out of distribution")
+        for group, suffix, label in zip(of_kind, (*suffixes, "out_of_distribution"), labels, strict=True):
+            name = f"{trait.name}_{suffix}"
+            if name in rows:
+                of_kind[group].append(Column(name, label, group, rows[name].to_numpy(np.float32)))
+    for columns in of_kind.values():
+        yield from columns
+
+
+def score_columns(scores: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Column]:
+    """Outlier score and its two parts.
+
+    Args:
+        scores: The table ``outlier_scores``.
+        synapse_id: int64 (n,).
+    """
+    rows = table_rows(scores, synapse_id)
+    for name, label in (
+        ("score", "outlier score"),
+        ("unsupervised", "unusualness"),
+        ("likeness", "likeness to examples"),
+    ):
+        if name in rows and rows[name].notna().any():
+            yield Column(f"outlier_{name}", label, "Outliers", rows[name].to_numpy(np.float32))
+
+
+def consensus_columns(neurites: pd.DataFrame, obs: pd.DataFrame) -> Iterator[Column]:
+    """Probability of each synapse's neurites to be inhibitory, from all of their synapses.
+
+    Args:
+        neurites: The table ``neurite_cell_types``: ``root_id``, ``probability``.
+        obs: ``pre_root_id``, ``post_root_id``.
+    """
+    of_neurite = neurites.drop_duplicates("root_id").set_index("root_id")["probability"]
+    for side, adjective in _SIDES.items():
+        if f"{side}_root_id" in obs:
+            values_n = of_neurite.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
+            if np.isfinite(values_n).any():
+                label = f"P({adjective} neurite is inhibitory)"
+                yield Column(f"consensus_{side}_probability", label, "Consensus", values_n)
+
+
+def table_columns(table: pd.DataFrame, synapse_id: np.ndarray, group: str) -> Iterator[Column]:
+    """Columns of any further table by synapse.
+
+    Args:
+        table: With ``synapse_id``.
+        synapse_id: int64 (n,).
+        group: Heading.
+    """
+    rows = table_rows(table, synapse_id)
+    for name in map(str, rows.columns):
+        column = _from_series(rows[name], name, group)
+        if column is not None and name not in _NOT_COLOURED:
+            yield column
 
 
 @dataclass(frozen=True)
@@ -40,13 +157,13 @@ class RunOutputs:
     Attributes:
         synapses: AnnData of the manifold, or of the embeddings where there is no manifold: features, ``obs`` with
             ``synapse_id``, ``obsm`` with the planes.
-        chunks: Where images come from; None: there are none.
-        tables: Further tables by catalog name, as far as there are: ``imputed_traits``, ``outlier_scores``,
+        chunks: Source of the images; None: no images.
+        tables: Further tables by catalog name, those that exist of: ``imputed_traits``, ``outlier_scores``,
             ``neurite_cell_types``, ``synapse_orientations``.
-        neuroglancer: Where links lead.
-        labels: Where labels are kept; None: nothing can be labelled.
-        notes: What is missing and how to get it, for people.
-        title: Of the page, such as the folder of the run.
+        neuroglancer: Settings of the links.
+        labels: Folder of the labels; None: nothing can be labelled.
+        notes: Sentences on what is missing and which command makes it.
+        title: Title of the page, such as the folder of the run.
     """
 
     synapses: AnnData
@@ -62,7 +179,7 @@ class RunOutputs:
 
     @cached_property
     def synapse_id(self) -> np.ndarray:
-        """int64 (n,)."""
+        """Ids of the synapses, int64 (n,)."""
         if "synapse_id" not in self.synapses.obs:
             raise TableError(
                 "The embeddings have no column synapse_id in obs. Run `kedro run --pipeline=embedding` again."
@@ -76,7 +193,7 @@ class RunOutputs:
 
     @cached_property
     def planes(self) -> dict[str, np.ndarray]:
-        """Name to float32 (n, 2)."""
+        """Coordinates by name of the plane, float32 (n, 2)."""
         found = {}
         for key, name in _PLANES:
             if key in self.synapses.obsm and self.synapses.obsm[key].shape[1] >= 2:
@@ -98,14 +215,14 @@ class RunOutputs:
 
     @cached_property
     def features_nf(self) -> np.ndarray:
-        """float32 (n, f), in which neighbours are searched."""
+        """Features in which neighbours are searched, float32 (n, f)."""
         features_nf = np.ascontiguousarray(self.synapses.X, dtype=np.float32)
         check_finite(features_nf, "the explorer's synapses")
         return features_nf
 
     @cached_property
     def index(self) -> FeatureIndex:
-        """For the neighbours."""
+        """Index of the features for the search of neighbours."""
         return FeatureIndex(self.features_nf)
 
     @cached_property
@@ -116,7 +233,7 @@ class RunOutputs:
 
     @cached_property
     def columns(self) -> dict[str, Column]:
-        """Everything that synapses can be coloured by, by name."""
+        """All columns for colours and filters, by name."""
         found = list(observed_columns(self.synapses.obs))
         if "imputed_traits" in self.tables:
             found += imputed_columns(self.tables["imputed_traits"], self.synapse_id)
@@ -136,5 +253,5 @@ class RunOutputs:
         return {identifier: row for row, identifier in enumerate(self.chunks.synapse_id.tolist())}
 
     def neuroglancer_link(self, row: int) -> str | None:
-        """Address of the synapse in Neuroglancer, if the volumes are where a browser can read them."""
+        """Address of the synapse in Neuroglancer; None if a browser cannot read the volumes."""
         return synapse_links(self.synapses.obs.iloc[[row]], self.neuroglancer)[0]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.explorer.details import overview, synapse_details
+from synapseclr.explorer.answers import overview, synapse_details
 from synapseclr.explorer.images import ByteCache, SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
-from synapseclr.explorer.server import ASSETS, PICTURES, read_asset
+from synapseclr.explorer.web_server import ASSETS, PICTURES, read_asset
 
 _MARKER = ".synapseclr-explorer"
 
@@ -25,13 +25,13 @@ def export_explorer(
 
     Args:
         outputs: The run.
-        folder: New, empty, or an export of before, which is written over.
-        max_pictured: Synapses with details and pictures; of more, as many are drawn at random.
+        folder: A new or empty folder, or an earlier export, which is overwritten.
+        max_pictured: Number of synapses with details and pictures, drawn at random if there are more.
         seed: Seed of that draw.
         progress: Called with the number done.
 
     Returns:
-        How many synapses have pictures.
+        Number of synapses with pictures.
 
     Raises:
         ConfigurationError: If the folder holds something else.
@@ -73,8 +73,8 @@ def _export_synapse(outputs: RunOutputs, images: SynapseImages | None, synapse_i
     _write(folder / "details.json", _json(synapse_details(outputs, images, synapse_id)))
     position = outputs.chunk_row_of_id.get(synapse_id)
     if images is not None and position is not None:
-        for name, (method, _) in PICTURES.items():
-            _write(folder / name, getattr(images, method)(position))
+        for name, (kind, _) in PICTURES.items():
+            _write(folder / name, images.picture(kind, position))
 
 
 def _json(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Synapses that were marked or accepted as defective are left out of the analyses."""
+"""Exclusion of synapses that were marked or accepted as defective from the analyses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class DefectExclusion:
-    """Hands the nodes of the analyses the embeddings without the synapses that are taken to be defective.
+    """Gives the nodes of the analyses the embeddings without defective synapses.
 
-    These are ``outliers.examples`` and ``.accept``, and those of the table ``accepted_defects``, which people keep and
-    no pipeline writes: the same command gives the same result, whatever ran before. The outliers pipeline itself sees
-    every synapse. ``outliers.exclude: false`` switches this off.
+    These are ``outliers.examples`` and ``.accept``, and those of the table ``accepted_defects``, which only users
+    write: the same command gives the same result, whatever ran before. The outliers pipeline itself sees every synapse.
+    ``outliers.exclude: false`` switches this off.
     """
 
     @hook_impl

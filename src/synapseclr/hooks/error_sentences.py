@@ -28,11 +28,11 @@ def sentence_of(error: BaseException) -> str | None:
     """The sentence of an error for a user, without its traceback.
 
     Args:
-        error: As it came out of a Kedro session.
+        error: Raised by a Kedro session.
 
     Returns:
-        One or two sentences, or None if it is no error that a user's data or configuration cause: its traceback is what
-        helps then.
+        One or two sentences; None if the error does not come from a user's data or configuration, so that its traceback
+        is needed.
     """
     from kedro.io import DatasetError
     from kedro.validation.exceptions import ParameterValidationError
@@ -60,7 +60,7 @@ def in_sentences(advice: str = "") -> Iterator[None]:
     """End a command with what :func:`sentence_of` says of an error, and status 1; other errors pass.
 
     Args:
-        advice: What to add, such as where the traceback is.
+        advice: A hint to add, such as how to see the traceback.
     """
     try:
         yield
@@ -87,9 +87,9 @@ def parameter_sentences(name: str, model: type[BaseModel], error: ValidationErro
     """Faults in the values of a parameter, by dotted names.
 
     Args:
-        name: The parameter that the model is of.
-        model: What its value has to be.
-        error: What the model raised.
+        name: The parameter.
+        model: The model of its value.
+        error: The error that the model raised.
     """
     texts = []
     for found in error.errors()[:_MOST_NAMED]:
@@ -112,7 +112,7 @@ def _plain(found: Any) -> str:
 
 
 def _fields(model: Any, path: list[str]) -> list[str]:
-    """Names of the fields of the model that lies at a path below another; none where the path leads elsewhere."""
+    """Names of the fields of the model at a path below another; none if there is no model."""
     for part in path:
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field is not None else None
@@ -130,7 +130,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _unknown_name(error: ValueError) -> str:
-    """Kedro's errors of names that it does not find, with the names that there are."""
+    """Rewrite Kedro's error about an unknown name, with the known names."""
     from kedro.framework.project import pipelines
 
     text = _one_line(error)

@@ -1,4 +1,4 @@
-"""What stops a run before any node of it has run."""
+"""Guards: hooks that stop a run before any of its nodes, and keep secrets out of logs."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class ParameterGuard:
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Check the values of every parameter that has a model, and name what is wrong as one writes it.
+        """Check the values of every parameter that has a model; errors name the parameter as the user writes it.
 
-        Kedro checks the same a little later, and names the models instead.
+        Kedro checks the same a little later, but names the models.
         """
         parameters = context.config_loader["parameters"]
         for name, model in parameter_models().items():
@@ -108,7 +108,7 @@ def parameter_models() -> dict[str, type[BaseModel]]:
 
 
 class SimulationGuard:
-    """Keeps the simulation from writing where somebody's own raw data lie."""
+    """Keeps the simulation from overwriting a user's own raw data."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:

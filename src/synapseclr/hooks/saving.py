@@ -1,20 +1,51 @@
-"""What happens when nodes save: the clock of the pipelines, and one writer among several machines."""
+"""Hooks around outputs: checks and cleaning before a run, the clock of the pipelines, one writer among machines."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from synapseclr.training.scale import machines
+from synapseclr.storage.addresses import is_local, plain_address
+from synapseclr.storage.atomic_files import check_writable, pipeline_at_work, remove_leftovers
+from synapseclr.training.launching import machine_index
 
 _SECONDS = "pipeline_seconds"
 
 
+class OutputCare:
+    """Checks and cleans the folders that a run writes to."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Delete the temporary files and folders of killed runs; finish replacements that were killed half-way.
+
+        Raises:
+            OutputError: If an output cannot be written, before hours are spent on it.
+        """
+        outputs = []
+        for name in sorted(pipeline.all_outputs()):
+            dataset = catalog.get(name)
+            path = str(getattr(dataset, "_filepath", ""))
+            if path and is_local(path) and getattr(dataset, "_protocol", "file") == "file":
+                outputs.append(Path(plain_address(path)))
+        for output in outputs:
+            check_writable(output)
+        for folder in sorted({output.parent for output in outputs}):
+            remove_leftovers(folder)
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Set the pipeline that is recorded with the outputs of its nodes."""
+        pipeline_at_work.set(min(node.tags, default=""))
+
+
 class PipelineClock:
-    """Measures the seconds that each pipeline's nodes take, loading and saving included."""
+    """Measures the seconds that the nodes of each pipeline take, loading and saving included."""
 
     def __init__(self) -> None:
         self._catalog: DataCatalog | None = None
@@ -28,7 +59,7 @@ class PipelineClock:
 
     @hook_impl
     def before_pipeline_run(self) -> None:
-        """Start from nothing: hooks outlive a session, and the time between two sessions is nobody's."""
+        """Reset: hooks outlive a session, and the time between two sessions does not count."""
         self._started, self._seconds = {}, {}
 
     @hook_impl
@@ -72,7 +103,7 @@ class OneWriter:
     @hook_impl
     def after_node_run(self, node: Node, catalog: DataCatalog) -> None:
         """Have what is about to be saved stay here, if the last launch has shown that this is not machine 0."""
-        if machines.index > 0:
+        if machine_index() > 0:
             for name in (*node.outputs, _SECONDS):
                 if not isinstance(catalog.get(name), MemoryDataset):
                     catalog[name] = MemoryDataset(copy_mode="assign")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+
+from synapseclr.storage.addresses import set_default_options
 
 
 class StorageCredentials:
@@ -24,10 +23,7 @@ class StorageCredentials:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Configure fsspec here, and by the environment in the processes that are started from here."""
-        for protocol, options in (_local(context) | _of_environment(context)).items():
-            if protocol in fsspec.available_protocols() and isinstance(options, dict):
-                fsspec.config.conf[protocol] = options
-                os.environ[f"FSSPEC_{protocol.upper()}"] = json.dumps(options)
+        set_default_options(_local(context) | _of_environment(context))
 
 
 def _of_environment(context: KedroContext) -> dict[str, Any]:

@@ -25,11 +25,12 @@ from pydantic import BaseModel
 
 from synapseclr.errors import UnreachableError
 from synapseclr.privacy.redaction import project_folder, redact_tree
+from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.bookkeeping import locked
 from synapseclr.tracking.abandoned import end_abandoned, process_tags
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
 from synapseclr.tracking.server import answers, keep_requests_short, request_limits, shown
-from synapseclr.training.scale import machines
+from synapseclr.training.launching import machine_index
 
 _TRAINING = "pretraining"
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
@@ -38,6 +39,8 @@ _SWITCH = "SYNAPSECLR_TRACKING"
 _AT_START_SECONDS = 5.0
 _BEGUN_AT_ONCE = ("duplicate column", "already exists", "database is locked", "unique constraint", "no such table")
 _ATTEMPTS = 5
+_LEAVING_SECONDS = 5
+_REFUSES = "http://127.0.0.1:9"  # the port named discard: a connection is refused at once
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ class RunTracking(MlflowHook):
             experiment_id = str(found.experiment_id)
             try:
                 end_abandoned(mlflow.MlflowClient(), experiment_id)
-            except mlflow.MlflowException as error:  # such as a server that lets nobody change others' runs
+            except mlflow.MlflowException as error:  # such as a server where users cannot change the runs of others
                 logger.warning("Runs whose process is gone could not be marked as KILLED: %s", error)
             config = self.mlflow_config.tracking.run
             if not self._already_active_mlflow and not disabled & set(names):
@@ -157,8 +160,8 @@ class RunTracking(MlflowHook):
     def after_node_run(self) -> None:
         """End the tracking on the machines that do not host rank 0; their runs keep a tag and system metrics."""
         outbox = current_outbox()
-        if machines.index > 0 and outbox is not None:
-            outbox.tags({"machine": machines.index})
+        if machine_index() > 0 and outbox is not None:
+            outbox.tags({"machine": machine_index()})
             self.close("FINISHED")
 
     @hook_impl
@@ -216,9 +219,11 @@ class RunTracking(MlflowHook):
         if outbox is None:
             return
         set_current_outbox(None)
-        outbox.close(None if self._already_active_mlflow else status)
+        is_told = outbox.close(None if self._already_active_mlflow else status)
         if not self._already_active_mlflow:
             _leave_run(status, is_away=outbox.is_away)
+            if is_told:
+                outbox.end(status)  # MLflow's own end of a run has the clock's time, which may have been set back
         self._is_mlflow_enabled = False
         self.run_id = None
 
@@ -281,13 +286,13 @@ def _create_run(experiment_id: str, name: str, tags: dict[str, str]) -> str:
 
 
 def _told(run_params: dict[str, Any]) -> dict[str, Any]:
-    """The run's arguments, as far as MLflow is told: what Kedro's hook sets as tags."""
+    """The run's arguments that MLflow gets: those that Kedro's hook sets as tags."""
     kept = {name: value for name, value in run_params.items() if name not in ("project_path", "runner", "run_id")}
     return dict(redact_tree(kept))
 
 
 def _unsent_folder(catalog: DataCatalog) -> Path:
-    """The folder for what MLflow could not be told: beside the run's results, or in the project if they are remote."""
+    """Folder of the entries that MLflow did not get: beside the run's results, or in the project if they are remote."""
     dataset = catalog.get("pipeline_seconds") if "pipeline_seconds" in catalog else None
     path = getattr(dataset, "local_path", None)
     return (project_folder() if path is None else path.parent) / "mlflow_unsent"
@@ -304,15 +309,26 @@ def _rerun_command(run_id: str, pipelines: list[str], run_params: dict[str, Any]
 
 
 def _leave_run(status: str, is_away: bool) -> None:
-    """Make MLflow's active run of this thread inactive, whatever the server says to that."""
+    """Make MLflow's active run of this thread inactive, whatever the server says to that.
+
+    MLflow always asks the server first, and would wait for one that is away, or for a locked database: nobody is asked
+    then.
+    """
     import mlflow
 
-    with request_limits(1, 0) if is_away else nullcontext():
-        while mlflow.active_run() is not None:
-            try:
-                mlflow.end_run(status)
-            except Exception as error:  # the outbox has told, or kept, the run's end
-                logger.debug("MLflow did not take the end of a run: %s", error)
+    uri = mlflow.get_tracking_uri()
+    with request_limits(_LEAVING_SECONDS, 0):
+        if is_away:
+            mlflow.set_tracking_uri(_REFUSES)
+        try:
+            while mlflow.active_run() is not None:
+                try:
+                    mlflow.end_run(status)
+                except Exception as error:  # the outbox has told, or kept, the run's end
+                    logger.debug("MLflow did not take the end of a run: %s", error)
+        finally:
+            if is_away:
+                mlflow.set_tracking_uri(uri)
 
 
 @contextmanager
@@ -360,15 +376,13 @@ def _git_state() -> dict[str, str]:
 
 def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> None:
     """Log a dataset's file or folder, fetching it first if it is remote."""
-    import fsspec
-
     path = str(getattr(dataset, "_filepath"))  # noqa: B009
     protocol = getattr(dataset, "_protocol", "file")
-    if protocol == "file" and "://" not in path:
-        outbox.artifact(path, folder)
+    url = f"{protocol}://{path}" if protocol != "file" and is_local(path) else path  # Kedro's own leave it out
+    if is_local(url):
+        outbox.artifact(plain_address(url), folder)
         return
-    url = path if "://" in path else f"{protocol}://{path}"
-    filesystem, remote = fsspec.core.url_to_fs(url)
+    filesystem, remote = open_filesystem(url)
     copy = outbox.copies_folder / folder / Path(remote).name
     copy.parent.mkdir(parents=True, exist_ok=True)
     filesystem.get(remote, str(copy), recursive=True)

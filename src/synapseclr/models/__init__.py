@@ -4,14 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from synapseclr.models.backbones import BACKBONE_NAMES
-from synapseclr.models.config import ModelConfig
-from synapseclr.models.encoders import ENCODER_NAMES, build_encoder
-from synapseclr.models.weights import EncoderWeights
+from synapseclr.models.encoders import ENCODER_NAMES, ModelConfig, build_encoder
+from synapseclr.models.weights import EncoderWeights, load_encoder, load_weights
 
 if TYPE_CHECKING:
     from synapseclr.models.card import export, model_card
-    from synapseclr.models.importing import ImportedWeights, ImportReport, import_checkpoint
-    from synapseclr.models.loading import load_encoder, load_weights
+    from synapseclr.models.foreign_checkpoints import ImportedWeights, ImportReport, import_checkpoint
     from synapseclr.models.simclr import LAYERS, SimCLR
 
 __all__ = [
@@ -34,11 +32,9 @@ __all__ = [
 _MODULE_OF = {
     "LAYERS": "simclr",
     "SimCLR": "simclr",
-    "ImportReport": "importing",
-    "ImportedWeights": "importing",
-    "import_checkpoint": "importing",
-    "load_encoder": "loading",
-    "load_weights": "loading",
+    "ImportReport": "foreign_checkpoints",
+    "ImportedWeights": "foreign_checkpoints",
+    "import_checkpoint": "foreign_checkpoints",
     "export": "card",
     "model_card": "card",
 }

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCALABLE = ("densenet121", "densenet169", "segresnet", "mednext_s")
-"""Those whose channels a width factor can multiply."""
+"""Backbones whose channels a width factor can multiply."""
 
 BACKBONE_NAMES: tuple[str, ...] = (*SCALABLE, "seresnet50", "seresnext50", "efficientnet_b0")
 

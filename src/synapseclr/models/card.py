@@ -1,4 +1,4 @@
-"""A model card: what weights are, and how to use them, for those who did not train them."""
+"""A model card: what weights are and how to use them, for colleagues who did not train them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from synapseclr import __version__
 from synapseclr.errors import CheckpointError, ConfigurationError
 from synapseclr.models.weights import FILE_NAME, EncoderWeights
+from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import write_whole
 
 _HUB_LICENCES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "cc0-1.0"),
     *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
 )
-"""Those identifiers of huggingface.co/docs/hub/repositories-licenses that weights are likely to have."""
+"""Identifiers of huggingface.co/docs/hub/repositories-licenses that weights are likely to have."""
 
 _CHANNELS = {
     1: "1: intensity around the active zone, both sides merged",
@@ -149,7 +147,7 @@ def export(
         FILE_NAME: weights.to_bytes(),
         "README.md": _render(_FRONT_MATTER + _CARD, weights, metrics, data, licence).encode(),
     }
-    filesystem, path = fsspec.core.url_to_fs(str(folder), **(storage_options or {}))
+    filesystem, path = open_filesystem(folder, storage_options)
     present = [name for name in files if filesystem.exists(f"{path}/{name}")]
     if present and not overwrite:
         raise CheckpointError(
@@ -157,7 +155,7 @@ def export(
         )
     filesystem.makedirs(path, exist_ok=True)
     for name, content in files.items():
-        if isinstance(filesystem, LocalFileSystem):
+        if is_local(folder):
             write_whole(f"{path}/{name}", content, is_recorded=False)
         else:
             filesystem.pipe_file(f"{path}/{name}", content)

@@ -1,4 +1,4 @@
-"""3D convolutional encoders under their published names, built on MONAI's ResNet."""
+"""3D convolutional encoders by name, most of them built on MONAI's ResNet, and the parameters of a model."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
 from synapseclr.errors import ConfigurationError
-from synapseclr.models.backbones import BACKBONE_NAMES, build_backbone
+from synapseclr.models.backbones import BACKBONE_NAMES, build_backbone, check_width
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from synapseclr.models.simclr import SimCLR
 
 _STAGES: dict[int, tuple[str, list[int]]] = {
     18: ("basic", [2, 2, 2, 2]),
     34: ("basic", [3, 4, 6, 3]),
     50: ("bottleneck", [3, 4, 6, 3]),
 }
+
 _BASE_CHANNELS = [64, 128, 256, 512]
-_MEDICALNET = "resnet18_medicalnet"
+MEDICALNET = "resnet18_medicalnet"
 _VARIANTS = ("", "_no_max_pool", "_no_max_pool_cifar_stem")
 
 ENCODER_NAMES: tuple[str, ...] = (
     *(f"resnet{depth}{variant}" for variant in _VARIANTS for depth in _STAGES),
-    _MEDICALNET,
+    MEDICALNET,
 )
 """The published encoders."""
 
@@ -43,9 +48,9 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
     """Build an encoder whose forward maps ``(b, c, x, y, z)`` to backbone features ``(b, f)``.
 
     Args:
-        name: ``region_resnet`` (:mod:`synapseclr.models.region_resnet`), ``single_convolution``
-            (:mod:`synapseclr.models.single_convolution`), one of MONAI's networks in
-            :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of :data:`ENCODER_NAMES`:
+        name: ``region_resnet`` and ``single_convolution`` (:mod:`synapseclr.models.small_encoders`), one of
+            MONAI's networks in :data:`~synapseclr.models.backbones.BACKBONE_NAMES`, or a published one of
+            :data:`ENCODER_NAMES`:
             ``resnet{18,34,50}`` with a 7^3 stride-2 stem and max-pooling;
             ``_no_max_pool`` leaves the pooling out; ``_no_max_pool_cifar_stem`` also has a 3^3 stride-1 stem;
             ``resnet18_medicalnet`` is the dilated network that MedicalNet weights fit.
@@ -73,11 +78,11 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
         raise ConfigurationError(f"width_factor {width_factor} leaves no channel in the first stage (64 at 1.0).")
 
     if name == REGION_RESNET:
-        from synapseclr.models.region_resnet import RegionResNet
+        from synapseclr.models.small_encoders import RegionResNet
 
         return RegionResNet(in_channels, width_factor)
     if name == SINGLE_CONVOLUTION:
-        from synapseclr.models.single_convolution import SingleConvolution
+        from synapseclr.models.small_encoders import SingleConvolution
 
         return SingleConvolution(in_channels, width_factor)
     depth = int(re.match(r"resnet(\d+)", name).group(1))  # type: ignore[union-attr]
@@ -91,14 +96,14 @@ def build_encoder(name: str, in_channels: int = 1, width_factor: float = 1.0) ->
         conv1_t_size=stem.kernel_size,
         conv1_t_stride=stem.stride,
         no_max_pool=not stem.max_pool,
-        shortcut_type="A" if name == _MEDICALNET else "B",
+        shortcut_type="A" if name == MEDICALNET else "B",
         widen_factor=width_factor,
         feed_forward=False,
         bias_downsample=False,
     )
     encoder.n_features = encoder.in_planes
     encoder.fc = nn.Identity()
-    if name == _MEDICALNET:
+    if name == MEDICALNET:
         _dilate(encoder)
     return encoder
 
@@ -136,3 +141,41 @@ def _pad_channels_shortcut(planes: int, stride: int) -> nn.Module:
             return nn.functional.pad(x_bcxyz, (0, 0, 0, 0, 0, 0, 0, missing))
 
     return PadChannels()
+
+
+class ModelConfig(BaseModel):
+    """Architecture of a SimCLR model; stored beside its weights, so that a file tells how to load it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str = Field("resnet18_no_max_pool", description="region_resnet, a published encoder, or one of MONAI's.")
+    in_channels: int = Field(1, ge=1, le=2, description="1: merged chunks; 2: separate pre- and postsynaptic channels.")
+    width_factor: float = Field(1.0, gt=0, description="Multiplies the channels of every stage.")
+    projection_dims: tuple[int, int] = Field((512, 128), description="Hidden and output dimension of the projector.")
+
+    @field_validator("encoder")
+    @classmethod
+    def _known_encoder(cls, name: str) -> str:
+        if name not in OUR_ENCODER_NAMES + ENCODER_NAMES + BACKBONE_NAMES:
+            raise ValueError(
+                f"unknown encoder '{name}', choose one of: {', '.join(OUR_ENCODER_NAMES + ENCODER_NAMES)}; or one "
+                f"of MONAI's networks: {', '.join(BACKBONE_NAMES)}"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _possible_width(self) -> ModelConfig:
+        check_width(self.encoder, self.width_factor)
+        return self
+
+    def build(self, seed: int) -> SimCLR:
+        """Make the model with weights drawn from ``seed``; MONAI's networks keep their own way of drawing them."""
+        import torch
+
+        from synapseclr.models.simclr import SimCLR, initialise
+
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = SimCLR(build_encoder(self.encoder, self.in_channels, self.width_factor), self.projection_dims)
+        initialise(model.projector if self.encoder in BACKBONE_NAMES else model, seed)
+        return model

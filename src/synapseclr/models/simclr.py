@@ -8,6 +8,8 @@ from torch import Tensor, nn
 LAYERS = ("encoder.fc", "projector.mlp.0", "projector.mlp.3")
 """The recorded layers: backbone feature, middle of the projector, end of the projector."""
 
+BACKBONE, MIDDLE, PROJECTION = LAYERS
+
 
 class Projector(nn.Module):
     """Linear, BatchNorm, ReLU, Linear, without biases in the linear layers.
@@ -30,7 +32,7 @@ class Projector(nn.Module):
     def forward(self, features_bf: Tensor) -> dict[str, Tensor]:
         """Project ``(b, f)``; returns the hidden pre-activation and the output by their recorded names."""
         middle = self.mlp[0](features_bf)
-        return {"projector.mlp.0": middle, "projector.mlp.3": self.mlp[3](self.mlp[2](self.mlp[1](middle)))}
+        return {MIDDLE: middle, PROJECTION: self.mlp[3](self.mlp[2](self.mlp[1](middle)))}
 
 
 class SimCLR(nn.Module):
@@ -51,7 +53,7 @@ class SimCLR(nn.Module):
 
     @property
     def takes_masks(self) -> bool:
-        """Whether ``forward`` needs the masks of the view."""
+        """True if ``forward`` needs the masks of the view."""
         return bool(getattr(self.encoder, "takes_masks", False))
 
     def forward(self, intensity_bcxyz: Tensor, mask_bcxyz: Tensor | None = None) -> dict[str, Tensor]:
@@ -74,7 +76,7 @@ class SimCLR(nn.Module):
             features_bf: Tensor = self.encoder(intensity_bcxyz, mask_bcxyz)
         else:
             features_bf = self.encoder(intensity_bcxyz)
-        return {"encoder.fc": features_bf, **self.projector(features_bf[:, : self.n_projected])}
+        return {BACKBONE: features_bf, **self.projector(features_bf[:, : self.n_projected])}
 
 
 def initialise(model: nn.Module, seed: int) -> None:

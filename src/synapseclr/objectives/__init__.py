@@ -1,4 +1,4 @@
-"""Objectives that compare two views, one per file: ``(z_i, z_j) -> loss``, and the gathering of views over processes.
+"""Objectives that compare two views, ``(z_i, z_j) -> loss``, and the gathering of views over processes.
 
 ``ObjectiveConfig(name=...).build()`` gives one. The configuration is importable without torch; the rest is loaded on
 first use. (None of these functions has the name of its file: importing the file would hide the function.)
@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from synapseclr.objectives.config import ObjectiveConfig
 
 if TYPE_CHECKING:
-    from synapseclr.objectives.contrastive import nt_xent
-    from synapseclr.objectives.decoupled import dcl
-    from synapseclr.objectives.gather import gather_views
+    from synapseclr.objectives.contrastive import dcl, nt_xent
     from synapseclr.objectives.vicreg import vicreg_loss
+    from synapseclr.objectives.views import gather_views
 
 __all__ = ["ObjectiveConfig", "dcl", "gather_views", "nt_xent", "vicreg_loss"]
 
 _LAZY = {
-    "dcl": "decoupled",
-    "gather_views": "gather",
+    "dcl": "contrastive",
+    "gather_views": "views",
     "nt_xent": "contrastive",
     "vicreg_loss": "vicreg",
 }

@@ -1,4 +1,4 @@
-"""Which objective a pretraining run minimises, as validated parameters."""
+"""The objective that a pretraining run minimises, as validated parameters."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ class ObjectiveConfig(BaseModel):
 
     def build(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The objective as a function of the views' projections z_i and z_j, each (batch, dimension), to a scalar."""
-        from synapseclr.objectives.contrastive import nt_xent
-        from synapseclr.objectives.decoupled import dcl
+        from synapseclr.objectives.contrastive import dcl, nt_xent
         from synapseclr.objectives.vicreg import vicreg_loss
 
         functions: dict[str, Callable[..., Tensor]] = {"nt_xent": nt_xent, "decoupled": dcl, "vicreg": vicreg_loss}

@@ -1,8 +1,14 @@
 """Figures of chunks, manifolds, scores and runs. Every function returns a figure, none of them saves one."""
 
 from synapseclr.plotting.histograms import preprocessing_histograms
-from synapseclr.plotting.manifold import axis_profile_panels, cluster_map, leakage_panel
-from synapseclr.plotting.outliers import detection_figure
+from synapseclr.plotting.manifold import (
+    Overlay,
+    axis_profile_panels,
+    cluster_map,
+    interactive_scatter,
+    leakage_panel,
+    scatter_panels,
+)
 from synapseclr.plotting.renders import (
     interactive_scene,
     orthogonal_views,
@@ -12,15 +18,8 @@ from synapseclr.plotting.renders import (
     synapse_scene,
 )
 from synapseclr.plotting.report import render_report
-from synapseclr.plotting.scatter import Overlay, interactive_scatter, scatter_panels
-from synapseclr.plotting.sections import (
-    augmented_pairs,
-    contact_sheet,
-    distance_panels,
-    neighbour_strips,
-    section_rows,
-    synapse_section,
-)
+from synapseclr.plotting.searches import detection_figure, distance_panels, neighbour_strips
+from synapseclr.plotting.sections import augmented_pairs, contact_sheet, section_rows, synapse_section
 from synapseclr.plotting.theme import figure_png
 from synapseclr.plotting.training import training_curve, training_figure
 from synapseclr.plotting.traits import score_comparison

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from synapseclr.plotting.theme import CYCLE, INK, MUTED, legend, new_figure, note, style_axes, style_image
+from synapseclr.plotting.theme import (
+    CYCLE,
+    INK,
+    LAYER_LABELS,
+    MUTED,
+    empty_figure,
+    legend,
+    new_figure,
+    style_axes,
+    style_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DIVERGING = "RdBu_r"
-_LAYERS = {"encoder.fc": "backbone", "projector.mlp.0": "projector, middle", "projector.mlp.3": "projector, end"}
 _DARK = 0.55
 
 
@@ -33,12 +42,9 @@ def correlation_map(correlation_mm: np.ndarray, linkage: np.ndarray, cluster_m: 
     from matplotlib.colors import ListedColormap
     from scipy.cluster.hierarchy import dendrogram
 
-    figure = new_figure(6.2, 6.6)
     if not len(correlation_mm):
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        note(axes, "all features are constant")
-        return figure
+        return empty_figure("all features are constant")
+    figure = new_figure(6.2, 6.6)
     grid = figure.add_gridspec(3, 2, height_ratios=(1.0, 0.16, 6.0), width_ratios=(6.0, 0.16))
     tree, strip, body, bar = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (2, 0), (2, 1)))
     tree.set_axis_off()
@@ -84,7 +90,7 @@ def spectrum_figure(spectra: pd.DataFrame, notes: Mapping[tuple[str, str], str])
         colour = CYCLE[layers.index(layer) % len(CYCLE)]
         style = "-" if name == names[0] else "--"
         prefix = "" if name == names[0] else f"{name}: "
-        label = f"{prefix}{_LAYERS.get(str(layer), layer)} {notes.get((str(name), str(layer)), '')}"
+        label = f"{prefix}{LAYER_LABELS.get(str(layer), layer)} {notes.get((str(name), str(layer)), '')}"
         visible = rows[rows["fraction"] > 1e-9]
         left.loglog(visible["component"], visible["fraction"], style, color=colour, linewidth=1.4)
         right.semilogx(rows["component"], rows["cumulative"], style, color=colour, linewidth=1.4, label=label)

@@ -22,12 +22,10 @@ CLASS_COLOURS = ("#0072b2", "#d55e00")
 """Colours of the classes 0 and 1: excitatory blue, inhibitory vermilion."""
 
 SEQUENTIAL = "viridis"
-
 MASK_COLOURS: dict[int, tuple[int, int, int]] = {1: (138, 43, 226), 2: (255, 128, 0), 3: (52, 235, 128)}
 """RGB per mask code, as published: presynaptic violet, cleft orange, postsynaptic green."""
 
 MASK_NAMES = {1: "presynaptic", 2: "cleft", 3: "postsynaptic"}
-
 _REPRESENTATION_COLOURS = {
     "synapseclr": "#0072b2",
     "random": "#8f8f8f",
@@ -36,7 +34,7 @@ _REPRESENTATION_COLOURS = {
     "mask_statistics": "#b07000",
     "synapseclr+statistics": "#009e73",
 }
-_REPRESENTATION_LABELS = {
+REPRESENTATION_LABELS = {
     "synapseclr": "SynapseCLR",
     "random": "untrained encoder",
     "random_convolution": "one untrained convolution",
@@ -46,6 +44,13 @@ _REPRESENTATION_LABELS = {
     "synapseclr_and_masks": "SynapseCLR and masks",
     "synapseclr_and_statistics": "SynapseCLR and statistics",
 }
+LAYER_LABELS = {"encoder.fc": "backbone", "projector.mlp.0": "projector, middle", "projector.mlp.3": "projector, end"}
+MAIN_LAYERS = ("encoder.fc", "statistics")
+"""Layers that stand for a representation: the backbone, or the statistics of one without layers."""
+
+METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
+CHANCE = {"roc_auc": 0.5, "explained_variance": 0.0}
+"""Score of a guess, by metric."""
 
 
 def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:
@@ -60,7 +65,7 @@ def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:
     free = [colour for colour in CYCLE if colour not in _REPRESENTATION_COLOURS.values()]
     others = [name for name in names if name not in _REPRESENTATION_COLOURS]
     colours = _REPRESENTATION_COLOURS | {name: free[index % len(free)] for index, name in enumerate(others)}
-    return {name: (_REPRESENTATION_LABELS.get(name, name), colours[name]) for name in names}
+    return {name: (REPRESENTATION_LABELS.get(name, name), colours[name]) for name in names}
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -118,6 +123,45 @@ def panel_grid(
         place = (x_in / size_in[0], y_in / size_in[1], panel_in[0] / size_in[0], panel_in[1] / size_in[1])
         panels.append(figure.add_axes(place))
     return figure, panels
+
+
+def subplot_grid(
+    n_panels: int,
+    columns: int,
+    panel_in: tuple[float, float],
+    margin_in: tuple[float, float],
+    sharex: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels whose labels find their own space; places that are left over stay empty.
+
+    Args:
+        n_panels: Panels wanted, at least one, filled row by row.
+        columns: Panels per row, at most.
+        panel_in: Width and height of a panel with its labels, in inches.
+        margin_in: Width and height of the figure beyond its panels, in inches.
+        sharex: Whether all panels have the same abscissa.
+
+    Returns:
+        The figure and its n panels.
+    """
+    import numpy as np
+
+    columns = min(columns, n_panels)
+    rows = -(-n_panels // columns)
+    figure = new_figure(margin_in[0] + panel_in[0] * columns, margin_in[1] + panel_in[1] * rows)
+    grid = list(np.atleast_1d(figure.subplots(rows, columns, sharex=sharex)).ravel())
+    for axes in grid[n_panels:]:
+        axes.set_axis_off()
+    return figure, grid[:n_panels]
+
+
+def empty_figure(text: str, width_in: float = 5.0, height_in: float = 1.5) -> Figure:
+    """Make a figure that says why there is nothing to draw."""
+    figure = new_figure(width_in, height_in)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    note(axes, text)
+    return figure
 
 
 def style_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = "", grid: str = "") -> None:

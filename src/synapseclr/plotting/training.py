@@ -1,4 +1,4 @@
-"""How a training went: losses, learning rate, and what the representation was worth epoch by epoch."""
+"""Curves of a training: losses, learning rate, and the quality of the representation by epoch."""
 
 from __future__ import annotations
 

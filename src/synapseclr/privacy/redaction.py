@@ -1,4 +1,4 @@
-"""One way to take out of a text what must not leave the machine: secrets, and where things lie on it."""
+"""Redaction: secrets, machine paths and the user's name taken out of texts."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _PATH_IN_URL = re.compile(rf"\b(file://|sqlite(?:\+\w+)?:///)(/{_PATH_CHARACTERS
 
 
 def mask_secrets(text: str) -> str:
-    """Replace passwords, tokens and signatures, in URLs and behind names that say so, by ``***``.
+    """Replace passwords, tokens and signatures, in URLs and after telling names, by ``***``.
 
-    For what is shown on this machine: log lines and errors, which should name paths in full.
+    For log lines and errors on this machine, which should name paths in full.
     """
     text = _USER.sub(rf"\g<1>{MASK}@", text)
     text = _QUERY.sub(rf"\g<1>{MASK}", text)
@@ -46,10 +46,10 @@ def mask_secrets(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Mask secrets, and write paths without what is private about this machine.
+    """Mask secrets, and shorten paths so that they tell nothing private about this machine.
 
-    For what leaves the machine: MLflow and reports. Paths in the project are relative to it, those in the home folder
-    begin with ``~``; of others the last part stays, behind ``...``. Addresses of buckets and servers stay.
+    For texts that leave the machine: MLflow and reports. Paths in the project are relative to it, those in the home
+    folder begin with ``~``; of others the last part stays, behind ``...``. Addresses of buckets and servers stay.
     """
     text = mask_secrets(text)
     if "/" not in text and "\\" not in text:
@@ -65,7 +65,7 @@ def redact(text: str) -> str:
 
 
 def redact_tree(value: Any) -> Any:
-    """Redact every text in nested mappings and lists; what stands behind the name of a secret is masked as a whole."""
+    """Redact every text in nested mappings and lists; values of keys named like a secret are masked."""
     if isinstance(value, Mapping):
         return {
             redact(name) if isinstance(name, str) else name: MASK

@@ -1,7 +1,6 @@
 """Simulated EM volumes with known truth: neurites, synapses, organelles, traits and defects."""
 
-from synapseclr.simulation.config import SimulationConfig
-from synapseclr.simulation.style import ImagingStyle
-from synapseclr.simulation.volume import SimulatedVolume, simulate
+from synapseclr.simulation.config import ImagingStyle, SimulationConfig
+from synapseclr.simulation.volume import NEURITE_TABLE, SIMULATION_TRUTH, SimulatedVolume, simulate
 
-__all__ = ["ImagingStyle", "SimulatedVolume", "SimulationConfig", "simulate"]
+__all__ = ["NEURITE_TABLE", "SIMULATION_TRUTH", "ImagingStyle", "SimulatedVolume", "SimulationConfig", "simulate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +68,8 @@ class Site:
     axon: int = 0
 
 
-@dataclass
-class Capsules:
-    """Tapered capsules as parallel arrays, ready for painting.
+class Capsules(NamedTuple):
+    """Tapered capsules as parallel arrays; unpacked, they are the first arguments of the painting loops.
 
     Attributes:
         start_nm: First ends, shape (n, 3).

@@ -1,4 +1,4 @@
-"""Mitochondria: where they lie, and how they are painted into territory and image."""
+"""Mitochondria and tubules: their places in the neurites, and their painting into the image."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from synapseclr.simulation.config import SimulationConfig
+from synapseclr.simulation.config import ImagingStyle, SimulationConfig
 from synapseclr.simulation.geometry import INHIBITORY, Capsules, Floats, Neurite, Site, perpendicular, unit
-from synapseclr.simulation.painting import Territory, border_distance
-from synapseclr.simulation.style import ImagingStyle
+from synapseclr.simulation.territory import Territory, border_distance
 
 # Mean free stretch between mitochondria along a neurite, nm. Inhibitory dendrites are the richest.
 DENDRITE_GAP_NM = {0: 3200.0, INHIBITORY: 1100.0}
@@ -94,16 +93,9 @@ def paint_tubules(
     capsules: Capsules, territory: Territory, image_zyx: NDArray[np.float32], style: ImagingStyle
 ) -> None:
     """Draw microtubules as grey threads and reticulum as thin-walled tubes, in place."""
-    _paint_tubules(
-        capsules.start_nm,
-        capsules.end_nm,
-        capsules.start_radius_nm,
-        capsules.owner,
-        territory.voxel_size_nm,
-        territory.owner_zyx,
-        image_zyx,
-        style.membrane_stain,
-    )
+    start, end, radius, _, home = capsules
+    size, owner_zyx = territory.voxel_size_nm, territory.owner_zyx
+    _paint_tubules(start, end, radius, home, size, owner_zyx, image_zyx, style.membrane_stain)
 
 
 @njit(cache=True)
@@ -123,6 +115,7 @@ def _paint_tubules(start, end, radius, home, size, owner, image, stain):
                     px = (x + 0.5) * size[0] - start[k, 0]
                     py = (y + 0.5) * size[1] - start[k, 1]
                     pz = (z + 0.5) * size[2] - start[k, 2]
+                    # Place along the tubule as a share of its length, and distance d to its axis.
                     t = (px * bx + py * by + pz * bz) / length2
                     if t < 0 or t >= 1:
                         continue
@@ -158,18 +151,11 @@ def paint_mitochondria(
     tone = np.random.default_rng(seed).normal(0, 6, homes.size)
     mito_zyx = np.zeros(image_zyx.shape, np.uint16)
     _paint(
-        capsules.start_nm,
-        capsules.end_nm,
-        capsules.start_radius_nm,
-        capsules.end_radius_nm,
-        capsules.owner,
+        *capsules,
         homes,
         tone,
         territory.voxel_size_nm,
-        territory.owner_zyx,
-        territory.second_zyx,
-        territory.depth_zyx,
-        territory.second_depth_zyx,
+        *territory.volumes,
         image_zyx,
         mito_zyx,
         style.organelle_stain,
@@ -216,12 +202,14 @@ def _paint(
                     t = min(max((px * bx + py * by + pz * bz) / length2, 0.0), 1.0)
                     dx, dy, dz = px - t * bx, py - t * by, pz - t * bz
                     lateral = np.sqrt(dx * dx + dy * dy + dz * dz)
+                    # Signed distance to the surface, negative inside; the neurite's membrane cuts it off 26 nm before.
                     d = lateral - (start_radius[k] + t * (end_radius[k] - start_radius[k]))
                     border = border_distance(depth[z, y, x], second_depth[z, y, x], owner[z, y, x], second[z, y, x])
                     d = max(d, 26.0 - border)
                     if d >= 0:
                         continue
-                    # The capsule that holds a voxel deepest would win; a darker shell must not overwrite an inner part.
+                    # Cristae: waves along the axis. Where capsules of a mitochondrion overlap, the lighter grey stays,
+                    # so that the dark shell of one does not cross the inside of another.
                     phase = (t * length + 140.0 * k) / 62.0 + 0.5 * np.sin(dx / 45.0 + k) + 0.5 * np.sin(dy / 55.0)
                     grey = 158.0 - 56.0 * stain + tone[mito[k]] - 22.0 * stain * max(np.sin(2 * np.pi * phase), -0.3)
                     grey = grey - 48.0 * membrane_stain * np.exp(-(((d + 9.0) / 11.0) ** 2))

@@ -1,1 +1,1 @@
-"""Files as they lie on disk and in buckets: written whole, locked, and no larger than they say."""
+"""Files and objects on disks and in buckets: addresses, whole writes, errors, and sizes that are what they say."""

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from synapseclr.errors import OutputError
+from synapseclr.storage.addresses import plain_address
+from synapseclr.storage.storage_errors import explained
 
 MANIFEST = ".written.json"
 RECORDS = ".written"
@@ -40,30 +42,33 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def written_whole(target: str | Path, *, is_recorded: bool = True) -> Iterator[Path]:
+def written_whole(target: str | Path, *, is_recorded: bool = True, scratch: Path | None = None) -> Iterator[Path]:
     """Write a file under another name, and give it its own when it is whole.
 
     Args:
         target: Path of the file; its folder is made.
         is_recorded: Keep its digest, which :func:`check_file` compares when it is read again.
+        scratch: Folder for the unfinished file, on the same disk; None: that of the file itself.
 
     Yields:
-        Path to write to, in the same folder.
+        Path to write to.
 
     Raises:
         OutputError: If it cannot be written: no room, no right, or the target is write-protected. What lay there
             before is untouched.
     """
-    target = Path(os.path.realpath(target))
+    target = _resolved(target)
     check_writable(target)  # a rename would replace a file that its owner has protected
-    with explained(target):
+    with explained(target, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    partial = _beside(target, _PARTIAL)
+        if scratch is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+    partial = _beside((scratch or target.parent) / target.name, _PARTIAL)
     _ours.add(partial.name)
     try:
-        with explained(target):
+        with explained(target, "written"):
             yield partial
             _flush(partial)
             with _alone_in(target.parent):
@@ -77,9 +82,9 @@ def written_whole(target: str | Path, *, is_recorded: bool = True) -> Iterator[P
         _ours.discard(partial.name)
 
 
-def write_whole(target: str | Path, data: bytes, *, is_recorded: bool = True) -> None:
+def write_whole(target: str | Path, data: bytes, *, is_recorded: bool = True, scratch: Path | None = None) -> None:
     """Write bytes to a file, all at once or not at all; arguments and errors as of :func:`written_whole`."""
-    with written_whole(target, is_recorded=is_recorded) as partial:
+    with written_whole(target, is_recorded=is_recorded, scratch=scratch) as partial:
         partial.write_bytes(data)
 
 
@@ -89,7 +94,7 @@ def check_file(path: str | Path) -> None:
     Raises:
         OutputError: If it is cut short or has changed.
     """
-    path = Path(os.path.realpath(path))
+    path = _resolved(path)
     record = _read_json(_record_path(path))
     while record is not None and path.is_file():
         versions, state = _versions(record), _state(path)
@@ -114,14 +119,14 @@ def folder_written_whole(target: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: If it cannot be written or the old one cannot be moved. The old one is untouched.
     """
-    target = Path(os.path.realpath(target))
-    with explained(target):
+    target = _resolved(target)
+    with explained(target, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
     settle_folder(target)
     partial = _beside(target, _PARTIAL)
     _ours.add(partial.name)
     try:
-        with explained(target):
+        with explained(target, "written"):
             yield partial
             write_manifest(partial)
             replace_folder(partial, target)
@@ -153,7 +158,7 @@ def replace_folder(new: Path, target: Path) -> None:
 
 def settle_folder(target: str | Path) -> None:
     """Finish or take back a replacement that was killed between its two renames; nothing happens otherwise."""
-    target = Path(os.path.realpath(target))
+    target = _resolved(target)
     if target.exists() or not target.parent.is_dir():
         return
     candidates = [path for path in _leftovers(target.parent, target.name) if path.is_dir() and _is_abandoned(path)]
@@ -211,8 +216,8 @@ def check_writable(target: str | Path) -> None:
     Raises:
         OutputError: If it is write-protected, or its folder takes no new file.
     """
-    target = Path(os.path.realpath(target))
-    with explained(target):
+    target = _resolved(target)
+    with explained(target, "written"):
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, "it is write-protected")
         parent = next(folder for folder in target.parents if folder.exists())
@@ -227,7 +232,7 @@ def remove_leftovers(folder: str | Path) -> None:
 
     What a process that still runs is writing is left alone. Folders that were being replaced are settled first.
     """
-    folder = Path(os.path.realpath(folder))
+    folder = _resolved(folder)
     if not folder.is_dir():
         return
     leftovers = [path for path in _leftovers(folder) if _is_abandoned(path)]
@@ -238,6 +243,10 @@ def remove_leftovers(folder: str | Path) -> None:
             _delete(path)
     if (folder / RECORDS).is_dir():
         remove_leftovers(folder / RECORDS)
+
+
+def _resolved(address: str | Path) -> Path:
+    return Path(os.path.realpath(plain_address(address)))
 
 
 def _beside(target: Path, suffix: str) -> Path:
@@ -292,27 +301,6 @@ def _delete(path: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("%s cannot be deleted (%s). Nothing needs it; delete it by hand.", path, error.strerror)
-
-
-@contextmanager
-def explained(target: str | Path) -> Iterator[None]:
-    """Name the output in what the operating system complains about, and say what to do.
-
-    Args:
-        target: Path of the file or folder that is being written. Errors about a URL are left as they are.
-
-    Raises:
-        OutputError: Instead of an OSError of the operating system.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or "://" in str(target):  # of a library that says something else with it
-            raise
-        raise OutputError(
-            f"{target} cannot be written ({error.strerror or error}). What lay there before is untouched. Make room or "
-            "see to the rights of the folder, and run the same command again."
-        ) from error
 
 
 def _damage(path: Path, found: list[Any], expected: list[Any], record: dict[str, Any]) -> str:

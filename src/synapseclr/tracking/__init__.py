@@ -1,4 +1,4 @@
-"""Runs in MLflow: what a run tells a server that may be away, and what becomes of runs that were killed."""
+"""Runs in MLflow: logging to a server that may be away, and marking of runs that were killed."""
 
 from synapseclr.tracking.outbox import Outbox, current_outbox, log_metrics, set_current_outbox, set_tags
 from synapseclr.tracking.server import answers, request_limits, shown

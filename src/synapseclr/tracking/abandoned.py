@@ -1,4 +1,4 @@
-"""Runs whose process is gone: killed without a chance to say so, they would stay RUNNING in MLflow for ever."""
+"""Runs whose process was killed: they would stay RUNNING in MLflow for ever, and are marked as KILLED."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _is_alive(process: str) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in a form that neither a reused id nor a changed clock repeats; empty if it is gone."""
+    """Start of a process, in a form that neither a reused id nor a changed clock repeats; empty if it is gone."""
     import psutil
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from synapseclr.errors import OutputError
 from synapseclr.privacy.redaction import mask_secrets, redact, redact_tree
 from synapseclr.storage.atomic_files import write_whole
-from synapseclr.tracking.server import answers, request_limits, shown
+from synapseclr.tracking.server import answers, request_limits, shown, warn_of_databases_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +34,9 @@ _LONGEST_TAG = 7500
 _UPLOAD_SECONDS = 60
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 60.0
 _LAST_WAIT_SECONDS = 8.0
+_LAST_PROBES_SECONDS = (None, 2.0)  # at the end of a run; the first as long as any other probe
+_AWAY_JUST_NOW_SECONDS, _SHORT_PROBE_SECONDS, _ASKED_AGAIN_AFTER_SECONDS = 30.0, 1.0, 3.0
+_NO_ANSWER = "it does not answer"
 _NOT_PERMANENT = {401, 403, 404, 408, 429}  # 404: something else may listen there for now
 
 
@@ -82,7 +86,7 @@ class Outbox:
         tracking_uri: MLflow's.
         run_id: Of the run that the entries belong to; it exists.
         unsent_folder: Where `close` writes what could not be sent.
-        rerun_command: Runs a node once more in the same MLflow run; NODE stands for the node's name.
+        rerun_command: Command that runs a node again in the same MLflow run; NODE is replaced by its name.
     """
 
     def __init__(self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "") -> None:
@@ -97,8 +101,11 @@ class Outbox:
         self._commands: list[str] = []
         self._changed = threading.Condition()
         self._is_away = self._was_away = self._is_uploading = self._is_closing = False
+        self._failed_at = 0.0
         self._attempts_left = 1
         self._n_sent = 0
+        self._clock_offset_ms = time.time_ns() // 10**6 - time.monotonic_ns() // 10**6
+        warn_of_databases_once()
         self._thread = threading.Thread(target=self._send_all, daemon=True, name="mlflow-outbox")
         self._thread.start()
 
@@ -107,9 +114,15 @@ class Outbox:
         """True if the server was away at the last attempt."""
         return self._is_away
 
+    def is_reachable(self) -> bool:
+        """Ask the server, unless it was away at the last attempt, whether it is there."""
+        if not self._is_away and not answers(self._uri):
+            self.failed(_NO_ANSWER)
+        return not self._is_away
+
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add metrics of a step; their time is now."""
-        now = time.time_ns() // 10**6
+        now = self._now_ms()
         rows: list[tuple[str, float | str, int, int]] = [
             (name, float(value) if math.isfinite(value) else str(float(value)), now, step)
             for name, value in values.items()
@@ -165,7 +178,8 @@ class Outbox:
     def close(self, status: str | None) -> bool:
         """Send what is left, and end the run; what cannot be sent is written to a file, with the run's end.
 
-        A server that answers is waited for; one that was away gets one more attempt, another one two.
+        A server that answers is waited for. One that does not costs a few seconds: it is asked twice, or once if it was
+        away, and then only for a second if that was found just now.
 
         Args:
             status: FINISHED, FAILED or KILLED; None: the run goes on.
@@ -176,13 +190,14 @@ class Outbox:
         if self.is_closed:
             return True
         self.is_closed = True
-        ended = time.time_ns() // 10**6
+        ended = self._now_ms()
+        is_there = self._answers_at_last()
         with self._changed:
-            self._is_closing, self._attempts_left = True, 1 if self._is_away else 2
+            self._is_closing, self._attempts_left = True, (1 if self._is_away else 2) if is_there else 0
             self._changed.notify_all()
-            self._wait_until_sent()
-            is_sent = not self._entries and not self._artifacts and self._attempts_left > 0
-        if is_sent and self._end(status, ended) and not self._commands:
+        self._wait_until_sent()
+        is_ended = is_there and not self._entries and self.end(status, ended)  # artifacts may fail on their own
+        if is_ended and not self._artifacts and not self._commands:
             shutil.rmtree(self.copies_folder, ignore_errors=True)
             return True
         with self._changed:
@@ -192,29 +207,56 @@ class Outbox:
         self._keep(left, status, ended)
         return False
 
-    def _wait_until_sent(self) -> None:
-        """Wait for the thread, as long as it gets on; called with the lock held."""
-        n_sent, since = self._n_sent, time.monotonic()
-        while (self._entries or self._artifacts) and self._attempts_left > 0:
-            limit = _UPLOAD_SECONDS if self._is_uploading else _LAST_WAIT_SECONDS
-            if self._n_sent != n_sent:
-                n_sent, since = self._n_sent, time.monotonic()
-            if time.monotonic() - since > limit:
-                self._note_failure(f"no answer within {limit:.0f} s")
-                return
-            self._changed.wait(0.5)
+    def end(self, status: str | None, ended_ms: int | None = None) -> bool:
+        """End the run in MLflow.
 
-    def _end(self, status: str | None, ended: int) -> bool:
+        Args:
+            status: As for `close`.
+            ended_ms: When, by default now, in milliseconds since the epoch.
+
+        Returns:
+            Whether MLflow has taken it.
+        """
         if status is None:
             return True
-        with request_limits(int(_LAST_WAIT_SECONDS)):
+        with request_limits(int(_LAST_WAIT_SECONDS), 0):
             try:
-                if answers(self._uri) or answers(self._uri):
-                    self._client().set_terminated(self.run_id, status, ended)
+                if answers(self._uri):
+                    self._client().set_terminated(self.run_id, status, ended_ms or self._now_ms())
                     return True
             except Exception as error:  # the run's results are saved: nothing that MLflow raises may end it
                 self.failed(error)
         return False
+
+    def _answers_at_last(self) -> bool:
+        """Ask the server when the run ends; True for a database."""
+        limits: tuple[float | None, ...] = _LAST_PROBES_SECONDS
+        if self._is_away:
+            is_fresh = time.monotonic() - self._failed_at < _AWAY_JUST_NOW_SECONDS
+            limits = (_SHORT_PROBE_SECONDS if is_fresh else None,)
+        if any(answers(self._uri, limit) for limit in limits):
+            return True
+        self.failed(_NO_ANSWER)
+        return False
+
+    def _wait_until_sent(self) -> None:
+        """Wait for the thread, as long as it gets on and the server answers."""
+        n_sent, since = self._n_sent, time.monotonic()
+        while (self._entries or self._artifacts) and self._attempts_left > 0:
+            if self._n_sent != n_sent:
+                n_sent, since = self._n_sent, time.monotonic()
+            waited = time.monotonic() - since
+            limit = _UPLOAD_SECONDS if self._is_uploading else _LAST_WAIT_SECONDS
+            if waited > limit or (waited > _ASKED_AGAIN_AFTER_SECONDS and not answers(self._uri)):
+                self.failed(f"no answer within {waited:.0f} s")
+                self._attempts_left = 0
+                return
+            with self._changed:
+                self._changed.wait(0.5)
+
+    def _now_ms(self) -> int:
+        """Milliseconds since the epoch; a clock that is set meanwhile makes no duration wrong or negative."""
+        return time.monotonic_ns() // 10**6 + self._clock_offset_ms
 
     def _add(self, entry: Entry) -> None:
         if self.is_closed:
@@ -229,7 +271,8 @@ class Outbox:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._entries or self._artifacts or self._is_closing)
-                if not self._entries and not self._artifacts:
+                has_entries = self._entries or self._artifacts
+                if not has_entries or (self._is_closing and self._attempts_left <= 0):
                     return
             error = self._send_pending()
             with self._changed:
@@ -251,7 +294,7 @@ class Outbox:
     def _send_pending(self) -> BaseException | str | None:
         """Send what has come in so far; return what went wrong, if the server is away."""
         if not answers(self._uri):
-            return "it does not answer"
+            return _NO_ANSWER
         client = self._client()
         while True:
             with self._changed:
@@ -261,7 +304,7 @@ class Outbox:
                 n_taken, entry = _first(queue)
                 self._is_uploading = entry.artifact is not None
             if entry.artifact is not None and not answers(self._uri):
-                return "it does not answer"
+                return _NO_ANSWER
             try:
                 send(client, self.run_id, entry)
             except Exception as error:
@@ -297,7 +340,7 @@ class Outbox:
         self._is_away = False
 
     def _note_failure(self, error: BaseException | str) -> None:
-        self._is_away = True
+        self._is_away, self._failed_at = True, time.monotonic()
         if not self._was_away:
             self._was_away = True
             logger.warning(
@@ -370,12 +413,18 @@ def set_current_outbox(outbox: Outbox | None) -> None:
     _current = outbox
 
 
-def log_metrics(values: Mapping[str, float], step: int = 0) -> None:
-    """Log metrics to the run in progress: to its outbox, or else to an MLflow run that is active; never raises."""
+def log_metrics(values: Mapping[str, float], step: int = 0, run_id: str | None = None) -> None:
+    """Log metrics to the run in progress: to its outbox, or else to an MLflow run that is active; never raises.
+
+    Args:
+        values: By name.
+        step: Such as the epoch.
+        run_id: Of a run that is active in another thread.
+    """
     if _current is not None:
         _current.metrics(values, step)
         return
-    _directly("log_metrics", dict(values), step=step)
+    _directly("log_metrics", dict(values), step=step, run_id=run_id)
 
 
 def set_tags(values: Mapping[str, Any]) -> None:
@@ -387,10 +436,10 @@ def set_tags(values: Mapping[str, Any]) -> None:
 
 
 def _directly(function: str, values: dict[str, Any], **options: Any) -> None:
-    """Tell a run that somebody began without Kedro."""
+    """Log to a run that was started without Kedro."""
     import mlflow
 
-    if not values or mlflow.active_run() is None:
+    if not values or (mlflow.active_run() is None and options.get("run_id") is None):
         return
     try:
         getattr(mlflow, function)(values, **options)
@@ -412,7 +461,9 @@ def _fingerprint(path: str | os.PathLike[str]) -> str:
     """Size and time of a file, or of all files in a folder; empty if there is none."""
     if os.path.isdir(path):
         files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-        return f"{len(files)} files, {max((os.stat(file).st_mtime_ns for file in files), default=0)}"
+        states = [(os.path.relpath(file, path), os.stat(file)) for file in files]
+        told = "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
+        return f"{len(files)} files, {hashlib.sha256(told.encode()).hexdigest()}"
     try:
         found = os.stat(path)
     except OSError:
@@ -432,8 +483,9 @@ def _is_permanent(error: BaseException) -> bool:
 
 
 def _in_short(error: BaseException | str) -> str:
-    """The first line of an error, redacted, no longer than a line of text."""
-    text = redact(str(error).strip().split("\n")[0])
+    """The line of an error that names it, as a rule its first, redacted, no longer than a line of text."""
+    lines = str(error).strip().split("\n")
+    text = redact(next((line for line in lines if line.startswith("(sqlite3.")), lines[0]))
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ def keep_requests_short() -> None:
         if name not in os.environ:
             os.environ[name] = value
             _set_here.add(name)
+
+
+def warn_of_databases_once() -> None:
+    """Leave what a database refuses to the outbox's one warning: MLflow logs every attempt with its traceback."""
+    logging.getLogger("mlflow.store.db.utils").addFilter(_is_no_error)  # added once, however often
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 @contextmanager

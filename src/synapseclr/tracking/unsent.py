@@ -1,4 +1,4 @@
-"""Send what runs could not tell MLflow while it was away."""
+"""Sending of entries that runs kept while MLflow was away."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Sent:
     Attributes:
         run_id: The run in MLflow.
         n_entries: Entries sent.
-        commands: Commands that make up for what else could not be done.
+        commands: Commands for what else is left to do.
     """
 
     run_id: str

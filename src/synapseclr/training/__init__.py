@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses, PretrainingConfig
-from synapseclr.training.probe_targets import ProbeTargets
+from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses, PretrainingConfig, ProbeTargets
 
 __all__ = [
     "EmbeddingConfig",
@@ -21,8 +20,8 @@ _LAZY = {
     "embed_store": "extraction",
     "fit": "engine",
     "TrainingResult": "engine",
-    "sample_augmented_pairs": "preview",
-    "untrained_weights": "untrained",
+    "sample_augmented_pairs": "prepared_store",
+    "untrained_weights": "initial_weights",
 }
 
 

@@ -1,22 +1,25 @@
-"""What a pretraining run is, as validated parameters."""
+"""Parameters of pretraining and embedding, validated; imported without torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import ModelConfig
 from synapseclr.objectives import ObjectiveConfig
-from synapseclr.training.checkpoints.config import CheckpointConfig
-from synapseclr.training.optimisation.config import OptimiserConfig
-from synapseclr.training.positives.config import PositivesConfig
-from synapseclr.training.scale.config import ScaleConfig
+from synapseclr.training.launching import ScaleConfig
+from synapseclr.training.positives import PositivesConfig
+from synapseclr.volumes.table_schema import Column, TableSchema
 
 
 class MonitoringConfig(BaseModel):
-    """What is measured while training."""
+    """Measurements while training, and the limits at which a training stops."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,10 +38,141 @@ class MonitoringConfig(BaseModel):
     collapse_epochs: int = Field(5, ge=1, description="The run stops after so many collapsed epochs in a row.")
 
 
-class PretrainingConfig(ScaleConfig):
-    """Parameters of the ``pretraining`` pipeline."""
+class CheckpointConfig(BaseModel):
+    """When checkpoints are written; it does not change what is trained.
+
+    ``last.ckpt`` is written at the end of every epoch and, as configured, within; ``last-previous.ckpt`` is the one
+    before it. ``best.ckpt`` is that of the epoch with the best monitored metric.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every_n_minutes: float | None = Field(10.0, gt=0, description="Write `last` within an epoch, this often.")
+    every_n_steps: int | None = Field(None, ge=1, description="Write `last` within an epoch, after so many batches.")
+    every_n_epochs: int | None = Field(None, ge=1, description="Keep every n-th epoch's checkpoint: epoch-0010.ckpt.")
+    monitor: str | None = Field(
+        None,
+        description="Metric of the history that decides on `best`. By default the mean of the k-NN probes where the "
+        "run is probed, else validation_loss, and train_loss where nothing is held out.",
+    )
+    monitor_mode: Literal["min", "max"] = Field("min", description="Which end of `monitor` is the better one.")
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "lars": {
+        "learning_rate": 0.3,
+        "learning_rate_scaling": "linear",
+        "final_learning_rate": 0.0,
+        "weight_decay": 1e-6,
+    },
+    "adamw": {"weight_decay": 1e-2},
+}
+_OF_LARS = ("momentum", "trust_coefficient")
+
+
+class OptimiserConfig(BaseModel):
+    """An optimiser, and the learning rate of every epoch.
+
+    The learning rate is a cosine from ``learning_rate`` to ``final_learning_rate``, and starts again at every restart
+    (Loshchilov & Hutter 2017, arXiv:1608.03983). The published pretraining, two stages of 100 epochs of which the
+    second starts from the weights of the first, is ``epochs: 200`` with ``restarts: 1``.
+
+    Defaults depend on the optimiser: for ``adam`` and for ``lars`` they are the published ones, for ``adamw`` the
+    published ones of ``adam`` with torch's weight decay. A parameter that the chosen optimiser does not have must be
+    left out, and is not dumped.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Literal["adam", "adamw", "lars"] = Field(
+        "adam", description="adam; adamw: decoupled weight decay; lars: momentum with layer-wise rates, large batches."
+    )
+    learning_rate: float = Field(2e-4, gt=0, description="At the first epoch of a stage. lars: 0.3.")
+    learning_rate_scaling: Literal["none", "linear"] = Field(
+        "none", description="linear: both rates are times synapses per step / 256, over all processes. lars: linear."
+    )
+    final_learning_rate: float = Field(2e-5, ge=0, description="At the end of the cosine. lars: 0.")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        description="adam: L2 penalty, on all weights. adamw (0.01), lars (1e-6): not on biases and norms.",
+    )
+    warmup_epochs: int = Field(0, ge=0, description="Epochs of linear rise at the start of every stage.")
+    restarts: int = Field(0, ge=0, description="How often the schedule starts again, in equal stages; published: 1.")
+    reset_at_restart: bool = Field(
+        True, description="A restart forgets the optimiser's moments, as published: only weights are taken over."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="LARS: momentum.")
+    trust_coefficient: float = Field(1e-3, gt=0, description="LARS: share of a layer's norm that a step may move.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_optimiser(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return _DEFAULTS.get(str(given.get("name")), {}) | given
+
+    @model_validator(mode="after")
+    def _no_foreign_parameter(self) -> OptimiserConfig:
+        for name in _OF_LARS if self.name != "lars" else ():
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is {value:g}, but the optimiser '{self.name}' has no such parameter. Leave {name} out, or "
+                    "choose the optimiser 'lars'."
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_foreign_parameters(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in dump(self).items() if self.name == "lars" or key not in _OF_LARS}
+
+    def stage_epochs(self, epochs: int) -> int:
+        """Epochs of one stage of the schedule.
+
+        Raises:
+            ValueError: If ``epochs`` cannot be divided into ``restarts + 1`` equal stages that outlast the warm-up.
+        """
+        stages = self.restarts + 1
+        if epochs % stages:
+            raise ValueError(
+                f"epochs is {epochs}, which optimiser.restarts {self.restarts} cannot divide into {stages} equal "
+                f"stages. Set epochs to a multiple of {stages}, {epochs - epochs % stages + stages} for instance."
+            )
+        if self.warmup_epochs and self.warmup_epochs >= epochs // stages:
+            raise ValueError(
+                f"optimiser.warmup_epochs is {self.warmup_epochs}, but a stage has {epochs // stages} epochs. Warm up "
+                "in fewer, or train longer."
+            )
+        return epochs // stages
+
+    def learning_rate_at(self, epoch: int, epochs: int, synapses_per_step: int = 256) -> float:
+        """Learning rate of an epoch: a function of the configuration and the epoch, of nothing else.
+
+        Args:
+            epoch: Counts from 0. From ``epochs`` on, the rate stays at the end of the cosine.
+            epochs: Length of the run.
+            synapses_per_step: Synapses that one step of the optimiser sees, over all processes and accumulated
+                batches. It matters for linear scaling only (Goyal et al. 2017, arXiv:1706.02677).
+        """
+        scale = synapses_per_step / 256 if self.learning_rate_scaling == "linear" else 1.0
+        high, low = self.learning_rate * scale, self.final_learning_rate * scale
+        if epoch >= epochs:
+            return low
+        length = self.stage_epochs(epochs)
+        position = epoch % length
+        if position < self.warmup_epochs:
+            return high * (position + 1) / (self.warmup_epochs + 1)
+        progress = (position - self.warmup_epochs) / (length - self.warmup_epochs)
+        return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+
+    def restarts_at(self, epoch: int, epochs: int) -> bool:
+        """Tell the first epoch after a restart; epochs count from 0."""
+        return 0 < epoch < epochs and epoch % self.stage_epochs(epochs) == 0
+
+
+class PretrainingConfig(ScaleConfig):
+    """Parameters of the ``pretraining`` pipeline."""
 
     seed: int = Field(0, ge=0, description="Weights, splits, order and augmentations all follow from it.")
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -111,8 +245,6 @@ class EmbeddingPoses(BaseModel):
 class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     """Parameters of the ``embedding`` pipeline. Sizes and normalisation follow pretraining's augmentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     batch_size: int = Field(64, ge=1, description="Chunks embedded at a time.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     chunk_cache_mb: int = Field(
@@ -123,3 +255,38 @@ class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     def poses(self) -> EmbeddingPoses:
         """Rotations and magnifications alone."""
         return EmbeddingPoses(n_rotations=self.n_rotations, magnifications=self.magnifications)
+
+
+class ServingConfig(BaseModel):
+    """Parameters of what ``pretraining`` leaves to be served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    registered_model: str | None = Field(
+        None,
+        min_length=1,
+        pattern=r"^[^/:\s](?:[^/:]*[^/:\s])?$",
+        description="Name in MLflow's model registry under which every run adds a version; null: only the run has it.",
+    )
+
+
+@dataclass(frozen=True)
+class ProbeTargets:
+    """Annotated synapses for the k-NN probe.
+
+    Attributes:
+        indices: Positions in the chunk store, (n,).
+        labels: By trait: 0, 1 or NaN, (n,).
+        groups: By trait: the neurite whose synapses must not vote for each other, (n,).
+    """
+
+    indices: NDArray[np.int64]
+    labels: dict[str, NDArray[np.float64]]
+    groups: dict[str, NDArray[np.int64]]
+
+
+TRAINING_HISTORY = TableSchema(
+    "The training history",
+    {"epoch": Column("integer", unique=True, rule=("ge", {"min_value": 0})), "train_loss": Column(nullable=True)},
+    key=None,
+)

@@ -15,20 +15,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from synapseclr.errors import ConfigurationError, TrainingInterrupted
 from synapseclr.models import EncoderWeights
-from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe
-from synapseclr.training.checkpoints.checkpoint_io import FolderCheckpointIO
-from synapseclr.training.checkpoints.partial_epoch import PartialEpochMetrics
-from synapseclr.training.checkpoints.resuming import find_unfinished, fingerprint
-from synapseclr.training.checkpoints.storage import CheckpointFolder
-from synapseclr.training.checkpoints.writing import Checkpoints
-from synapseclr.training.config import PretrainingConfig
+from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe, TrainingGuard
+from synapseclr.training.checkpoint_folder import CheckpointFolder
+from synapseclr.training.checkpoint_writing import Checkpoints
+from synapseclr.training.config import PretrainingConfig, ProbeTargets
 from synapseclr.training.data import ChunkDataModule
-from synapseclr.training.guards import TrainingGuard
+from synapseclr.training.hardware import check_hardware
 from synapseclr.training.module import PretrainingModule
-from synapseclr.training.optimisation import check_hardware
 from synapseclr.training.positives import NeuriteTable
-from synapseclr.training.probe_targets import ProbeTargets
-from synapseclr.training.scale.processes import trainer_processes
+from synapseclr.training.processes import trainer_processes
+from synapseclr.training.resuming import FolderCheckpointIO, PartialEpochMetrics, find_unfinished, fingerprint
 from synapseclr.training.throughput import ThroughputMonitor
 from synapseclr.volumes import ChunkStore
 
@@ -37,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves behind.
+    """Result of a training.
 
     Attributes:
         weights: Weights of the last epoch.
@@ -79,7 +75,7 @@ def fit(
     on_gpu = {"auto": None, "cpu": False, "gpu": True}[config.accelerator]
     if config.is_one_process(on_gpu):
         return train_in_process(store, config, checkpoint_folder, probe, report, neurites)
-    from synapseclr.training.scale import launch
+    from synapseclr.training.launching import launch
 
     arguments = (store, config, checkpoint_folder, probe, neurites)
     result: TrainingResult = launch(_train_in_worker, arguments, config, on_gpu, report)
@@ -118,7 +114,7 @@ def train_in_process(
     folder = CheckpointFolder(f"{checkpoint_folder.rstrip('/')}/{fingerprint(store, config, neurites)}")
     resumption = find_unfinished(folder, module, config)
     knn = KNNProbe(data.synapses, probe) if probe is not None and len(probe.indices) and probe.labels else None
-    throughput = ThroughputMonitor()
+    throughput = ThroughputMonitor(config)
     recorder = EpochRecorder(report, knn, throughput)
     guard = TrainingGuard(config.monitoring, resumption.path)
     callbacks: list[lightning.Callback] = [

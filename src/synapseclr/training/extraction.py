@@ -10,8 +10,9 @@ from torch import Tensor
 
 from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
-from synapseclr.training.prepared import prepared_store
-from synapseclr.training.scale.processes import collect_shares, own_share, rank
+from synapseclr.models.simclr import BACKBONE
+from synapseclr.training.prepared_store import prepared_store
+from synapseclr.training.processes import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synapseclr.augmentation import AugmentationConfig, PreparedChunks
+    from synapseclr.models import ModelConfig
     from synapseclr.models.simclr import SimCLR
     from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses
     from synapseclr.volumes import ChunkStore
 
-BACKBONE = "encoder.fc"
 ROTATION_VARIANCE = "rotation_variance"
+_ORGANIZATIONS = {1: "merged", 2: "separate"}
 
 
 def pick_device(name: str) -> torch.device:
@@ -106,7 +108,7 @@ def _averaged(
 
 
 def rotation_spread(features_nf: NDArray[np.float32], variance_nf: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much the features of a synapse depend on its pose: an uncertainty of what one pose would give.
+    """Spread of a synapse's features over its poses: an uncertainty of the features that one pose gives.
 
     Args:
         features_nf: Features, averaged over poses.
@@ -142,7 +144,7 @@ def embed_store(
     if config.is_one_process(on_gpu):
         layers = _embed_share(model, store, augmentation, config)
     else:
-        from synapseclr.training.scale import launch
+        from synapseclr.training.launching import launch
 
         if ":" in config.device:
             raise ConfigurationError(
@@ -178,3 +180,19 @@ def _embed_in_worker(
     report: Callable[..., None],
 ) -> dict[str, Tensor] | None:
     return collect_shares(_embed_share(model, store, augmentation, config))
+
+
+def check_channels(model: ModelConfig, augmentation: AugmentationConfig) -> None:
+    """Compare the channels of weights with those of the images that they are to embed.
+
+    Raises:
+        ConfigurationError: If they differ; names both, and what to set.
+    """
+    needed = _ORGANIZATIONS[model.in_channels]
+    if augmentation.channel_organization != needed:
+        raise ConfigurationError(
+            f"The weights take in_channels {model.in_channels}, but the augmentation makes images of "
+            f"channel_organization '{augmentation.channel_organization}'. For these weights, set under pretraining "
+            f"augmentation.channel_organization: {needed} and model.in_channels: {model.in_channels}; or take weights "
+            f"whose in_channels is {3 - model.in_channels}."
+        )

@@ -10,20 +10,18 @@ import torch
 from torch import Tensor
 
 from synapseclr.augmentation import Augmenter, PreparedChunks
+from synapseclr.models.simclr import BACKBONE, PROJECTION
 from synapseclr.objectives import gather_views
-from synapseclr.objectives.gather import gather
+from synapseclr.objectives.views import gather
+from synapseclr.training.batch_norm import synchronise_batch_norm
 from synapseclr.training.config import PretrainingConfig
+from synapseclr.training.hardware import keep_small_maps_in_32_bits
 from synapseclr.training.initial_weights import initial_model
-from synapseclr.training.optimisation.batch_norm import synchronise_batch_norm
-from synapseclr.training.optimisation.optimisers import build_optimiser
-from synapseclr.training.optimisation.schedule import CosineWithRestarts
-from synapseclr.training.optimisation.small_maps import keep_small_maps_in_32_bits
+from synapseclr.training.optimiser import CosineWithRestarts, build_optimiser
 from synapseclr.training.quality import alignment, effective_rank, uniformity
-from synapseclr.training.throughput.profiler import AUGMENT, profiled
+from synapseclr.training.throughput import AUGMENT, profiled
 
 _TRAINING, _VALIDATION = 0, 1
-PROJECTION = "projector.mlp.3"
-BACKBONE = "encoder.fc"
 
 
 class TwoViews(NamedTuple):

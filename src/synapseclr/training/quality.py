@@ -1,4 +1,4 @@
-"""How good a representation is, without labels (alignment, uniformity, effective rank) and with few (k-NN probe)."""
+"""Quality of a representation, without labels (alignment, uniformity, effective rank) and with few (k-NN probe)."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def knn_roc_auc(
         return float("nan")
     features = functional.normalize(features_nf[torch.from_numpy(known)].float(), dim=1)
     groups = torch.from_numpy(np.unique(groups_n[known], return_inverse=True)[1])
+    # synapses of the own neurite, among them the synapse itself, are infinitely far: they get no vote
     similarity = (features @ features.T).masked_fill(groups[:, None] == groups[None, :], float("-inf"))
     top = similarity.topk(min(neighbours, len(known) - 1), dim=1)
     weight = top.values.isfinite().float()

@@ -1,22 +1,47 @@
 """EM and segmentation volumes, the chunks cut out of them, and the tables that describe them."""
 
-from synapseclr.volumes.annotations import Annotations, check_annotation_table, transform_annotations
+from synapseclr.volumes.annotations import (
+    ANNOTATION_SCALES,
+    ANNOTATIONS,
+    Annotations,
+    check_annotation_table,
+    transform_annotations,
+)
+from synapseclr.volumes.chunk_metadata import (
+    REJECTED_SYNAPSES,
+    SYNAPSE_METADATA,
+    summarise,
+    tabulate_chunks,
+    tabulate_rejected,
+)
 from synapseclr.volumes.config import PreprocessingConfig
-from synapseclr.volumes.cutting.source import cut_chunks
-from synapseclr.volumes.importing import ChunkSource, FeatureFiles, import_chunks, join_features
+from synapseclr.volumes.cutting import cut_chunks
+from synapseclr.volumes.imported_chunks import PUBLISHED_METADATA, ChunkSource, import_chunks
+from synapseclr.volumes.imported_features import FeatureFiles, join_features
 from synapseclr.volumes.layers.layer import VolumeLayer
-from synapseclr.volumes.layers.precomputed import write_precomputed
-from synapseclr.volumes.metadata import summarise, tabulate_chunks, tabulate_rejected
-from synapseclr.volumes.store.chunk_store import MASK_CODES, ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.tables import check_synapse_table
+from synapseclr.volumes.layers.ome_zarr import OmeZarrLayer
+from synapseclr.volumes.layers.precomputed import PrecomputedLayer, write_precomputed
+from synapseclr.volumes.store.chunk_store import ChunkStore
+from synapseclr.volumes.store.shards import MASK_CODES, ChunkBatch, ChunkStream
+from synapseclr.volumes.store.writing import write_chunk_store
+from synapseclr.volumes.synapse_table import SYNAPSE_TABLE, check_synapse_table
 
 __all__ = [
+    "ANNOTATIONS",
+    "ANNOTATION_SCALES",
     "MASK_CODES",
+    "PUBLISHED_METADATA",
+    "REJECTED_SYNAPSES",
+    "SYNAPSE_METADATA",
+    "SYNAPSE_TABLE",
     "Annotations",
+    "ChunkBatch",
     "ChunkSource",
     "ChunkStore",
     "ChunkStream",
     "FeatureFiles",
+    "OmeZarrLayer",
+    "PrecomputedLayer",
     "PreprocessingConfig",
     "VolumeLayer",
     "check_annotation_table",

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.errors import TableError
-from synapseclr.volumes.schema import strip_names
-from synapseclr.volumes.schemas import ANNOTATION_TABLE, ANNOTATIONS
+from synapseclr.volumes.table_schema import COUNT, ID, Column, TableSchema, strip_names
 
 logger = logging.getLogger(__name__)
 Transform = Literal["log1p_zscore", "log1p_zscore_zi", "none"]
@@ -38,6 +37,51 @@ _COLUMNS = (
 )
 RAW_COLUMNS = ["syn_id", *(column.raw for column in _COLUMNS)]
 TRAIT_COLUMNS = [*(column.name for column in _COLUMNS), "has_mito_pre", "has_mito_post"]
+
+_SIZE = Column(nullable=True, optional=True, rule=("ge", {"min_value": 0}))
+_TRAIT = Column(nullable=True)
+_CLASS = Column(nullable=True, optional=True)
+_RAW_SIZES = ("cleft_size_vx", "presyn_soma_dist_um", "postsyn_soma_dist_um", "n_mitos_pre", "n_mitos_post")
+ANNOTATION_TABLE = TableSchema(
+    "The annotation table",
+    {
+        "syn_id": ID,
+        # A column that is missing says the same as one of empty cells: not measured.
+        **dict.fromkeys((*_RAW_SIZES, "mito_size_pre_vx", "mito_size_post_vx"), _SIZE),
+        **dict.fromkeys(("pre_cell_type", "post_cell_type"), _CLASS),
+    },
+    key="syn_id",
+)
+
+ANNOTATIONS = TableSchema(
+    "The table of annotations",
+    {
+        "synapse_id": ID,
+        **dict.fromkeys(("cleft_size_log1p_zscore", "presyn_soma_dist_log1p_zscore"), _TRAIT),
+        **dict.fromkeys(("postsyn_soma_dist_log1p_zscore", "n_mitos_pre", "n_mitos_post"), _TRAIT),
+        # -inf: no mitochondrion
+        "mito_size_pre_vx_log1p_zscore_zi": Column(nullable=True, finite=False),
+        "mito_size_post_vx_log1p_zscore_zi": Column(nullable=True, finite=False),
+        **dict.fromkeys(("pre_cell_type", "post_cell_type"), _TRAIT),
+        **{
+            name: Column(nullable=True, rule=("isin", {"allowed_values": [0, 1]}))
+            for name in ("has_mito_pre", "has_mito_post")
+        },
+    },
+    key="synapse_id",
+)
+
+ANNOTATION_SCALES = TableSchema(
+    "The table of annotation scales",
+    {
+        "trait": Column("text", unique=True),
+        "raw_column": Column("text"),
+        "transform": Column("text", rule=("isin", {"allowed_values": ["log1p_zscore", "log1p_zscore_zi", "none"]})),
+        "location": Column(nullable=True),  # not known of published annotations
+        "scale": Column(nullable=True, rule=("gt", {"min_value": 0})),
+        "n": COUNT,
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How chunks are cut out of volumes, as validated parameters."""
+"""Parameters of cutting chunks out of volumes, validated."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class PreprocessingConfig(BaseModel):
 
     @property
     def is_distributed(self) -> bool:
-        """Whether chunks are cut by workers of dask."""
+        """Tell whether chunks are cut by workers of dask."""
         return bool(self.workers or self.scheduler_address)
 
     def chunk_parameters(self) -> dict[str, object]:
-        """Those parameters that determine the chunks, and not only how they are made."""
+        """Parameters that determine the chunks, and not only how they are made."""
         shared = {
             "voxel_size_nm",
             "chunk_size_vx",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
+from synapseclr.storage.addresses import open_filesystem, plain_address
 from synapseclr.storage.declared_sizes import check_zarr_array
-from synapseclr.volumes.npy_files import parse_npy
-from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES
+from synapseclr.storage.npy_files import parse_npy
+from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES
 
 MOST_CHUNKS = 24
 
@@ -80,11 +81,9 @@ def read_query_chunks(url: str, storage_options: dict[str, Any] | None = None) -
 
 
 def _read_npy(url: str, storage_options: dict[str, Any] | None) -> np.ndarray:
-    import fsspec
-
     try:
-        with fsspec.open(url, "rb", **(storage_options or {})) as file:
-            return parse_npy(file.read())
+        filesystem, path = open_filesystem(url, storage_options)
+        return parse_npy(filesystem.cat_file(path))
     except FileNotFoundError as error:
         raise VolumeError(f"There is no query {url}. Give synapse ids, or the path of a .npy file.") from error
     except (OSError, ValueError) as error:
@@ -95,7 +94,7 @@ def _open_zarr(url: str, storage_options: dict[str, Any] | None) -> Any:
     import zarr
 
     try:
-        return zarr.open_array(url, mode="r", storage_options=storage_options)
+        return zarr.open_array(plain_address(url), mode="r", storage_options=storage_options)
     except (FileNotFoundError, ValueError, KeyError, OSError, TypeError, RecursionError) as error:
         raise VolumeError(
             f"The query {url} is neither synapse ids (12 or 12+34), nor a .npy file, nor a Zarr array that can be read."

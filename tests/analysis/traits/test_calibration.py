@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 
 from synapseclr.analysis.traits.calibration import (
+    BetaCalibration,
     calibration_error_by_chance,
     calibration_of_classes,
     calibration_of_intervals,
     debiased_calibration_error,
     expected_calibration_error,
-    grouped_interval,
-    reliability_table,
-)
-from synapseclr.analysis.traits.correction import (
-    BetaCalibration,
     fit_beta_calibration,
     fit_spread_correction,
+    grouped_interval,
     logit,
+    reliability_table,
 )
 
 
@@ -143,3 +141,11 @@ def test_labels_that_neurites_share_make_more_error_by_chance():
     assert found["calibration_error_by_chance"] > 1.5 * calibration_error_by_chance(probability_a)
     assert np.mean(plain) == pytest.approx(found["calibration_error_by_chance"], rel=0.2)
     assert np.sqrt(np.mean(debiased)) < 0.75 * np.mean(plain)
+
+
+def test_interval_of_a_mean_has_the_width_of_its_standard_error():
+    value_a = np.repeat([0.0, 1.0], 50)
+    assert grouped_interval(value_a, np.repeat([0, 1], 50), n_draws=2000) == (0.0, 1.0)
+    lower, upper = grouped_interval(value_a, np.arange(100), n_draws=2000)
+    assert lower == pytest.approx(0.5 - 1.645 * 0.05, abs=0.01)
+    assert upper == pytest.approx(0.5 + 1.645 * 0.05, abs=0.01)

@@ -7,7 +7,7 @@ from small_volumes import UNITS, write_image
 
 from synapseclr.datasets import OmeZarrVolumeDataset
 from synapseclr.errors import VolumeError
-from synapseclr.volumes import ChunkStore, VolumeLayer, cut_chunks, write_chunk_store
+from synapseclr.volumes import ChunkStore, OmeZarrLayer, cut_chunks, write_chunk_store
 
 
 def voxels(layer):
@@ -47,7 +47,7 @@ def test_transformations_of_the_whole_image_come_after_those_of_a_scale(tmp_path
     after = [{"type": "scale", "scale": [0.5, 0.5, 0.5]}, {"type": "translation", "translation": [40, 0, 0]}]
     ome["multiscales"][0]["coordinateTransformations"] = after
     group.attrs["ome"] = ome
-    layer = VolumeLayer(f"file://{tmp_path}/v", format="ome_zarr").at_resolution((8, 8, 20))
+    layer = OmeZarrLayer(f"file://{tmp_path}/v").at_resolution((8, 8, 20))
     assert layer.lower_vx.tolist() == [10, 0, 2]
 
 
@@ -61,7 +61,7 @@ def ome_layers(request, tiny_volume, tmp_path):
     for name, layer in zip("abc", (tiny_volume.em, tiny_volume.segmentation, tiny_volume.cleft), strict=True):
         array_xyz = voxels(layer.at_resolution((16, 16, 40)))
         written = write_image(f"{place}/{name}", array_xyz, version, "czyx", **more)
-        made.append(VolumeLayer(written.uri, layer.role, more["options"], "ome_zarr"))
+        made.append(OmeZarrLayer(written.uri, layer.role, more["options"]))
     return made
 
 
@@ -91,7 +91,7 @@ def change(tmp_path, **changes):
     write_image(str(tmp_path / "v"), np.ones((8, 8, 8), np.uint8), "0.5")
     group = zarr.open_group(str(tmp_path / "v"))
     group.attrs["ome"] = {"multiscales": [dict(group.attrs["ome"]["multiscales"][0]) | changes]}
-    return VolumeLayer(f"file://{tmp_path}/v", "EM volume", format="ome_zarr")
+    return OmeZarrLayer(f"file://{tmp_path}/v", "EM volume")
 
 
 AXES = [{"name": name, "type": "space"} for name in "zyx"]
@@ -116,10 +116,10 @@ def test_other_mistakes_are_errors_that_name_the_volume(tmp_path):
     with pytest.raises(VolumeError, match=r"has no scale of 8 x 8 x 40 nm; it has 32 x 32 x 80 nm, 16 x 16 x 40 nm"):
         layer.at_resolution((8, 8, 40))
     with pytest.raises(VolumeError, match="nowhere cannot be opened as OME-Zarr"):
-        VolumeLayer(f"file://{tmp_path}/nowhere", format="ome_zarr").at_resolution((8, 8, 40))
+        OmeZarrLayer(f"file://{tmp_path}/nowhere").at_resolution((8, 8, 40))
     zarr.open_group(str(tmp_path / "plain"), mode="w")
     with pytest.raises(VolumeError, match="without `multiscales`"):
-        VolumeLayer(f"file://{tmp_path}/plain", format="ome_zarr").at_resolution((8, 8, 40))
+        OmeZarrLayer(f"file://{tmp_path}/plain").at_resolution((8, 8, 40))
 
 
 def test_the_catalog_entry_is_a_handle(tmp_path):
@@ -144,7 +144,7 @@ def test_micrometres_are_understood_in_every_spelling(tmp_path, unit):
     group = zarr.open_group(str(tmp_path / "v"))
     image = dict(group.attrs["ome"]["multiscales"][0])
     group.attrs["ome"] = {"multiscales": [image | {"axes": [a | {"unit": unit} for a in image["axes"]]}]}
-    opened = VolumeLayer(f"file://{tmp_path}/v", format="ome_zarr").at_resolution((16, 16, 40))
+    opened = OmeZarrLayer(f"file://{tmp_path}/v").at_resolution((16, 16, 40))
     assert opened.upper_vx.tolist() == [8, 8, 8]
 
 

@@ -15,8 +15,8 @@ from synapseclr.datasets import PrecomputedVolumeDataset
 from synapseclr.errors import TableError, VolumeError
 from synapseclr.volumes import (
     ChunkStore,
+    PrecomputedLayer,
     PreprocessingConfig,
-    VolumeLayer,
     cut_chunks,
     tabulate_chunks,
     write_chunk_store,
@@ -142,18 +142,18 @@ def test_the_catalog_chooses_one_of_several_channels(tmp_path):
 
 def test_several_channels_without_a_choice_are_an_error_that_lists_them(tmp_path):
     write_channels(tmp_path)
-    layer = VolumeLayer(f"file://{tmp_path}", "EM volume")
+    layer = PrecomputedLayer(f"file://{tmp_path}", "EM volume")
     with pytest.raises(VolumeError, match=r"The EM volume at .* has 2 channels: 0, 1. Say which .* `channel:`"):
         layer.at_resolution((16, 16, 40))
     with pytest.raises(VolumeError, match="has 2 channels: 0, 1; there is none with the number 2"):
-        VolumeLayer(layer.uri, "EM volume", channel=2).at_resolution((16, 16, 40))
+        PrecomputedLayer(layer.uri, "EM volume", channel=2).at_resolution((16, 16, 40))
 
 
 def test_a_resolution_that_a_writer_rounded_is_the_same_scale(tmp_path):
     array = write_channels(tmp_path, 1, (3.9999998, 4.0000002, 40))
-    np.testing.assert_array_equal(voxels(VolumeLayer(f"file://{tmp_path}"), (4, 4, 40)), array[..., 0])
+    np.testing.assert_array_equal(voxels(PrecomputedLayer(f"file://{tmp_path}"), (4, 4, 40)), array[..., 0])
     with pytest.raises(VolumeError, match=r"no scale of 4.0005 x 4 x 40 nm; it has 3.9999998 x 4.0000002 x 40 nm"):
-        VolumeLayer(f"file://{tmp_path}").at_resolution((4.0005, 4, 40))
+        PrecomputedLayer(f"file://{tmp_path}").at_resolution((4.0005, 4, 40))
 
 
 def write_n5(folder, array_xyz, unit, size, block=(16, 16, 8)):
@@ -192,6 +192,6 @@ def test_an_address_without_its_layout_is_an_error_that_says_how_to_write_it(tmp
     with pytest.raises(VolumeError, match="an N5 needs `n5://` in front"):
         plain.load().at_resolution((16, 16, 40))
     with pytest.raises(VolumeError, match="A zipped store is read as OME-Zarr only"):
-        VolumeLayer(f"file://{tmp_path}/em.zip").at_resolution((16, 16, 40))
+        PrecomputedLayer(f"file://{tmp_path}/em.zip").at_resolution((16, 16, 40))
     with pytest.raises(DatasetError, match=r"unit is set for .*only an N5"):
         PrecomputedVolumeDataset(filepath="gs://bucket/em", layer_type="image", unit="um")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synapseclr.errors import DecoderError, VolumeError
-from synapseclr.volumes import VolumeLayer, cut_chunks, write_precomputed
+from synapseclr.volumes import PrecomputedLayer, cut_chunks, write_precomputed
 from synapseclr.volumes.layers import blocks
 
 SIZE_NM = (16, 16, 40)
@@ -20,13 +20,13 @@ def changed_info(layer, folder, change):
     info = json.loads((place / "info").read_text())
     change(info)
     (place / "info").write_text(json.dumps(info))
-    return VolumeLayer(f"file://{place}", layer.role)
+    return PrecomputedLayer(f"file://{place}", layer.role)
 
 
 @pytest.mark.parametrize("address", ["graphene://https://example.com/table", "Graphene://middleauth+https://x/y"])
 def test_a_chunked_graph_is_refused_with_the_way_to_flatten_it(address):
     with pytest.raises(VolumeError, match=r"segmentation volume at .* is a chunked graph.*supervoxels.*Flatten it"):
-        VolumeLayer(address, "segmentation volume").at_resolution(SIZE_NM)
+        PrecomputedLayer(address, "segmentation volume").at_resolution(SIZE_NM)
 
 
 @pytest.mark.parametrize("key", ["app", "graph"])
@@ -56,7 +56,7 @@ def test_labels_of_one_byte_are_read_like_any_other_ids(tiny_volume, tmp_path):
     cleft = tiny_volume.cleft.at_resolution(SIZE_NM)
     labels_xyz = cleft.read(cleft.lower_vx, cleft.upper_vx)
     write_precomputed((labels_xyz % 256).astype(np.uint8), f"file://{tmp_path}/bytes", SIZE_NM, "image", (32, 32, 8))
-    by_bytes = VolumeLayer(f"file://{tmp_path}/bytes", "cleft volume")
+    by_bytes = PrecomputedLayer(f"file://{tmp_path}/bytes", "cleft volume")
 
     def masks(layer):
         stream = cut_chunks(tiny_volume.em, tiny_volume.segmentation, layer, tiny_volume.synapses, tiny_volume.config)
@@ -70,7 +70,7 @@ def test_labels_of_one_byte_are_read_like_any_other_ids(tiny_volume, tmp_path):
 def test_ids_that_are_no_whole_numbers_are_refused(tiny_volume, tmp_path):
     empty = np.zeros((64, 48, 20), np.float32)
     write_precomputed(empty, f"file://{tmp_path}/floats", SIZE_NM, "image", (32, 32, 8))
-    floats = VolumeLayer(f"file://{tmp_path}/floats", "segmentation volume")
+    floats = PrecomputedLayer(f"file://{tmp_path}/floats", "segmentation volume")
     with pytest.raises(VolumeError, match=r"segmentation volume at .*floats holds float32; ids are whole numbers"):
         cut_chunks(tiny_volume.em, floats, tiny_volume.cleft, tiny_volume.synapses, tiny_volume.config)
 

@@ -7,8 +7,7 @@ from small_volumes import make_table, stream, write_volumes
 
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, write_chunk_store
-from synapseclr.volumes.store.chunk_layout import shard_key
-from synapseclr.volumes.store.shard_record import record_key
+from synapseclr.volumes.store.shards import record_key, shard_key
 from synapseclr.volumes.store.verification import verify_chunk_store
 
 

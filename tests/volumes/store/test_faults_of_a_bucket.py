@@ -10,9 +10,9 @@ from gcs_faults import faults, short_pauses
 from small_volumes import make_table, stream, write_image, write_volumes
 
 from synapseclr.errors import TableError, UnreachableError
-from synapseclr.volumes import ChunkStore, VolumeLayer, write_chunk_store
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.store.shard_record import recorded_shards
+from synapseclr.storage.object_folder import ObjectFolder
+from synapseclr.volumes import ChunkStore, OmeZarrLayer, write_chunk_store
+from synapseclr.volumes.store.shards import recorded_shards
 from synapseclr.volumes.store.verification import verify_chunk_store
 
 PLACE = "gs://synapseclr-test/faults"
@@ -73,7 +73,7 @@ def test_an_ome_zarr_volume_is_read_through_faults(gcs_prefix):
     array_xyz = np.random.default_rng(0).integers(1, 255, (64, 64, 32)).astype(np.uint8)
     write_image(f"{gcs_prefix}/v", array_xyz, "0.5", options={"token": "anon"})
     with faults(unavailable=0.1, reset=0.1, truncated=0.1) as injected:
-        layer = VolumeLayer(f"{gcs_prefix}/v", format="ome_zarr").at_resolution((16, 16, 40))
+        layer = OmeZarrLayer(f"{gcs_prefix}/v").at_resolution((16, 16, 40))
         np.testing.assert_array_equal(layer.read(layer.lower_vx, layer.upper_vx), array_xyz)
     assert injected.happened
     with faults(unavailable=1.0), pytest.raises(UnreachableError, match=rf"{gcs_prefix}/v cannot be read .*503"):

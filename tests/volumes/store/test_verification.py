@@ -11,9 +11,7 @@ from click.testing import CliRunner
 from synapseclr.cli import cli
 from synapseclr.errors import VolumeError
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
-from synapseclr.volumes.store.chunk_layout import shard_key
-from synapseclr.volumes.store.chunk_stream import ChunkBatch, ShardSource
-from synapseclr.volumes.store.shard_record import record_key
+from synapseclr.volumes.store.shards import ChunkBatch, ShardSource, record_key, shard_key
 from synapseclr.volumes.store.verification import verify_chunk_store
 
 SIZE, SHARD, N = (6, 5, 4), 4, 11

@@ -1,19 +1,108 @@
-"""Exact conditioning by Cholesky factors, after hyper-parameters were fitted on some of the synapses."""
+"""Exact Gaussian processes: hyper-parameters by marginal likelihood on some synapses, conditioning on all."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.gaussian_processes.laplace import posterior_mode
-from synapseclr.analysis.gaussian_processes.marginal_likelihood import fit_process, linear_algebra
-from synapseclr.analysis.gaussian_processes.observations import Observations
-from synapseclr.analysis.gaussian_processes.prior import LatentPrior, noisy_factor
+from synapseclr.analysis.config import GaussianProcessConfig
+from synapseclr.analysis.gaussian_processes.kernels import LatentPrior, base_kernel, noisy_factor
+from synapseclr.analysis.gaussian_processes.likelihoods import Observations, posterior_mode
 
 if TYPE_CHECKING:
     import torch
+
+
+def fit_process(
+    train: torch.Tensor,
+    observations: Observations,
+    config: GaussianProcessConfig,
+) -> tuple[Any, Any]:
+    """Maximise the marginal likelihood by L-BFGS.
+
+    Args:
+        train: float64 (a, r).
+        observations: At these synapses.
+        config: Kernel and iterations.
+
+    Returns:
+        The gpytorch model, in evaluation mode, and its likelihood.
+    """
+    import gpytorch
+    import torch
+
+    likelihood = observations.likelihood()
+    process = _process(train, observations.target_oa, likelihood, config).double()
+    process.train()
+    objective = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, process)
+    optimiser = torch.optim.LBFGS(
+        process.parameters(),
+        lr=1.0,
+        max_iter=config.n_iterations,
+        tolerance_grad=1e-4,
+        tolerance_change=1e-5,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = -objective(process(train), observations.target_oa).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    process.eval()
+    return process, likelihood
+
+
+def _process(
+    train: torch.Tensor,
+    target: torch.Tensor,
+    likelihood: Any,
+    config: GaussianProcessConfig,
+) -> Any:
+    import gpytorch
+    import torch
+
+    batch = torch.Size(target.shape[:-1])
+
+    class Process(gpytorch.models.ExactGP):
+        """Constant mean and a scaled kernel, one pair per output."""
+
+        def __init__(self) -> None:
+            super().__init__(train, target, likelihood)
+            self.mean_module = gpytorch.means.ConstantMean(batch_shape=batch)
+            self.mean_module.initialize(constant=target.mean(dim=-1))
+            self.prior_kernel = gpytorch.kernels.ScaleKernel(
+                base_kernel(config.kernel, batch, config.n_components), batch_shape=batch
+            )
+            spread = target.var(dim=-1).clamp(min=1e-3)
+            self.prior_kernel.outputscale = 0.5 * spread
+            self.covar_module = self.prior_kernel
+
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
+
+    return Process()
+
+
+@contextmanager
+def linear_algebra() -> Iterator[None]:
+    """Cholesky factors at any size, instead of gpytorch's iterative approximations above 800 synapses."""
+    import gpytorch
+
+    with ExitStack() as stack:
+        stack.enter_context(gpytorch.settings.fast_computations(False, False, False))
+        stack.enter_context(gpytorch.settings.max_cholesky_size(10**7))
+        stack.enter_context(warnings.catch_warnings())
+        # A matrix that needs a little jitter on its diagonal is common and harmless here.
+        warnings.simplefilter("ignore", gpytorch.utils.warnings.NumericalWarning)
+        yield
+
 
 _CHUNK = 1024
 
@@ -27,7 +116,8 @@ def fit_exact(
     to ``dirichlet_up_to`` training synapses that regression is the posterior. Above, it gives the kernel, and the
     posterior is Laplace's approximation under the logistic likelihood.
 
-    Means are exact. Variances are exact up to ``exact_up_to`` training synapses. Above, they are those given
+    More than ``exact_mean_up_to`` training synapses are replaced by as many drawn at random, unless ``method`` asks for
+    ``exact``. Means are exact. Variances are exact up to ``exact_up_to`` training synapses. Above, they are those given
     ``n_inducing`` of the training synapses, drawn at random, alone: what is known from a part is never surer than what
     is known from all, and costs a hundredth where there are many queries.
 
@@ -37,10 +127,13 @@ def fit_exact(
     import torch
 
     rng = np.random.default_rng(seed)
+    if config.method != "exact" and len(train_ar) > config.exact_mean_up_to:
+        drawn = _drawn(observations, config.exact_mean_up_to, rng)
+        train_ar, observations = train_ar[drawn], observations.subset(drawn)
     n_train = len(train_ar)
     rows = np.arange(n_train) if n_train <= config.fit_on else _drawn(observations, config.fit_on, rng)
     train = torch.as_tensor(train_ar, dtype=torch.float64)
-    with linear_algebra(is_exact=True):
+    with linear_algebra():
         process, likelihood = fit_process(train[rows], observations.subset(rows), config)
         with torch.no_grad():
             latent = _latent_functions(process, likelihood, train, observations, config, rng)

@@ -1,13 +1,79 @@
-"""Covariances by name."""
+"""Inputs, covariances and latent prior of Gaussian processes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.analysis.gaussian_processes.config import Kernel
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.config import GaussianProcessConfig, Kernel
+from synapseclr.analysis.feature_blocks import Features, blocks_of, with_statistics
+from synapseclr.analysis.layers import layer_features
 
 if TYPE_CHECKING:
     import torch
+    from anndata import AnnData
+
+_MAX_FITTED = 20_000
+
+
+def process_features(embeddings: AnnData, mask_statistics: pd.DataFrame, config: GaussianProcessConfig) -> Features:
+    """What the processes are fitted on: the layer that the parameters name, and the statistics of the masks."""
+    if config.with_masks:
+        return with_statistics(embeddings, config.layer, mask_statistics)
+    return layer_features(embeddings, config.layer)
+
+
+def kernel_inputs(features_nf: Features, n_components: int, seed: int = 0) -> np.ndarray:
+    """Standardise features, keep the leading principal components, and scale them to a mean squared norm of one.
+
+    No annotation is used, so all synapses may take part, those of test folds included: imputation always knows the
+    features of the synapses that it imputes. Axes are those of 20,000 synapses drawn at random if there are more.
+
+    Args:
+        features_nf: Shape (n, f), finite; blocks of features have the same weight.
+        n_components: Components wanted; at most the rank is kept. Constant features are left out.
+        seed: Seed of the draw.
+
+    Returns:
+        float64 (n, r). All zero, with r = 1, if every feature is constant.
+    """
+    standard_nf = np.hstack([_standardised(part_nf) for part_nf in blocks_of(features_nf)])
+    if not standard_nf.shape[1]:
+        return np.zeros((len(features_nf), 1))
+    fitted_nf = standard_nf
+    if len(standard_nf) > _MAX_FITTED:
+        fitted_nf = standard_nf[np.random.default_rng(seed).choice(len(standard_nf), _MAX_FITTED, replace=False)]
+    # The sign of an axis is arbitrary; kernels of distances and dot products do not see it.
+    inputs_nr = standard_nf @ _leading_axes(fitted_nf, n_components)
+    scaled_nr: np.ndarray = inputs_nr / np.sqrt(np.square(inputs_nr).sum(axis=1).mean())
+    return scaled_nr
+
+
+def _leading_axes(features_nf: np.ndarray, n_axes: int) -> np.ndarray:
+    """Orthonormal axes (f, r) along which centred features vary most, r at most their rank."""
+    from scipy.linalg import eigh
+
+    n, f = features_nf.shape
+    products = features_nf.T @ features_nf if f <= n else features_nf @ features_nf.T
+    first = max(0, len(products) - n_axes)
+    eigenvalues_r, vectors_r = eigh(products, subset_by_index=(first, len(products) - 1))
+    kept = np.flatnonzero(eigenvalues_r > eigenvalues_r[-1] * 1e-10)[::-1]
+    if f <= n:
+        leading_fr: np.ndarray = vectors_r[:, kept]
+        return leading_fr
+    axes_fr: np.ndarray = features_nf.T @ (vectors_r[:, kept] / np.sqrt(eigenvalues_r[kept]))
+    return axes_fr
+
+
+def _standardised(features_nf: np.ndarray) -> np.ndarray:
+    """Features that vary, standardised and divided by the root of their number."""
+    features_nf = np.asarray(features_nf, dtype=np.float64)
+    mean_f, std_f = features_nf.mean(axis=0), features_nf.std(axis=0)
+    varies_f = std_f > 1e-7 * np.maximum(np.abs(mean_f), 1e-30)
+    standard_nf: np.ndarray = (features_nf[:, varies_f] - mean_f[varies_f]) / std_f[varies_f]
+    return standard_nf / np.sqrt(max(1, standard_nf.shape[1]))
 
 
 def base_kernel(name: Kernel, batch_shape: torch.Size, n_radial: int | None = None) -> Any:
@@ -90,3 +156,60 @@ def _radial_and_linear(batch_shape: torch.Size, n_radial: int | None) -> Any:
             return torch.stack(parts).reshape(*weights.shape[:-2], len(query), 1)
 
     return RadialAndLinearKernel()
+
+
+class LatentPrior:
+    """Mean and covariance of a weighted sum of a process's outputs, which are independent.
+
+    Args:
+        process: From :func:`~synapseclr.analysis.gaussian_processes.exact.fit_process`.
+        factors: One per output: (1,) for the output of a regression, (-1, 1) for the second class less the first.
+        dtype: What covariances are computed in.
+    """
+
+    def __init__(self, process: Any, factors: tuple[float, ...], dtype: torch.dtype) -> None:
+        import torch
+
+        constant_o = process.mean_module.constant.detach().reshape(-1)
+        self.mean = float(sum(factor * value for factor, value in zip(factors, constant_o.tolist(), strict=True)))
+        self._kernel = process.prior_kernel.to(dtype)
+        self._squares_o = torch.tensor(factors, dtype=dtype).square()
+
+    def to(self, dtype: torch.dtype) -> LatentPrior:
+        """The same, computed in another type from now on, as is all else that has its kernel."""
+        self._kernel, self._squares_o = self._kernel.to(dtype), self._squares_o.to(dtype)
+        return self
+
+    def covariance(self, first_ar: torch.Tensor, second_br: torch.Tensor) -> torch.Tensor:
+        """Shape (a, b)."""
+        return self._summed(self._kernel(first_ar, second_br).to_dense())
+
+    def variance(self, inputs_nr: torch.Tensor) -> torch.Tensor:
+        """Shape (n,)."""
+        return self._summed(self._kernel(inputs_nr, diag=True))
+
+    def weighted_sums(self, query_nr: torch.Tensor, train_ar: torch.Tensor, weight_a: torch.Tensor) -> torch.Tensor:
+        """``covariance(query_nr, train_ar) @ weight_a``, shape (n,); without the matrix where the kernel can."""
+        base = self._kernel.base_kernel
+        if not hasattr(base, "weighted_sums"):
+            return self.covariance(query_nr, train_ar) @ weight_a
+        weight_oa1 = weight_a.expand(len(self._squares_o), -1)[..., None]
+        sums_on = base.weighted_sums(query_nr, train_ar, weight_oa1)[..., 0]
+        return (self._squares_o * self._kernel.outputscale.reshape(-1)) @ sums_on
+
+    def _summed(self, values: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if len(self._squares_o) == 1:
+            return values
+        first, second = self._squares_o.tolist()
+        return torch.add(first * values[0], values[1], alpha=second)
+
+
+def noisy_factor(covariance_aa: torch.Tensor, noise_a: torch.Tensor) -> torch.Tensor:
+    """Cholesky factor of the covariance of observations whose noise has the variances ``noise_a``."""
+    import torch
+
+    noisy_aa = covariance_aa.clone()
+    noisy_aa.diagonal().add_(noise_a)
+    return torch.linalg.cholesky(noisy_aa)

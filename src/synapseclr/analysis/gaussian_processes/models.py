@@ -1,31 +1,76 @@
-"""One Gaussian process on one set of training synapses, by the method that fits its size."""
+"""What a Gaussian process says of synapses, and what that means for the probability of a class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
+from synapseclr.analysis.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.exact import fit_exact
-from synapseclr.analysis.gaussian_processes.inducing import fit_inducing
-from synapseclr.analysis.gaussian_processes.observations import class_observations, continuous_observations
-from synapseclr.analysis.gaussian_processes.posterior import Link, Posterior
+from synapseclr.analysis.gaussian_processes.likelihoods import class_observations, continuous_observations
 from synapseclr.analysis.gaussian_processes.variational import fit_variational
 
+Link = Literal["logistic", "probit"]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Latent posterior at n synapses, for one output (o = 1).
+
+    Attributes:
+        mean_on: float64 (o, n).
+        variance_on: float64 (o, n): variance of the latent function, without observation noise.
+        prior_variance_on: float64 (o, n): the same before any training synapse was seen.
+        noise: Variance of the observation noise; 0 for classes, which have none.
+        link: How latent values become the probability of class 1: the logistic function, or the normal distribution
+            function.
+    """
+
+    mean_on: np.ndarray
+    variance_on: np.ndarray
+    prior_variance_on: np.ndarray
+    noise: float
+    link: Link = "logistic"
+
+    @property
+    def out_of_distribution_n(self) -> np.ndarray:
+        """Posterior over prior variance, float64 (n,) in [0, 1]: 1 where the training synapses say nothing."""
+        ratio_on = self.variance_on / np.maximum(self.prior_variance_on, 1e-300)
+        clipped_n: np.ndarray = np.clip(ratio_on.mean(axis=0), 0.0, 1.0)
+        return clipped_n
+
+
+def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the probability of class 1, each float64 (n,).
+
+    Moments come from Gauss-Hermite quadrature with 16 points.
+    """
+    from scipy.special import expit, ndtr
+
+    link = ndtr if posterior.link == "probit" else expit
+    latent_n, spread_n = posterior.mean_on[0], np.sqrt(posterior.variance_on[0])
+    nodes_q, weights_q = np.polynomial.hermite_e.hermegauss(16)
+    mean_n, second_n = np.zeros_like(latent_n), np.zeros_like(latent_n)
+    for node, weight in zip(nodes_q, weights_q / weights_q.sum(), strict=True):
+        probability_n = link(latent_n + node * spread_n)
+        mean_n += weight * probability_n
+        second_n += weight * np.square(probability_n)
+    return mean_n, np.maximum(second_n - np.square(mean_n), 0.0)
+
+
 Fit = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray, Any]]
-_FITS: dict[str, Fit] = {"exact": fit_exact, "inducing": fit_inducing, "variational": fit_variational}
-_LINKS: dict[str, Link] = {"exact": "logistic", "inducing": "softmax", "variational": "probit"}
+_FITS: dict[str, Fit] = {"exact": fit_exact, "variational": fit_variational}
+_LINKS: dict[str, Link] = {"exact": "logistic", "variational": "probit"}
 
 
 def chosen_method(config: GaussianProcessConfig, n_train: int) -> str:
-    """``exact``, ``inducing`` or ``variational``, for a number of training synapses."""
+    """``exact`` or ``variational``, for a number of training synapses."""
     if config.method != "auto":
         return config.method
-    if n_train <= config.exact_mean_up_to:
-        return "exact"
-    return "inducing" if n_train <= config.inducing_up_to else "variational"
+    return "exact" if n_train <= config.inducing_up_to else "variational"
 
 
 def fit_regression(
@@ -35,7 +80,7 @@ def fit_regression(
 
     Args:
         train_ar: Kernel inputs of the training synapses, from
-            :func:`~synapseclr.analysis.gaussian_processes.features.kernel_inputs`.
+            :func:`~synapseclr.analysis.gaussian_processes.kernels.kernel_inputs`.
         target_a: float (a,).
         query_nr: Kernel inputs of the synapses to predict.
         config: Kernel, method and iterations.
@@ -58,8 +103,8 @@ def fit_classes(
     """Classify, by the method that fits the number of training synapses.
 
     The kernel is fitted by regression on log-normal approximations to Dirichlet targets (Milios et al. 2018,
-    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3). Up to ``dirichlet_up_to`` training synapses, and with
-    inducing points, that regression is the posterior; an exact process of more has the logistic likelihood (Laplace's
+    https://arxiv.org/abs/1805.10915, sections 4.1 to 4.3). Up to ``dirichlet_up_to`` training synapses
+    that regression is the posterior; an exact process of more has the logistic likelihood (Laplace's
     approximation), a variational one a probit. With ``balance_classes`` a synapse has the weight n / (2 n of its
     class): it multiplies the logarithm of its likelihood, and divides the noise of its Dirichlet targets.
 
@@ -71,7 +116,7 @@ def fit_classes(
         seed: Seed of what is drawn.
 
     Returns:
-        The posterior of the latent function, or with inducing points of the two classes' log concentrations.
+        The posterior of the latent function.
     """
     method = chosen_method(config, len(train_ar))
     observations = class_observations(target_a, config)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.analysis.gaussian_processes.config import GaussianProcessConfig
-from synapseclr.analysis.gaussian_processes.inducing import inducing_points
+from synapseclr.analysis.config import GaussianProcessConfig
 from synapseclr.analysis.gaussian_processes.kernels import base_kernel
-from synapseclr.analysis.gaussian_processes.observations import Observations
+from synapseclr.analysis.gaussian_processes.likelihoods import Observations
 
 if TYPE_CHECKING:
     import torch
@@ -90,3 +89,13 @@ def _model(points_mr: torch.Tensor, config: GaussianProcessConfig) -> Any:
             return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
 
     return VariationalProcess()
+
+
+def inducing_points(train_ar: np.ndarray, n_inducing: int, seed: int) -> np.ndarray:
+    """Centres of k-means, float64 (m, r), m at most the number of training synapses."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    if n_inducing >= len(train_ar):
+        return np.array(train_ar, dtype=np.float64)
+    clusters = MiniBatchKMeans(n_inducing, n_init=1, batch_size=4096, random_state=seed).fit(train_ar)
+    return np.asarray(clusters.cluster_centers_, dtype=np.float64)

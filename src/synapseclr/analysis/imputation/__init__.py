@@ -1,9 +1,9 @@
 """How well traits can be read off representations, and how that grows with the annotations."""
 
-from synapseclr.analysis.imputation.evaluation import (
+from synapseclr.analysis.imputation.evaluation_document import (
     comparison_table,
-    evaluation_document,
     evaluation_metrics,
+    score_document,
     summarise_scores,
 )
 from synapseclr.analysis.imputation.learning_curves import learning_curves, summarise_learning_curves
@@ -11,9 +11,9 @@ from synapseclr.analysis.imputation.trait_scores import score_representations
 
 __all__ = [
     "comparison_table",
-    "evaluation_document",
     "evaluation_metrics",
     "learning_curves",
+    "score_document",
     "score_representations",
     "summarise_learning_curves",
     "summarise_scores",

@@ -9,12 +9,27 @@ import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.feature_blocks import Features
-from synapseclr.analysis.gaussian_processes.features import kernel_inputs
-from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
-from synapseclr.analysis.gaussian_processes.posterior import class_probability
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
+from synapseclr.analysis.schema_columns import COUNT, METRIC, SHARE_RULE, TEXT
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_score
+from synapseclr.volumes.table_schema import Column, TableSchema
+
+LEARNING_CURVES = TableSchema(
+    "The table of learning curves",
+    {
+        "trait": TEXT,
+        "metric": METRIC,
+        "fraction": Column(nullable=True, rule=SHARE_RULE),
+        "repetition": COUNT,
+        "n_train": COUNT,
+        "n_test": COUNT,
+        "score": Column(nullable=True, rule=("le", {"max_value": 1})),
+        "reason": Column("text", nullable=True),
+    },
+)
 
 LEARNING_COLUMNS = ("trait", "metric", "fraction", "repetition", "n_train", "n_test", "score", "reason")
 _FEWEST = 4

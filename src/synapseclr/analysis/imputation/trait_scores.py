@@ -10,22 +10,36 @@ import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.feature_blocks import FeatureBlocks, Features, check_blocks
-from synapseclr.analysis.gaussian_processes.features import kernel_inputs
-from synapseclr.analysis.gaussian_processes.models import fit_classes, fit_regression
-from synapseclr.analysis.gaussian_processes.posterior import class_probability
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
+from synapseclr.analysis.schema_columns import COUNT, METRIC, SCORE, TEXT
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import best_linear_probe, fold_coordinates, fold_score, knn_probe
 from synapseclr.errors import TableError
+from synapseclr.volumes.table_schema import Column, TableSchema
+
+TRAIT_SCORES = TableSchema(
+    "The table of trait scores",
+    {
+        **dict.fromkeys(("representation", "layer", "trait", "probe"), TEXT),
+        "metric": METRIC,
+        "fold": COUNT,
+        "score": SCORE,
+        "n_train": COUNT,
+        "n_test": COUNT,
+    },
+)
+
+UNSCORED_TRAITS = TableSchema(
+    "The table of traits without a score",
+    {"trait": Column("text", unique=True), "label": TEXT, "n_annotated": COUNT, "reason": TEXT},
+)
 
 logger = logging.getLogger(__name__)
-
 SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
-
 Representations = Mapping[str, Mapping[str, Features]]
-
 _SEEDS_APART = 1000  # a draw that leaves a fold without a class is repeated with the next seeds
-
 BLOCK_WEIGHTS = (1.0, 0.25, 4.0)
 """Weights of the second block of features against the first that the linear probe chooses from."""
 

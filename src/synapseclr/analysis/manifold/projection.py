@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from synapseclr.analysis.config import ManifoldConfig
 from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.manifold.config import ManifoldConfig
 from synapseclr.errors import SynapseCLRError
 
 FEWEST_FOR_UMAP = 10

@@ -8,13 +8,13 @@ from synapseclr.analysis.search.neighbours import (
     neighbour_table,
 )
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, neuroglancer_url, synapse_links
-from synapseclr.analysis.search.representatives import representative_queries
 from synapseclr.analysis.search.similarity import (
     Query,
     answer_query,
     distance_histograms,
     eligible_rows,
     make_queries,
+    representative_queries,
     result_table,
 )
 

@@ -7,19 +7,49 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.search.scalar_codes import ScalarCodes, exact_distances
+from synapseclr.analysis.schema_columns import (
+    COUNT,
+    KEY,
+    NOT_NEGATIVE,
+    POSITIVE_COUNT,
+    SHARE,
+)
 from synapseclr.errors import SynapseCLRError
+from synapseclr.volumes.table_schema import Column, TableSchema
+
+NEAREST_NEIGHBOURS = TableSchema(
+    "The table of nearest neighbours",
+    {
+        "synapse_id": KEY,
+        "rank": POSITIVE_COUNT,
+        "neighbour_synapse_id": KEY,
+        "distance": NOT_NEGATIVE,
+        "is_drawn": Column("flag"),
+    },
+    key="synapse_id",
+)
+
+INDEX_RECALL = TableSchema(
+    "The table of index recall",
+    {
+        "index": Column("text", unique=True, rule=("isin", {"allowed_values": ["flat", "hnsw", "ivf"]})),
+        "is_used": Column("flag"),
+        "n_synapses": POSITIVE_COUNT,
+        "n_neighbours": POSITIVE_COUNT,
+        "n_queries": COUNT,
+        "recall": SHARE,
+    },
+)
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
 APPROXIMATE: tuple[IndexKind, ...] = ("hnsw", "ivf")
 _FLAT_BELOW = 500_000
 _HNSW_LINKS = 32
 _HNSW_SEARCH_DEPTH = 128
-_IVF_POINTS_PER_LIST = 39  # faiss asks for as many training vectors a list
-_IVF_TRAINING_POINTS = 48  # per list; faiss' 256 take five times as long
+_IVF_POINTS_PER_LIST = 39  # training vectors a list below which faiss warns
+_IVF_TRAINING_POINTS = 48  # per list; faiss' default, 256, takes five times as long
 _IVF_PROBES = 20
-_CODES_FROM_VALUES = 5_000_000  # fewer feature values lie in a processor's cache, or nearly
-_FEW_QUERIES = 32
+_BLOCK_VALUES = 4_000_000  # feature values held at a time
 
 
 class Neighbours(NamedTuple):
@@ -78,25 +108,18 @@ def build_index(features_nf: np.ndarray, kind: IndexKind) -> Any:
 
 
 class FeatureIndex:
-    """Synapses that can be searched. Which are found depends on the index; their distances are exact.
+    """Index over the features of synapses. Which are found depends on its kind; their distances are exact.
 
-    An exact search reads the features themselves, so that a ``flat`` index needs no memory of its own, until it is
-    asked a few queries at a time: then it makes 8-bit codes of the features, a quarter of their memory, which answer a
-    single query in a seventh of the time, just as exactly (:class:`ScalarCodes`).
+    An exact (``flat``) search reads the features themselves, so it needs no memory of its own.
 
     Args:
         features_nf: float32 (n, f).
         kind: Kind of index, as for :func:`build_index`.
-        codes_from_values: Feature values (n times f) from which on codes are made; with fewer there is nothing to gain.
     """
 
-    def __init__(
-        self, features_nf: np.ndarray, kind: IndexKind = "auto", codes_from_values: int = _CODES_FROM_VALUES
-    ) -> None:
+    def __init__(self, features_nf: np.ndarray, kind: IndexKind = "auto") -> None:
         self.features_nf = np.ascontiguousarray(features_nf, dtype=np.float32)
         self.kind = chosen_index(len(features_nf), kind)
-        self._codes: ScalarCodes | None = None
-        self._codes_from_values = codes_from_values
         self._index = None if self.kind == "flat" else build_index(self.features_nf, self.kind)
 
     def __len__(self) -> int:
@@ -135,15 +158,7 @@ class FeatureIndex:
         import faiss
 
         query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
-        # A large batch, once, is not worth making codes for, but is answered from them if they are there.
-        if self._codes is None and len(query_qf) <= _FEW_QUERIES and self.features_nf.size >= self._codes_from_values:
-            self._codes = ScalarCodes(self.features_nf)
-        if self._codes is None:
-            return self._nearest_first(query_qf, faiss.knn(query_qf, self.features_nf, k)[1])
-        indices_qk, is_found_q = self._codes.search(query_qf, k)
-        if not is_found_q.all():
-            indices_qk[~is_found_q] = faiss.knn(query_qf[~is_found_q], self.features_nf, k)[1]
-        return self._nearest_first(query_qf, indices_qk)
+        return self._nearest_first(query_qf, faiss.knn(query_qf, self.features_nf, k)[1])
 
     def neighbours_of_rows(self, rows_q: np.ndarray, k: int, exactly: bool = False) -> Neighbours:
         """Find the k synapses nearest to each of some synapses, the synapse itself excluded.
@@ -172,11 +187,25 @@ class FeatureIndex:
         return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
 
     def _nearest_first(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> Neighbours:
-        distances_qk = exact_distances(self.features_nf, query_qf, indices_qk)
+        distances_qk = _exact_distances(self.features_nf, query_qf, indices_qk)
         order_qk = np.lexsort((indices_qk, distances_qk), axis=1)
         return Neighbours(
             np.take_along_axis(indices_qk, order_qk, axis=1), np.take_along_axis(distances_qk, order_qk, axis=1)
         )
+
+
+def _exact_distances(features_nf: np.ndarray, query_qf: np.ndarray, rows_qk: np.ndarray) -> np.ndarray:
+    """Distances float32 (q, k) of queries to rows (q, k): differences squared and summed.
+
+    faiss expands the square, ``|x|^2 - 2 x.y + |y|^2``, for many queries, and loses digits that way.
+    """
+    distances_qk = np.empty(rows_qk.shape, dtype=np.float32)
+    step = max(1, _BLOCK_VALUES // max(1, rows_qk.shape[1] * features_nf.shape[1]))
+    for start in range(0, len(query_qf), step):
+        part = slice(start, start + step)
+        difference_qkf = features_nf[rows_qk[part]] - query_qf[part, None]
+        distances_qk[part] = np.sqrt(np.einsum("qkf,qkf->qk", difference_qkf, difference_qkf, dtype=np.float64))
+    return distances_qk
 
 
 def nearest_neighbours(
@@ -236,3 +265,36 @@ def neighbour_table(neighbours: Neighbours, query_indices: np.ndarray, synapse_i
             "distance": neighbours.distances_qk.ravel().astype(np.float32),
         }
     )
+
+
+def reciprocal_ranks(query_qf: np.ndarray, gallery_nf: np.ndarray, is_match_qn: np.ndarray) -> np.ndarray:
+    """Reciprocal rank of the nearest match of every query.
+
+    Features are standardised by the gallery, so that no feature counts by its scale; distances are Euclidean.
+
+    Args:
+        query_qf: Features of the queries, (q, f).
+        gallery_nf: Features that are searched, (n, f).
+        is_match_qn: Boolean: which of the gallery belong to a query. Entries that a query must not find, such as
+            itself, are left out of the search by NaN: give float then, 1 for a match, 0 for none, NaN for left out.
+
+    Returns:
+        float64 (q,): 1 where the nearest belongs to the query, 1/2 where the second is the first to do so, ...; NaN for
+        a query without a match.
+
+    Source: Voorhees 1999, The TREC-8 question answering track report.
+    """
+    mean_f, std_f = gallery_nf.mean(axis=0), gallery_nf.std(axis=0)
+    varies_f = std_f > 1e-7 * np.maximum(np.abs(mean_f), 1e-30)
+    scaled = [((each - mean_f) / np.where(varies_f, std_f, 1.0))[:, varies_f] for each in (query_qf, gallery_nf)]
+    squared_qn = np.square(scaled[0][:, None] - scaled[1][None]).sum(axis=2)
+    match_qn = np.asarray(is_match_qn, dtype=float)
+    squared_qn = np.where(np.isnan(match_qn), np.inf, squared_qn)
+    ranks = np.full(len(query_qf), np.nan)
+    for q, (distance_n, match_n) in enumerate(zip(squared_qn, match_qn, strict=True)):
+        matches = np.flatnonzero(match_n == 1)
+        if len(matches):
+            # Ties count against the query: everything at least as near as the match stands before it.
+            nearest = distance_n[matches].min()
+            ranks[q] = 1 / max(1, int(((distance_n <= nearest) & (match_n != 1)).sum()) + 1)
+    return ranks

@@ -9,12 +9,38 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import FilterValue, SimilarityConfig
+from synapseclr.analysis.schema_columns import (
+    COUNT,
+    KEY,
+    NEUROGLANCER_URL,
+    NOT_NEGATIVE,
+    PLACES,
+    TEXT,
+)
 from synapseclr.analysis.search.neighbours import FeatureIndex, Neighbours
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
-from synapseclr.analysis.search.representatives import representative_queries
-from synapseclr.analysis.synapse_ids import rows_of_ids
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import SynapseCLRError, TableError
+from synapseclr.volumes.synapse_ids import rows_of_ids
+from synapseclr.volumes.table_schema import TableSchema
+
+SIMILARITY_RESULTS = TableSchema(
+    "The table of similarity results",
+    {
+        "query": TEXT,
+        "rank": COUNT,
+        "synapse_id": KEY,
+        "distance": NOT_NEGATIVE,
+        **PLACES,
+        "neuroglancer_url": NEUROGLANCER_URL,
+    },
+    key="synapse_id",
+)
+
+DISTANCE_HISTOGRAMS = TableSchema(
+    "The table of distance histograms",
+    {"query": TEXT, "distance_from": NOT_NEGATIVE, "distance_to": NOT_NEGATIVE, "n_synapses": COUNT},
+)
 
 _PLACES = ("centre_x_nm", "centre_y_nm", "centre_z_nm", "pre_root_id", "post_root_id")
 
@@ -213,3 +239,25 @@ def distance_histograms(
         columns = {"distance_from": edges_b[:-1], "distance_to": edges_b[1:], "n_synapses": counts_b}
         tables.append(pd.DataFrame({"query": query.name, **columns}))
     return pd.concat(tables, ignore_index=True)
+
+
+def representative_queries(features_nf: np.ndarray, n_queries: int, seed: int = 0) -> np.ndarray:
+    """Choose queries that stand for different regions of feature space.
+
+    Args:
+        features_nf: float32 (n, f).
+        n_queries: Queries wanted; at most n are returned.
+        seed: Seed of the clustering.
+
+    Returns:
+        int64 (q,), sorted: the synapse nearest to each centre of a k-means clustering.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import pairwise_distances_argmin
+
+    if n_queries >= len(features_nf):
+        return np.arange(len(features_nf))
+    n_distinct = len(np.unique(features_nf, axis=0))
+    clusters = KMeans(n_clusters=min(n_queries, n_distinct), n_init=1, random_state=seed).fit(features_nf)
+    nearest_q = pairwise_distances_argmin(clusters.cluster_centers_, features_nf)
+    return np.unique(nearest_q).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Folds that no neurite crosses, and the reasons why a trait cannot be split that way."""
+"""Folds split by neurite, and the reasons why a trait cannot be split that way."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _check_target(trait: Trait, target_a: np.ndarray, groups_a: np.ndarray, n_fo
 def grouped_folds(
     target_a: np.ndarray, groups_a: np.ndarray, is_class: bool, n_folds: int, seed: int
 ) -> list[Fold] | None:
-    """Shuffled folds that no group crosses, stratified by class for class traits.
+    """Shuffled folds split by group, stratified by class for class traits.
 
     Args:
         target_a: float (a,).
@@ -124,3 +124,11 @@ def grouped_folds(
         if all(len(part) >= 2 and np.ptp(target_a[part]) > 0 for part in parts):
             return folds
     return None
+
+
+def neurite_codes(obs: pd.DataFrame, column: str) -> np.ndarray:
+    """Code of each synapse's neurite; every synapse counts as one of its own if the column is absent."""
+    if column not in obs:
+        return np.arange(len(obs))
+    # factorize keeps 64-bit root ids exact.
+    return np.asarray(pd.factorize(obs[column].to_numpy())[0])

@@ -1,25 +1,19 @@
-"""The active zone: the neurite pieces that meet the cleft, inflated by a ball."""
+"""The active zone: the pieces of both neurites that meet the cleft, inflated by a ball."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.components import POST, PRE
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
-
-MAX_RADIUS = 127
-Radii = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_RADIUS)], ...], Field(min_length=1)]
+from synapseclr.augmentation.config import AugmentationConfig, Radii
+from synapseclr.augmentation.masks import POST, PRE
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class ActiveZone(Operation):
-    """Show only what lies within a radius, drawn from a list, of the surface of the two neurite pieces.
+    """Show only voxels within a radius, drawn from a list, of the two neurite pieces.
 
     Inflation is a threshold on the sampled distances; the connectivity is that of the component filter in the
     preparation. With ``channel_organization: separate`` each side has a channel and a zone of its own.

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.boxes import box_mask, centre_mask
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState, chosen_rows
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, Count, Probability
+from synapseclr.augmentation.operation import Operation, Source, ViewState, chosen_rows
+from synapseclr.augmentation.operations.random_cutout import box_mask, centre_mask
 
 N_CORNER_BOXES = 26
 
@@ -23,12 +20,12 @@ class CornerCutout(Operation):
 
     name: ClassVar[str] = "corner_cutout"
 
-    corner_cutout_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
-    n_corner_cutout_applications: Annotated[int, Field(ge=0, le=16)] = 1
+    corner_cutout_prob: Probability = 0.5
+    n_corner_cutout_applications: Count = 1
     preserve_center_unmasked: bool = True
 
     def draw(self, source: Source, config: AugmentationConfig) -> list[Tensor]:
-        """Which box of each application, 0 for none, (n,)."""
+        """Index of the box of each application, 0 for none, (n,)."""
         return [self._index(source) for _ in range(self.n_corner_cutout_applications)]
 
     def apply(self, view: ViewState, draws: list[Tensor]) -> None:
@@ -70,11 +67,11 @@ def corner_keep(
     """Keep mask of one corner cut-out.
 
     Args:
-        index_n: Which of the 26 boxes to cut, 0 for none, shape (n,), on the CPU.
+        index_n: Index of the box to cut, 1 to 26, 0 for none, shape (n,), on the CPU.
         size: Side of the cubic volume.
         preserve_centre: Leave the central half-cube untouched.
         published: Use the published middle range, see ``corner_boxes``.
-        device: Where the mask is wanted.
+        device: Device of the mask.
 
     Returns:
         Boolean masks, shape (n, size, size, size).

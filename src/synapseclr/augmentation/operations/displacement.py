@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, NonNegative
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class Displacement(Operation):
@@ -19,7 +16,7 @@ class Displacement(Operation):
 
     name: ClassVar[str] = "displacement"
 
-    global_max_relative_displacement: Annotated[float, Field(ge=0)] = 0.2
+    global_max_relative_displacement: NonNegative = 0.2
 
     def draw(self, source: Source, config: AugmentationConfig) -> Tensor:
         """Displacements in half sides, (n, 3)."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 AXES = 3
 
@@ -38,7 +36,7 @@ class Flips(Operation):
     enable_xy_swap: bool = True
 
     def draw(self, source: Source, config: AugmentationConfig) -> FlipDraws:
-        """Which axes."""
+        """The axes to mirror and to exchange."""
         enabled_i = torch.tensor([self.enable_x_flip, self.enable_y_flip, self.enable_z_flip])
         flip_ni = source.chance(0.5, source.n, AXES) & enabled_i
         return FlipDraws(flip_ni, source.chance(0.5, source.n) & self.enable_xy_swap)

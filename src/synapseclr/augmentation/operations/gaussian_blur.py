@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
+from synapseclr.augmentation.config import AugmentationConfig, Positive, Probability
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 from synapseclr.augmentation.operations.resampling import carried_intensity
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
 
 
 class GaussianBlur(Operation):
@@ -23,8 +21,8 @@ class GaussianBlur(Operation):
 
     name: ClassVar[str] = "gaussian_blur"
 
-    gaussian_blur_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
-    gaussian_blur_sigmas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.25, 0.5, 0.75)
+    gaussian_blur_prob: Probability = 0.5
+    gaussian_blur_sigmas: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.25, 0.5, 0.75)
 
     def draw(self, source: Source, config: AugmentationConfig) -> Tensor:
         """Standard deviation in voxels, 0 for no blur, (n,)."""

@@ -1,22 +1,22 @@
-"""Tone map of a whole sample."""
+"""Tone map ``clamp(intercept + slope x^gamma)`` of a whole sample; sections get theirs by the same functions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-from synapseclr.augmentation.operations.tone_map import (
-    NonNegative,
-    Positive,
-    ToneDraws,
-    check_ranges,
-    draw_tone,
-    map_tone,
-    powers,
-)
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, NonNegative, Positive
+from synapseclr.augmentation.operation import Operation, Source, ViewState
+
+
+class ToneDraws(NamedTuple):
+    """Parameters of a tone map, each of shape (n, sections) or (n, 1)."""
+
+    intercept: Tensor
+    slope: Tensor
+    gamma: Tensor
 
 
 class GlobalIntensity(Operation):
@@ -31,14 +31,42 @@ class GlobalIntensity(Operation):
     global_intensity_gamma_min: Positive = 0.9
     global_intensity_gamma_max: Positive = 1.1
 
-    _ordered = check_ranges
-
     def draw(self, source: Source, config: AugmentationConfig) -> ToneDraws:
         """Parameters (n, 1)."""
-        return draw_tone(self, self.name, source, 1)
+        return draw_tone(self, source, 1)
 
     def apply(self, view: ViewState, draws: ToneDraws) -> None:
         """Map the tones."""
-        gamma = powers(draws)
-        given = [draws.intercept, draws.slope, *([] if gamma is None else [gamma])]
-        view.intensity_bcxyz = map_tone(view.intensity_bcxyz, *(view.per_sample(each[:, 0]) for each in given))
+        map_view(view, draws, lambda values_n1: view.per_sample(values_n1[:, 0]))
+
+
+def draw_tone(operation: Operation, source: Source, n_sections: int) -> ToneDraws:
+    """Draw each parameter uniformly from its range, (n, n_sections)."""
+
+    def drawn(name: str) -> Tensor:
+        low, high = (getattr(operation, f"{operation.name}_{name}_{end}") for end in ("min", "max"))
+        return source.uniform(low, high, source.n_intensity, n_sections)
+
+    return ToneDraws(drawn("intercept"), drawn("slope"), drawn("gamma"))
+
+
+def map_view(view: ViewState, draws: ToneDraws, spread: Callable[[Tensor], Tensor]) -> None:
+    """Map the tones of a view; ``spread`` makes parameters broadcast with its intensities."""
+    gamma = None if bool((draws.gamma == 1).all()) else spread(draws.gamma)  # powers are what a tone map costs
+    view.intensity_bcxyz = map_tone(view.intensity_bcxyz, spread(draws.intercept), spread(draws.slope), gamma)
+
+
+def map_tone(intensity_bcxyz: Tensor, intercept: Tensor, slope: Tensor, gamma: Tensor | None = None) -> Tensor:
+    """``clamp(intercept + slope * x ** gamma, 0, 1)``; the parameters broadcast against the intensities.
+
+    Args:
+        intensity_bcxyz: Intensities in [0, 1], shape (batch, channels, x, y, z).
+        intercept: a.
+        slope: b.
+        gamma: g; None is 1, and no power is taken.
+
+    Returns:
+        A new tensor of the same shape, in [0, 1].
+    """
+    mapped = intensity_bcxyz * slope if gamma is None else intensity_bcxyz.pow(gamma).mul_(slope)
+    return mapped.add_(intercept).clamp_(0.0, 1.0)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class Magnification(Operation):
     """Make the voxels of the image smaller, so that it shows less of the chunk in finer detail.
 
     The published views have one size. An encoder that has seen several can embed close-ups too
-    (``embedding.magnifications``): vesicles and the outline of a density are lost in voxels that suit the whole
-    synapse. The prepared volume has the pitch of unmagnified views, so twice is about as far as it goes. Displacement
-    and the radius of the active zone keep their lengths in the tissue.
+    (``embedding.magnifications``): vesicles and the outline of a density are lost in voxels that are large enough to
+    show the whole synapse. The prepared volume has the pitch of unmagnified views, so factors above 2 show nothing new.
+    Displacement and the radius of the active zone keep their lengths in the tissue.
 
     Attributes:
         magnification_max: Factors are drawn from 1 to this, uniform in the logarithm.

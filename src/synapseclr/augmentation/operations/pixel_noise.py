@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-from synapseclr.augmentation.operations.tone_map import check_ranges
+from synapseclr.augmentation.config import AugmentationConfig, NonNegative
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 from synapseclr.augmentation.threads import together
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
-
-NonNegative = Annotated[float, Field(ge=0.0)]
 
 
 @dataclass(frozen=True)
@@ -41,8 +35,6 @@ class PixelNoise(Operation):
     global_additive_gaussian_noise_scale_max: NonNegative = 0.05
     global_multiplicative_lognormal_noise_scale_min: NonNegative = 0.0
     global_multiplicative_lognormal_noise_scale_max: NonNegative = 0.05
-
-    _ordered = check_ranges
 
     def draw(self, source: Source, config: AugmentationConfig) -> NoiseDraws:
         """Scales and a seed."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.components import CLEFT, POST, PRE, neurite_sides
-from synapseclr.augmentation.dilation import dilate_ball
-from synapseclr.augmentation.operations.active_zone import Radii
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, Radii
+from synapseclr.augmentation.masks import CLEFT, POST, PRE, dilate_ball, neurite_sides
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class PublishedActiveZone(Operation):

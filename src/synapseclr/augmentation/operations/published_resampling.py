@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, ViewState
+from synapseclr.augmentation.operation import Operation, ViewState
 from synapseclr.errors import SynapseCLRError
 
 AXES = 3
@@ -25,7 +25,7 @@ class PublishedResampling(Operation):
     random: ClassVar[bool] = False
 
     def apply(self, view: ViewState, draws: None) -> None:
-        """Resample what the operations before made of the chunk.
+        """Resample the chunk as the operations before left it.
 
         Raises:
             SynapseCLRError: If the chunk is not square in x and y (the published code refuses it too).

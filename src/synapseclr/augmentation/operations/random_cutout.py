@@ -1,33 +1,42 @@
-"""Cut-outs of random boxes."""
+"""Cut-outs of random boxes, and axis-aligned boxes as boolean volumes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.boxes import BoxDraws, box_mask, centre_mask
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState, chosen_rows
-from synapseclr.augmentation.operations.tone_map import check_ranges
+from synapseclr.augmentation.config import AugmentationConfig, Count, Probability, Voxels
+from synapseclr.augmentation.operation import Operation, Source, ViewState, chosen_rows
 
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+
+@dataclass(frozen=True)
+class BoxDraws:
+    """Boxes ``[low, high)`` in output voxels, shape (n, 3), and whether each is applied, shape (n,)."""
+
+    low_ni: Tensor
+    high_ni: Tensor
+    apply_n: Tensor
+
+    def at(self, row_r: Tensor | None) -> BoxDraws:
+        """Select the boxes of some samples; None for all."""
+        if row_r is None:
+            return self
+        return BoxDraws(self.low_ni[row_r], self.high_ni[row_r], self.apply_n[row_r])
 
 
 class RandomCutout(Operation):
-    """Hide boxes of random place and sides, each with a probability."""
+    """Hide boxes of random position and sides, each with a probability."""
 
     name: ClassVar[str] = "random_cutout"
 
-    random_cutout_prob: Annotated[float, Field(ge=0, le=1)] = 0.25
-    n_random_cutout_applications: Annotated[int, Field(ge=0, le=16)] = 2
-    cutout_size_min: Annotated[int, Field(ge=1)] = 12
-    cutout_size_max: Annotated[int, Field(ge=1)] = 36
+    random_cutout_prob: Probability = 0.25
+    n_random_cutout_applications: Count = 2
+    cutout_size_min: Voxels = 12
+    cutout_size_max: Voxels = 36
     preserve_center_unmasked: bool = True
-
-    _ordered = check_ranges
 
     def draw(self, source: Source, config: AugmentationConfig) -> list[BoxDraws]:
         """The boxes of each application."""
@@ -51,3 +60,27 @@ def random_box_keep(box: BoxDraws, size: int, preserve_centre: bool, device: tor
     """Keep mask of one box per sample where it is applied, shape (n, size, size, size)."""
     keep_nxyz = ~box_mask(box.low_ni, torch.where(box.apply_n[:, None], box.high_ni, box.low_ni), size, device)
     return keep_nxyz | centre_mask(size, device) if preserve_centre else keep_nxyz
+
+
+def box_mask(low_ni: Tensor, high_ni: Tensor, size: int, device: torch.device | None = None) -> Tensor:
+    """Boxes as boolean volumes, from three one-dimensional intervals each.
+
+    Args:
+        low_ni: First voxel per axis, shape (n, 3).
+        high_ni: One past the last voxel per axis, shape (n, 3).
+        size: Side of the cubic volume.
+        device: Device of the masks.
+
+    Returns:
+        True inside the box, shape (n, size, size, size).
+    """
+    voxel = torch.arange(size, device=device)
+    low_ni1, high_ni1 = (ends.to(device, non_blocking=True)[..., None] for ends in (low_ni, high_ni))
+    inside_nis = (voxel >= low_ni1) & (voxel < high_ni1)
+    return inside_nis[:, 0, :, None, None] & inside_nis[:, 1, None, :, None] & inside_nis[:, 2, None, None, :]
+
+
+def centre_mask(size: int, device: torch.device | None = None) -> Tensor:
+    """The central half-cube that corner and random cut-outs leave untouched, shape (1, size, size, size)."""
+    low = torch.full((1, 3), size // 4)
+    return box_mask(low, torch.full((1, 3), 3 * size // 4), size, device)

@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, ViewState
+from synapseclr.augmentation.masks import CLEFT, POST, PRE
+from synapseclr.augmentation.operation import Operation, ViewState
 from synapseclr.augmentation.preparation import LEVELS
 from synapseclr.augmentation.sampling import sample
 
 LEAST_WEIGHT = 1e-6
-PRE, CLEFT, POST = 0, 1, 2
 
 
 class Resampling(Operation):

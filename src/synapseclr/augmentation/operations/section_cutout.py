@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, NonNegative, Probability
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 class SectionCutout(Operation):
@@ -18,11 +15,11 @@ class SectionCutout(Operation):
 
     name: ClassVar[str] = "section_cutout"
 
-    section_cutout_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
-    cutout_poisson_rate: Annotated[float, Field(ge=0)] = 10.0
+    section_cutout_prob: Probability = 0.5
+    cutout_poisson_rate: NonNegative = 10.0
 
     def draw(self, source: Source, config: AugmentationConfig) -> Tensor:
-        """True where a section goes, (n, sections)."""
+        """True where a section is taken away, (n, sections)."""
         do_n1 = source.chance(self.section_cutout_prob, source.n_intensity, 1)
         each = min(1.0, self.cutout_poisson_rate / source.n_sections)
         return source.chance(each, source.n_intensity, source.n_sections) & do_n1

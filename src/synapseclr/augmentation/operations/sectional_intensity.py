@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-from synapseclr.augmentation.operations.tone_map import (
-    NonNegative,
-    Positive,
-    ToneDraws,
-    check_ranges,
-    draw_tone,
-    map_tone,
-    powers,
-)
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, NonNegative, Positive
+from synapseclr.augmentation.operation import Operation, Source, ViewState
+from synapseclr.augmentation.operations.global_intensity import ToneDraws, draw_tone, map_view
 
 
 class SectionalIntensity(Operation):
@@ -31,14 +21,10 @@ class SectionalIntensity(Operation):
     sectional_intensity_gamma_min: Positive = 0.9
     sectional_intensity_gamma_max: Positive = 1.1
 
-    _ordered = check_ranges
-
     def draw(self, source: Source, config: AugmentationConfig) -> ToneDraws:
         """Parameters (n, sections)."""
-        return draw_tone(self, self.name, source, source.n_sections)
+        return draw_tone(self, source, source.n_sections)
 
     def apply(self, view: ViewState, draws: ToneDraws) -> None:
         """Map the tones of each voxel's section."""
-        gamma = powers(draws)
-        given = [draws.intercept, draws.slope, *([] if gamma is None else [gamma])]
-        view.intensity_bcxyz = map_tone(view.intensity_bcxyz, *(view.per_section(each) for each in given))
+        map_view(view, draws, view.per_section)

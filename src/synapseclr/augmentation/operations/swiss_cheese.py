@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from synapseclr.augmentation.dilation import ball_volume, dilate_ball
-from synapseclr.augmentation.operations.operation import Operation, Source, ViewState
-
-if TYPE_CHECKING:
-    from synapseclr.augmentation.config import AugmentationConfig
+from synapseclr.augmentation.config import AugmentationConfig, Probability, Voxels
+from synapseclr.augmentation.masks import ball_volume, dilate_ball
+from synapseclr.augmentation.operation import Operation, Source, ViewState
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,11 @@ class SwissCheese(Operation):
 
     name: ClassVar[str] = "swiss_cheese"
 
-    swiss_cheese_max_vol_fraction: Annotated[float, Field(ge=0, le=1)] = 0.3
-    swiss_cheese_radii: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (5, 7, 9)
+    swiss_cheese_max_vol_fraction: Probability = 0.3
+    swiss_cheese_radii: Annotated[tuple[Voxels, ...], Field(min_length=1)] = (5, 7, 9)
 
     def draw(self, source: Source, config: AugmentationConfig) -> HoleDraws:
-        """How much of the volume, and a seed."""
+        """Volume fractions, and a seed of the centres."""
         return HoleDraws(source.uniform(0.0, self.swiss_cheese_max_vol_fraction, source.n), source.seed())
 
     def apply(self, view: ViewState, draws: HoleDraws) -> None:

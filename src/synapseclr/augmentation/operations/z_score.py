@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 
-from synapseclr.augmentation.components import CLEFT, POST, PRE
-from synapseclr.augmentation.operations.operation import Operation, ViewState
+from synapseclr.augmentation.config import Positive
+from synapseclr.augmentation.masks import CLEFT, POST, PRE
+from synapseclr.augmentation.operation import Operation, ViewState
 
 VALID_WEIGHT = 0.5  # above it, an output voxel holds a signal
 
@@ -21,7 +21,7 @@ class ZScore(Operation):
     random: ClassVar[bool] = False
 
     intensity_mean: float = 0.44
-    intensity_std: Annotated[float, Field(gt=0)] = 0.28
+    intensity_std: Positive = 0.28
     background: Literal["black", "mean"] = "black"
 
     def apply(self, view: ViewState, draws: None) -> None:

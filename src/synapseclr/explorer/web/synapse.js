@@ -30,7 +30,7 @@ export async function showSynapse(run, id, onChoose) {
   panel.replaceChildren(
     element("h2", { id: "synapse-id" }, `Synapse ${details.id}`),
     ...(link ? [link] : []),
-    ...(details.has_images ? [sections(run, details), shape(run, details)] : [element("p", { className: "muted" }, "There is no picture of it here.")]),
+    ...(details.has_images ? [sections(run, details), shape(run, details)] : [element("p", { className: "muted" }, "There are no pictures of this synapse.")]),
     element("h2", {}, "Nearest neighbours"),
     thumbnails(details.neighbours, (other) => `distance ${other.distance.toPrecision(3)}`, pictures, onChoose),
     element("h2", {}, "Traits"),

@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.consensus.censoring import evaluate_censored
-from synapseclr.analysis.consensus.evaluation import evaluate_consensus
-from synapseclr.analysis.consensus.posterior import neurite_posteriors, synapse_evidence
-from synapseclr.analysis.gaussian_processes.features import process_features
+from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
+from synapseclr.analysis.consensus import (
+    censored_metrics,
+    consensus_document,
+    evaluate_censored,
+    evaluate_consensus,
+    neurite_posteriors,
+    synapse_evidence,
+)
+from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
-from synapseclr.plotting.traits.consensus import censored_figure, consensus_figure
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
+
+    from synapseclr.plotting.report import Drawing
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = Any
+    AnnData = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
+
+_TITLE = "Cell types of neurites"
+_COLUMNS = (
+    "annotated synapses per neurite",
+    "evidence",
+    "neurites",
+    "accuracy [90 % interval]",
+    "of single synapses",
+    "typed",
+    "accuracy of these",
+    "calibration error (by chance)",
+    "log loss",
+)
 
 
 def type_neurites(
@@ -78,3 +100,133 @@ def type_with_few_labels(
 def draw_censored(censored_consensus: pd.DataFrame) -> Figure:
     """Accuracy of neurites and of single synapses against the fraction of labels, by synapses per neurite."""
     return censored_figure(censored_consensus)
+
+
+def describe_consensus(
+    synapse_embeddings: AnnData,
+    neurite_cell_types: pd.DataFrame,
+    consensus_evaluation: pd.DataFrame,
+    consensus_fit: dict[str, float],
+    consensus_calibration: Drawing,
+    censored_consensus: pd.DataFrame,
+    censored_failures: pd.DataFrame,
+    censored_consensus_figure: Drawing,
+    consensus: ConsensusConfig,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's sections on the cell types of neurites, from all labels and from few."""
+    return pipeline_section(
+        [
+            describe_cell_types(
+                neurite_cell_types, consensus_evaluation, consensus_fit, consensus_calibration, consensus
+            ),
+            describe_few_labels(censored_consensus, censored_failures, censored_consensus_figure),
+        ],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+        evaluation={
+            "consensus": consensus_document(consensus_evaluation),
+            "consensus_with_few_labels": censored_metrics(censored_consensus),
+        },
+    )
+
+
+def describe_cell_types(
+    neurites: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    fit: Mapping[str, float],
+    calibration: Drawing,
+    config: ConsensusConfig,
+) -> Section:
+    """Tell what the synapses of a neurite say together.
+
+    Args:
+        neurites: One row per neurite.
+        evaluation: Accuracy and calibration on annotated neurites.
+        fit: Slope, correlation and prior.
+        calibration: Figure of the evaluation.
+        config: The parameters ``consensus``.
+    """
+    if neurites.empty:
+        return Section(_TITLE, ["No neurite was typed, because the cell type of no side could be imputed."])
+    n_typed = int(neurites["cell_type"].notna().sum())
+    text = (
+        f"{n_typed} of {len(neurites)} neurites are excitatory or inhibitory with a posterior probability of "
+        f"{config.min_probability:g} at least; the others are left without a type. The log-odds of a neurite's "
+        "synapses, presynaptic and postsynaptic, are added up, and divided by 1 + (k - 1) r for k synapses, because "
+        f"synapses of a neurite share errors: r = {fit['correlation']:.2f} here (0: independent; 1: all say the same)."
+    )
+    if evaluation.empty:
+        return Section(_TITLE, [text, "There were too few annotated neurites to test this on."])
+    rows = [
+        [
+            str(row["stratum"]),
+            METHOD_LABELS[str(row["method"])],
+            str(row["n_neurites"]),
+            f"{row['accuracy']:.3f} [{row['lower_90']:.3f}, {row['upper_90']:.3f}]",
+            f"{row['synapse_accuracy']:.3f}",
+            f"{100 * row['called']:.0f} %",
+            "" if pd.isna(row["accuracy_called"]) else f"{row['accuracy_called']:.3f}",
+            f"{row['expected_calibration_error']:.3f} ({row['calibration_error_by_chance']:.3f})",
+            f"{row['log_loss']:.3f}",
+        ]
+        for row in evaluation.to_dict("records")
+    ]
+    caption = (
+        "Measured on annotated neurites, from their annotated synapses, which were imputed from other neurites alone; "
+        "slope and r were fitted without the neurites tested."
+    )
+    picture = Picture(
+        calibration,
+        "Left: observed frequency against posterior probability. Right: accuracy by synapses per neurite.",
+    )
+    return Section(_TITLE, [text], [picture], [Table(_COLUMNS, rows, caption, has_numbers=True)])
+
+
+def describe_few_labels(censored: pd.DataFrame, failures: pd.DataFrame, figure: Drawing) -> Section:
+    """Tell how well neurites are typed after all but a few annotations were hidden.
+
+    Args:
+        censored: Evaluation by label fraction.
+        failures: Draws of labels that could not be evaluated: ``fraction``, ``seed``, ``n_labels``, ``reason``.
+        figure: Of the evaluation.
+    """
+    title = "Cell types of neurites from few labels"
+    tables = []
+    if len(failures):
+        rows = [
+            [f"{100 * row['fraction']:g} %", str(row["seed"]), str(row["n_labels"]), str(row["reason"])]
+            for row in failures.to_dict("records")
+        ]
+        headings = ("labelled", "draw", "labels", "why it was not evaluated")
+        tables.append(Table(headings, rows, "Draws without an evaluation.", is_folded=True))
+    if censored.empty:
+        return Section(title, ["No fraction of labels was enough to type neurites."], tables=tables)
+    text = (
+        "Synapses labelled at random, all other annotations hidden; tested on neurites without any label, from all of "
+        "their synapses. Intervals are over neurites, with all draws of a neurite together."
+    )
+    rows = [
+        [
+            f"{100 * row['fraction']:g} % ({row['n_labels']})",
+            str(row["stratum"]),
+            str(row["n_neurites"]),
+            f"{row['accuracy']:.3f} [{row['lower_90']:.3f}, {row['upper_90']:.3f}]",
+            f"{row['synapse_accuracy']:.3f}",
+            f"{100 * row['called']:.0f} %",
+            "" if pd.isna(row["accuracy_called"]) else f"{row['accuracy_called']:.3f}",
+        ]
+        for row in censored[censored["method"] == "corrected"].to_dict("records")
+    ]
+    columns = (
+        "labelled (synapses)",
+        "synapses per neurite",
+        "neurites",
+        "accuracy [90 % interval]",
+        "of single synapses",
+        "typed",
+        "accuracy of these",
+    )
+    tables.insert(0, Table(columns, rows, "Measured, not extrapolated.", has_numbers=True, is_folded=True))
+    picture = Picture(figure, "Accuracy of neurites and of their single synapses, by labelled share.")
+    return Section(title, [text], [picture], tables)

@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr.pipelines.consensus.nodes import (
+    describe_consensus,
     draw_censored,
     draw_consensus,
     type_neurites,
@@ -33,6 +34,23 @@ def create_pipeline() -> Pipeline:
                 name="type_with_few_labels",
             ),
             Node(draw_censored, "censored_consensus", "censored_consensus_figure", name="draw_censored"),
+            Node(
+                describe_consensus,
+                [
+                    "synapse_embeddings",
+                    "neurite_cell_types",
+                    "consensus_evaluation",
+                    "consensus_fit",
+                    "consensus_calibration",
+                    "censored_consensus",
+                    "censored_failures",
+                    "censored_consensus_figure",
+                    "params:consensus",
+                    "params:reporting",
+                ],
+                "consensus_section",
+                name="describe_consensus",
+            ),
         ],
         tags="consensus",
     )

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr import __version__
+from synapseclr.analysis.config import ReportingConfig
 from synapseclr.models import EncoderWeights
 from synapseclr.models.encoders import SINGLE_CONVOLUTION
+from synapseclr.plotting.report import Section, embedding_digests, pipeline_section
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
-from synapseclr.training.positives import annotation_provenance
+from synapseclr.training.positives import annotation_provenance, leakage_warning
 from synapseclr.volumes import ChunkStore
 
 if TYPE_CHECKING:
     from anndata import AnnData
 else:  # Kedro resolves the hints of nodes to validate parameters
     AnnData = Any
+
+_LAYERS = {"projector.mlp.0": "the projector's middle", "projector.mlp.3": "the projector's end"}
 
 
 def initialise_encoder(synapse_chunks: ChunkStore, pretraining: PretrainingConfig) -> EncoderWeights:
@@ -52,7 +56,7 @@ def embed_synapses(
     from anndata import AnnData
 
     from synapseclr.training import embed_store
-    from synapseclr.training.compatibility import check_channels
+    from synapseclr.training.extraction import check_channels
 
     check_channels(encoder_weights.model, pretraining.augmentation)
     layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)
@@ -72,4 +76,34 @@ def embed_synapses(
     }
     return AnnData(
         X=layers.pop("encoder.fc"), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": "encoder.fc"}
+    )
+
+
+def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> dict[str, Any]:
+    """Write the report's section on the embeddings; the sections of the analyses have to be about the same ones.
+
+    What the provenance says against taking scores for those of unknown neurites becomes a warning of the report.
+    """
+    provenance = dict(synapse_embeddings.uns.get("provenance", {}))
+    warning = leakage_warning(provenance)
+    others = [
+        f"{values.shape[1]} of {_LAYERS[name]}" for name, values in synapse_embeddings.obsm.items() if name in _LAYERS
+    ]
+    text = [
+        f"{synapse_embeddings.n_obs:,} synapses, each described by {synapse_embeddings.n_vars} features of the "
+        f"backbone{' (besides these, ' + ' and '.join(others) + ')' if others else ''}."
+    ]
+    if "rotation_spread" in synapse_embeddings.obs:
+        text.append(
+            "They are means over poses. Features of a single pose would differ from these by "
+            f"{synapse_embeddings.obs['rotation_spread'].median():.2f} standard deviations between synapses (root mean "
+            "square over the features, median over the synapses)."
+        )
+    return pipeline_section(
+        [Section("Embedding", text)],
+        config.dpi,
+        made_from=embedding_digests(provenance),
+        warnings=[warning] if warning else [],
+        facts={"provenance": {str(name): str(value) for name, value in provenance.items()}},
+        evaluation={"n_synapses": int(synapse_embeddings.n_obs)},
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr.models import EncoderWeights
-from synapseclr.pipelines.embedding.nodes import embed_synapses, initialise_encoder
+from synapseclr.pipelines.embedding.nodes import describe_embedding, embed_synapses, initialise_encoder
 
 _SHARED_INPUTS = {"synapse_chunks", "synapse_metadata", "annotations"}
 _SHARED_PARAMETERS = {"params:pretraining", "params:embedding"}
@@ -13,7 +13,18 @@ _SHARED_PARAMETERS = {"params:pretraining", "params:embedding"}
 
 def create_pipeline() -> Pipeline:
     """Weights and chunks -> embeddings; once as trained, once (namespace ``random``) untrained."""
-    return Pipeline([_embed(), untrained_embedding("random", initialise_encoder)], tags="embedding")
+    trained = [_embed(), describe_embeddings()]
+    return Pipeline([*trained, untrained_embedding("random", initialise_encoder)], tags="embedding")
+
+
+def describe_embeddings() -> Node:
+    """Make the node that writes the report's section on the embeddings, whichever pipeline made them."""
+    return Node(
+        describe_embedding,
+        ["synapse_embeddings", "params:reporting"],
+        "embedding_section",
+        name="describe_embedding",
+    )
 
 
 def untrained_embedding(namespace: str, initialise: Callable[..., EncoderWeights]) -> Pipeline:

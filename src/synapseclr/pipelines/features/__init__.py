@@ -1,4 +1,4 @@
-"""What the features are made of, and traits by cell types."""
+"""Correlations, spectra and components of the features, and traits by cell types."""
 
 from synapseclr.pipelines.features.pipeline import create_pipeline
 

@@ -1,32 +1,48 @@
-"""Nodes of the features pipeline that compute."""
+"""Nodes of the features pipeline."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,
     component_examples,
     component_traits,
+    effective_dimensions,
     layer_spectra,
     spectrum_metrics,
     trait_summaries,
 )
 from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.manifold import principal_components
+from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.sections import read_slabs, section_rows
+from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
+from synapseclr.volumes.synapse_ids import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from matplotlib.figure import Figure
+
+    from synapseclr.plotting.report import Drawing
+    from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
+
 TREE_COLUMNS = ("left", "right", "height", "n_features")
+
+_CLASSES = {trait.name: trait.class_names[1] for trait in TRAITS if trait.kind == "class"}
 
 
 def arrange_features(synapse_embeddings: AnnData, config: FeaturesConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -80,3 +96,179 @@ def compare_components(
 def summarise_traits(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
     """Traits, measured and imputed, by the cell types on both sides."""
     return trait_summaries(synapse_embeddings.obs, imputed_traits, config)
+
+
+def draw_correlations(
+    synapse_embeddings: AnnData, feature_clusters: pd.DataFrame, feature_tree: pd.DataFrame, config: FeaturesConfig
+) -> Figure:
+    """Draw the correlations of the features in the order of their tree."""
+    placed = feature_clusters[~feature_clusters["is_constant"].astype(bool)].sort_values("place")
+    features_nm = layer_features(synapse_embeddings, config.clustered_layer)[:, placed["feature"].to_numpy()]
+    correlation_mm = np.atleast_2d(np.corrcoef(features_nm, rowvar=False)) if len(placed) else np.empty((0, 0))
+    title = f"Correlation of the features of {config.clustered_layer}"
+    return correlation_map(correlation_mm, feature_tree.to_numpy(dtype=float), placed["cluster"].to_numpy(), title)
+
+
+def draw_spectra(layer_spectra: pd.DataFrame) -> Figure:
+    """Draw the principal component spectra."""
+    notes = {}
+    for (name, layer), rows in layer_spectra.groupby(["representation", "layer"], sort=False):
+        rank = effective_dimensions(rows["fraction"].to_numpy())["effective_rank"]
+        notes[(str(name), str(layer))] = f"(effective rank {rank:.1f})"
+    return spectrum_figure(layer_spectra, notes)
+
+
+def draw_component_traits(component_traits: pd.DataFrame, config: FeaturesConfig) -> Figure:
+    """Draw the correlations of components with traits."""
+    return component_trait_map(component_traits, config.significance)
+
+
+def draw_component_strip(component_examples: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
+    """Draw the synapses at the ends of the components: the lowest from the left, the highest from the right."""
+    slabs, labels, titles = [], [], []
+    n_low = 0
+    for component in dict.fromkeys(component_examples["component"]):
+        rows = component_examples[component_examples["component"] == component].sort_values("value")
+        n_low = int((rows["end"] == "low").sum())
+        slabs.append(read_slabs(synapse_chunks, rows["synapse_id"].to_numpy()))
+        labels.append(f"PC {component}\nlow | high")
+        pairs = zip(rows["synapse_id"], rows["value"], strict=True)
+        titles.append([f"{identifier}\n{value:+.1f} sd" for identifier, value in pairs])
+    return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm, gap_after=n_low - 1)
+
+
+def draw_trait_summaries(trait_summaries: pd.DataFrame) -> Figure:
+    """Draw the traits by cell types."""
+    return trait_summary_panels(trait_summaries, _CLASSES)
+
+
+def draw_posteriors(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig) -> Figure:
+    """Draw what is known of each synapse's traits, for synapses drawn at random."""
+    obs = synapse_embeddings.obs
+    rows = np.arange(len(obs))
+    if len(rows) > config.n_posteriors:
+        rows = np.random.default_rng(config.seed).choice(rows, config.n_posteriors, replace=False)
+    drawn = obs.iloc[rows]
+    aligned = table_rows(imputed_traits, drawn["synapse_id"])
+    posteriors, axis_labels = {}, {}
+    for trait in TRAITS:
+        table = _posterior(trait, aligned)
+        if table is None:
+            continue
+        table["measured"] = trait_values(drawn, trait)
+        posteriors[trait.label] = table.dropna(subset=["mean"])
+        axis_labels[trait.label] = f"P({trait.class_names[1]})" if trait.kind == "class" else "z-score of the logarithm"
+    return posterior_panels(posteriors, axis_labels)
+
+
+def _posterior(trait: Trait, aligned: pd.DataFrame) -> pd.DataFrame | None:
+    """Mean and 90 % interval; None if the trait was not imputed."""
+    mean, sd = (
+        (f"{trait.name}_probability", f"{trait.name}_probability_sd")
+        if trait.kind == "class"
+        else (f"{trait.name}_mean", f"{trait.name}_sd")
+    )
+    if mean not in aligned:
+        return None
+    half = HALF_WIDTH_90 * aligned[sd]
+    table = pd.DataFrame({"mean": aligned[mean], "lower_90": aligned[mean] - half, "upper_90": aligned[mean] + half})
+    return table.clip(0.0, 1.0) if trait.kind == "class" else table
+
+
+def describe_features(
+    synapse_embeddings: AnnData,
+    component_traits: pd.DataFrame,
+    feature_clusters: pd.DataFrame,
+    component_traits_figure: Drawing,
+    component_strip: Drawing,
+    layer_spectra_figure: Drawing,
+    feature_correlations: Drawing,
+    trait_summaries: pd.DataFrame,
+    trait_summaries_figure: Drawing,
+    features: FeaturesConfig,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's sections on what the features are made of, and on traits by cell types."""
+    figures = (component_traits_figure, component_strip, layer_spectra_figure, feature_correlations)
+    return pipeline_section(
+        [
+            describe_trait_summaries(trait_summaries, trait_summaries_figure),
+            describe_components(component_traits, feature_clusters, *figures, features),
+        ],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+    )
+
+
+def describe_components(
+    component_traits: pd.DataFrame,
+    feature_clusters: pd.DataFrame,
+    traits_figure: Drawing,
+    strip: Drawing,
+    spectra: Drawing,
+    correlations: Drawing,
+    config: FeaturesConfig,
+) -> Section:
+    """Compare principal components with traits; show spectra and correlations of the features."""
+    n_bonferroni, n_hochberg, n_tests = (
+        int((component_traits["p_bonferroni"] < config.significance).sum()),
+        int((component_traits["p_benjamini_hochberg"] < config.significance).sum()),
+        int(np.isfinite(component_traits["rho"]).sum()),
+    )
+    text = (
+        f"Of {n_tests} correlations of principal components with traits, {n_bonferroni} are significant at "
+        f"{config.significance:g} after Bonferroni's correction and {n_hochberg} after Benjamini and Hochberg's. These "
+        "take synapses as independent; intervals by neurite, which do not, are in component_traits.csv."
+    )
+    if not n_tests:
+        text = "No trait is annotated often enough to be compared with the principal components."
+    n_constant = int(feature_clusters["is_constant"].astype(bool).sum())
+    if n_constant:
+        text += f" {n_constant} features are constant and have no correlations."
+    comparison = Picture(
+        traits_figure,
+        "Two stars: significant after Bonferroni; one: after Benjamini and Hochberg only; in brackets: the 90 % "
+        "interval by neurite holds 0.",
+    )
+    pictures = [
+        *([comparison] if n_tests else []),
+        Picture(
+            strip,
+            "Synapses at the low (left) and high (right) end of the first components, in standard deviations.",
+        ),
+        Picture(
+            spectra,
+            "Principal component spectra. Effective rank: exponential of the spectrum's entropy. Dotted: 90 %.",
+        ),
+        Picture(
+            correlations,
+            "Features that go together stand together; average linkage over one minus the correlation.",
+        ),
+    ]
+    return Section("Features", [text], pictures)
+
+
+def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing) -> Section:
+    """Tabulate traits by the cell types on both sides."""
+    title = "Traits by cell types"
+    if trait_summaries.empty:
+        return Section(title, ["No trait is annotated or imputed."])
+    text = (
+        "Means of traits in every combination of presynaptic and postsynaptic cell type. Where nothing was annotated, "
+        "imputed values and types stand in. Where they are poorly imputed, means shrink towards each other: compare "
+        "with the measured ones."
+    )
+    caption = "Means with 90 % intervals by the bootstrap over neurites; uncertainty of imputed values is added."
+    rows = [
+        [
+            str(row["label"]),
+            f"{row['combination']}, {row['source']}",
+            f"{row['mean']:.2f} [{row['lower_90']:.2f}, {row['upper_90']:.2f}]",
+            f"{row['n']} / {row['n_neurites']}",
+            f"{row['type_probability']:.2f}",
+        ]
+        for row in trait_summaries.to_dict("records")
+    ]
+    columns = ("trait", "cell types", "mean [90 % interval]", "synapses / neurites", "probability of the types")
+    table = Table(columns, rows, "Traits by cell types", is_folded=True, has_numbers=True)
+    return Section(title, [text], [Picture(figure, caption)], [table])

@@ -2,17 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.features.figures import (
+from synapseclr.pipelines.features.nodes import (
+    arrange_features,
+    compare_components,
+    describe_features,
     draw_component_strip,
     draw_component_traits,
     draw_correlations,
     draw_posteriors,
     draw_spectra,
     draw_trait_summaries,
-)
-from synapseclr.pipelines.features.nodes import (
-    arrange_features,
-    compare_components,
     measure_spectra,
     summarise_traits,
 )
@@ -72,6 +71,24 @@ def create_pipeline() -> Pipeline:
                 [embeddings, "imputed_traits", parameters],
                 "trait_posteriors",
                 name="draw_trait_posteriors",
+            ),
+            Node(
+                describe_features,
+                [
+                    "synapse_embeddings",
+                    "component_traits",
+                    "feature_clusters",
+                    "component_traits_figure",
+                    "component_strip",
+                    "layer_spectra_figure",
+                    "feature_correlations",
+                    "trait_summaries",
+                    "trait_summaries_figure",
+                    "params:features",
+                    "params:reporting",
+                ],
+                "features_section",
+                name="describe_features",
             ),
         ],
         tags="features",

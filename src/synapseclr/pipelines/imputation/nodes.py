@@ -3,33 +3,74 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.config import ImputationConfig, ReportingConfig
 from synapseclr.analysis.feature_blocks import Features, normal_scores, with_statistics
-from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES, store_statistics
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES, store_mask_statistics
-from synapseclr.analysis.imputation.evaluation import comparison_table, summarise_scores
+from synapseclr.analysis.gaussian_processes.kernels import process_features
+from synapseclr.analysis.handcrafted import (
+    MASK_STATISTIC_NAMES,
+    STATISTIC_NAMES,
+    store_mask_statistics,
+    store_statistics,
+)
+from synapseclr.analysis.imputation.evaluation_document import (
+    RIVALS,
+    comparison_table,
+    score_document,
+    summarise_scores,
+)
+from synapseclr.analysis.imputation.imputing import imputation_document, impute_traits
+from synapseclr.analysis.imputation.learning_curves import (
+    learning_curve_metrics,
+    learning_curves,
+    summarise_learning_curves,
+)
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.layers import BACKBONE, recorded_layers
-from synapseclr.analysis.synapse_ids import aligned_rows
-from synapseclr.analysis.traits import TRAITS
-from synapseclr.plotting.traits.scores import score_comparison
+from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.theme import METRIC_LABELS
+from synapseclr.plotting.traits import (
+    learning_curve_figure,
+    predicted_against_measured,
+    reliability_diagram,
+    score_comparison,
+)
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
+
+_REPRESENTATION_COLUMNS = (
+    ("synapseclr", BACKBONE, "SynapseCLR"),
+    *((name, layer, label) for name, (layer, label) in RIVALS.items()),
+    ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
+)
+_PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
+_IMPUTATION_COLUMNS = (
+    "trait",
+    "metric",
+    "Gaussian process, by neurite",
+    "linear probe, by neurite",
+    "k-NN probe, by neurite",
+    "Gaussian process, by synapse",
+    "calibration",
+)
 
 
 def measure_image_statistics(synapse_chunks: ChunkStore, config: ImputationConfig) -> pd.DataFrame:
@@ -118,3 +159,276 @@ def draw_comparison(trait_scores: pd.DataFrame) -> Figure:
 def tabulate_comparison(trait_scores: pd.DataFrame) -> pd.DataFrame:
     """The comparison as one table: representations, layers and probes by traits."""
     return comparison_table(summarise_scores(trait_scores), {trait.name: trait.label for trait in TRAITS})
+
+
+def impute(
+    synapse_embeddings: AnnData,
+    mask_statistics: pd.DataFrame,
+    annotation_scales: pd.DataFrame,
+    config: ImputationConfig,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Impute every trait at every synapse with Gaussian processes.
+
+    Returns:
+        Imputed traits, held-out predictions, scores per fold, calibration, and the traits that could not be imputed.
+    """
+    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
+    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config)
+    for row in found.unimputed.to_dict("records"):
+        logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
+    return found.traits, found.held_out, found.scores, found.calibration, found.unimputed
+
+
+def draw_reliability(
+    held_out_predictions: pd.DataFrame, imputation_calibration: pd.DataFrame, config: ImputationConfig
+) -> Figure:
+    """Reliability of the class traits, held out by neurite."""
+    n_bins = config.gaussian_processes.n_bins
+    tables = _by_label(held_out_predictions, "class")
+    given_out = {label: _reliability(table, "mean", n_bins) for label, table in tables.items()}
+    stated = {label: _reliability(table, "stated_mean", n_bins) for label, table in tables.items()}
+    notes = {}
+    for label, row in _calibration_by_label(imputation_calibration).items():
+        error, chance = row["expected_calibration_error"], row["calibration_error_by_chance"]
+        debiased = row["debiased_calibration_error"]
+        notes[label] = f"calibration error {error:.3f}\n({chance:.3f} by chance alone)\ndebiased {debiased:.3f}"
+    return reliability_diagram(given_out, stated, notes)
+
+
+def draw_predictions(
+    held_out_predictions: pd.DataFrame, imputation_scores: pd.DataFrame, imputation_calibration: pd.DataFrame
+) -> Figure:
+    """Prediction against measurement of the continuous traits, held out by neurite."""
+    tables = _by_label(held_out_predictions, "continuous")
+    document = imputation_document(imputation_scores, imputation_calibration)
+    notes = {}
+    for trait in TRAITS:
+        if trait.label in tables:
+            of_neurites = document[trait.name]["by_neurite"]
+            notes[trait.label] = (
+                f"explained variance {of_neurites['mean']:.2f} ± {of_neurites['std']:.2f}\n"
+                f"90 % interval holds {100 * of_neurites['coverage_90']:.0f} %"
+            )
+    return predicted_against_measured(tables, notes)
+
+
+def measure_learning_curves(
+    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, config: ImputationConfig
+) -> pd.DataFrame:
+    """Score the imputation with growing numbers of labels."""
+    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
+    return learning_curves(features_nf, synapse_embeddings.obs, config)
+
+
+def draw_learning_curves(curves: pd.DataFrame) -> Figure:
+    """Scores against labels."""
+    return learning_curve_figure(summarise_learning_curves(curves), {trait.name: trait.label for trait in TRAITS})
+
+
+def _by_label(held_out: pd.DataFrame, kind: str) -> dict[str, pd.DataFrame]:
+    """Predictions held out by neurite, per trait of a kind, by the trait's label."""
+    by_neurite = held_out[held_out["split"] == "neurite"]
+    tables = {trait.label: by_neurite[by_neurite["trait"] == trait.name] for trait in TRAITS if trait.kind == kind}
+    return {label: table for label, table in tables.items() if len(table)}
+
+
+def _calibration_by_label(calibration: pd.DataFrame) -> dict[str, dict[Hashable, Any]]:
+    given_out = calibration[(calibration["split"] == "neurite") & calibration["is_corrected"].astype(bool)]
+    rows = {row["trait"]: row for row in given_out.to_dict("records")}
+    return {trait.label: rows[trait.name] for trait in TRAITS if trait.kind == "class" and trait.name in rows}
+
+
+def _reliability(table: pd.DataFrame, column: str, n_bins: int) -> pd.DataFrame:
+    return reliability_table(table[column].to_numpy(), table["target"].to_numpy(), n_bins)
+
+
+def describe_imputation(
+    synapse_embeddings: AnnData,
+    trait_scores: pd.DataFrame,
+    unscored_traits: pd.DataFrame,
+    trait_score_comparison: Drawing,
+    imputation_scores: pd.DataFrame,
+    imputation_calibration: pd.DataFrame,
+    unimputed_traits: pd.DataFrame,
+    learning_curves: pd.DataFrame,
+    imputation_predictions: Drawing,
+    imputation_reliability: Drawing,
+    learning_curve_figure: Drawing,
+    imputation: ImputationConfig,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's sections on what the representations are worth, and on imputed traits."""
+    summary = summarise_scores(trait_scores)
+    figures = (imputation_predictions, imputation_reliability, learning_curve_figure)
+    tables = (imputation_scores, imputation_calibration, unimputed_traits, learning_curves, summary)
+    return pipeline_section(
+        [
+            describe_quality(summary, unscored_traits, trait_score_comparison, config.probe),
+            describe_imputed(*tables, figures, imputation.gaussian_processes.layer),
+        ],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+        evaluation={
+            "n_synapses": int(synapse_embeddings.n_obs),
+            **score_document(trait_scores, config.probe),
+            "gaussian_processes": imputation_document(imputation_scores, imputation_calibration),
+            "learning_curves": learning_curve_metrics(learning_curves),
+        },
+    )
+
+
+def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Drawing, probe: str) -> Section:
+    """Compare the representations.
+
+    Args:
+        summary: Scores condensed over folds.
+        unscored: Traits that could not be scored: ``label``, ``n_annotated``, ``reason``.
+        comparison: Figure of the linear probe's scores.
+        probe: Probe to lead with; the other one follows in a folded table.
+
+    Returns:
+        Figure, one table per probe, and the traits without a score.
+    """
+    tables = []
+    if len(unscored):
+        rows = unscored[["label", "n_annotated", "reason"]].astype(str).to_numpy().tolist()
+        tables.append(Table(("trait", "annotated synapses", "why it has no score"), rows, "Traits without a score."))
+    if summary.empty:
+        text = "No trait could be scored, so nothing is said here about the quality of the representation."
+        return Section("Representation quality", [text], tables=tables)
+    n_folds = int(summary["folds"].max())
+    text = (
+        f"How well annotated traits can be read off each representation, over {n_folds} folds split by neurite. "
+        "ROC AUC: 0.5 is chance, 1 is perfect. Explained variance: 0 is the mean, 1 is perfect, below 0 is worse than "
+        "the mean. What learning adds is the distance to the best of the columns that cost no training: the untrained "
+        "encoder of the same architecture, averaged over the same poses; the mean over one untrained convolution; "
+        "statistics of the image (mean, variance and histogram of intensity, volumes of the masks); and statistics of "
+        "each mask and of what surrounds the cleft, both as normal scores of their ranks."
+    )
+    other = "knn" if probe == "linear" else "linear"
+    caption = "Scores of the linear probe: mean and standard deviation over folds. Dashed: chance."
+    tables.insert(0, _score_table(summary, probe, is_folded=False))
+    tables.insert(1, _score_table(summary, other, is_folded=True))
+    return Section("Representation quality", [text], [Picture(comparison, caption)], tables)
+
+
+def _score_table(summary: pd.DataFrame, probe: str, is_folded: bool) -> Table:
+    """Traits by representations, the best mean of each row in bold."""
+    chosen = summary[summary["probe"] == probe].to_dict("records")
+    scores = {(row["representation"], row["layer"], row["trait"]): row for row in chosen}
+    rows: list[list[str]] = []
+    strong: set[tuple[int, int]] = set()
+    for trait in TRAITS:
+        cells = [scores.get((name, layer, trait.name)) for name, layer, _ in _REPRESENTATION_COLUMNS]
+        means = [float("-inf") if cell is None else float(cell["mean"]) for cell in cells]
+        if not any(cells):
+            continue
+        strong.add((len(rows), 2 + means.index(max(means))))
+        texts = [_score_text(cell) for cell in cells]
+        rows.append([trait.label, METRIC_LABELS[trait.metric], *texts, _gain(means)])
+    columns = ("trait", "metric", *(label for _, _, label in _REPRESENTATION_COLUMNS), "learning adds")
+    caption = (
+        f"Scores of the {_PROBE_LABELS[probe]}: mean ± standard deviation over folds; best mean in bold. Last: "
+        "SynapseCLR less the best of what costs no training, which is named."
+    )
+    return Table(columns, rows, caption, frozenset(strong), is_folded, has_numbers=True)
+
+
+def _gain(means: Sequence[float]) -> str:
+    """Subtract the mean of the strongest rival, and name it; the first mean is that of the trained encoder."""
+    trained, rivals = means[0], means[1 : 1 + len(RIVALS)]
+    if not np.isfinite([trained, max(rivals)]).all():
+        return ""
+    label = list(RIVALS.values())[rivals.index(max(rivals))][1]
+    return f"{round(trained - max(rivals), 3) + 0.0:+.3f} ({label})"
+
+
+def _rounded(value: float) -> str:
+    # Adding zero turns the -0.0 that rounding may leave into 0.0.
+    return f"{round(float(value), 3) + 0.0:.3f}"
+
+
+def describe_imputed(
+    scores: pd.DataFrame,
+    calibration: pd.DataFrame,
+    unimputed: pd.DataFrame,
+    curves: pd.DataFrame,
+    probes: pd.DataFrame,
+    figures: tuple[Drawing, Drawing, Drawing],
+    layer: str,
+) -> Section:
+    """Tabulate scores and calibration of the imputation.
+
+    Args:
+        scores: Scores of the Gaussian processes per fold.
+        calibration: Their calibration.
+        unimputed: Traits that could not be imputed: ``label``, ``n_annotated``, ``reason``.
+        curves: Learning curves.
+        probes: Scores of the probes condensed over folds.
+        figures: Predictions against measurements, reliability, learning curves.
+        layer: Layer whose features impute.
+    """
+    predictions, reliability, learning = figures
+    tables = []
+    if len(unimputed):
+        rows = unimputed[["label", "n_annotated", "reason"]].astype(str).to_numpy().tolist()
+        tables.append(
+            Table(("trait", "annotated synapses", "why"), rows, "Traits that were not imputed.", is_folded=True)
+        )
+    if scores.empty:
+        return Section("Imputed traits", ["No trait could be imputed."], tables=tables)
+    document = imputation_document(scores, calibration)
+    means = probes[(probes["representation"] == "synapseclr") & (probes["layer"] == layer)]
+    probe_scores = {(row["trait"], row["probe"]): row for row in means.to_dict("records")}
+    rows = [_trait_row(trait, document[trait.name], probe_scores) for trait in TRAITS if trait.name in document]
+    caption = (
+        "Mean ± standard deviation over folds. Folds by synapse leave synapses of a test neurite in training, and so "
+        "promise more than a new neurite will get. Calibration: expected calibration error (in brackets what chance "
+        "alone would make of it; then the root mean squared error without that part), or the share of measurements "
+        "inside the 90 % interval."
+    )
+    tables.insert(0, Table(_IMPUTATION_COLUMNS, rows, caption, has_numbers=True))
+    name = "the backbone" if layer == BACKBONE else layer
+    text = (
+        f"Gaussian processes on features of {name} impute every trait at every synapse, with a standard deviation or a "
+        "probability. An annotated synapse is predicted from other neurites alone. Probabilities and standard "
+        "deviations are corrected by what was held out in other folds."
+    )
+    pictures = [
+        Picture(
+            predictions,
+            "Held-out predictions with 90 % intervals against measurements; 150 synapses drawn per panel at most.",
+        ),
+        Picture(
+            reliability,
+            "Observed frequency against stated probability in equally full bins, with 90 % intervals.",
+        ),
+    ]
+    if curves["score"].notna().any():
+        n_draws = int(curves["repetition"].max()) + 1
+        pictures.append(
+            Picture(
+                learning,
+                f"Scores with fewer labels, {n_draws} draw{'s' * (n_draws > 1)} each, tested on a tenth of the "
+                "neurites; bands are one standard deviation.",
+            )
+        )
+    return Section("Imputed traits", [text], pictures, tables)
+
+
+def _trait_row(
+    trait: Trait, entry: dict[str, Any], probe_scores: dict[tuple[str, str], dict[Hashable, Any]]
+) -> list[str]:
+    by_neurite = entry["by_neurite"]
+    if trait.kind == "class":
+        error, chance = by_neurite["expected_calibration_error"], by_neurite["calibration_error_by_chance"]
+        calibration = f"{error:.3f} ({chance:.3f}); debiased {by_neurite['debiased_calibration_error']:.3f}"
+    else:
+        calibration = f"{100 * by_neurite['coverage_90']:.0f} % of 90 %"
+    probes = [probe_scores.get((trait.name, probe)) for probe in ("linear", "knn")]
+    scores = [_score_text(score) for score in (by_neurite, *probes, entry.get("by_synapse"))]
+    return [trait.label, METRIC_LABELS[trait.metric], *scores, calibration]
+
+
+def _score_text(entry: Mapping[Any, Any] | None) -> str:
+    return "" if entry is None else f"{_rounded(entry['mean'])} ± {_rounded(entry['std'])}"

@@ -4,16 +4,15 @@ from kedro.pipeline import Node, Pipeline
 
 from synapseclr.pipelines.embedding.nodes import initialise_convolution
 from synapseclr.pipelines.embedding.pipeline import untrained_embedding
-from synapseclr.pipelines.imputation.gaussian_processes import (
+from synapseclr.pipelines.imputation.nodes import (
+    describe_imputation,
+    draw_comparison,
     draw_learning_curves,
     draw_predictions,
     draw_reliability,
     impute,
-    measure_learning_curves,
-)
-from synapseclr.pipelines.imputation.nodes import (
-    draw_comparison,
     measure_image_statistics,
+    measure_learning_curves,
     measure_mask_statistics,
     score_traits,
     tabulate_comparison,
@@ -83,6 +82,26 @@ def create_pipeline() -> Pipeline:
                 ["held_out_predictions", "imputation_scores", "imputation_calibration"],
                 "imputation_predictions",
                 name="draw_predictions",
+            ),
+            Node(
+                describe_imputation,
+                [
+                    "synapse_embeddings",
+                    "trait_scores",
+                    "unscored_traits",
+                    "trait_score_comparison",
+                    "imputation_scores",
+                    "imputation_calibration",
+                    "unimputed_traits",
+                    "learning_curves",
+                    "imputation_predictions",
+                    "imputation_reliability",
+                    "learning_curve_figure",
+                    "params:imputation",
+                    "params:reporting",
+                ],
+                "imputation_section",
+                name="describe_imputation",
             ),
         ],
         tags="imputation",

@@ -1,4 +1,4 @@
-"""Nodes of the manifold pipeline that project synapses, and find clusters and axes."""
+"""Nodes of the manifold pipeline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.layers import layer_features
+from synapseclr.analysis.config import ReportingConfig
+from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.manifold import (
     UNCLUSTERED,
     Clusters,
@@ -16,20 +17,45 @@ from synapseclr.analysis.manifold import (
     ManifoldConfig,
     axis_position_table,
     axis_profiles,
+    cleft_orientations,
     cluster_axes,
     cluster_profiles,
     find_clusters,
     fit_manifold,
+    measure_leakage,
 )
+from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS, leakage_metrics
+from synapseclr.analysis.traits import TRAITS
+from synapseclr.plotting.manifold import (
+    DrawnAxis,
+    axis_profile_panels,
+    cluster_map,
+    collect_overlays,
+    interactive_scatter,
+    leakage_panel,
+    orientation_overlays,
+    scatter_panels,
+)
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.sections import read_slabs, section_rows
+from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
+from synapseclr.volumes.synapse_ids import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+    from synapseclr.plotting.report import Drawing
+    from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Any
+    AnnData = ChunkStore = Drawing = Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
+
 _NO_CLUSTER = "none"
+_MOST_INTERACTIVE = 10_000
 
 
 def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> AnnData:
@@ -72,7 +98,7 @@ def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> Ann
 def describe_clusters(
     synapse_manifold: AnnData, config: ManifoldConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """What the synapses of each cluster are like, and what changes along the axes of the largest ones.
+    """Describe the synapses of each cluster, and what changes along the axes of the largest ones.
 
     Returns:
         Traits per cluster; the place of every synapse along the axes; traits along the axes.
@@ -101,3 +127,219 @@ def axes_of(synapse_manifold: AnnData, config: ManifoldConfig) -> list[ManifoldA
 def axis_name(synapse_manifold: AnnData) -> str:
     """Name of the plane's axes: UMAP, or PC where principal components stand in for it."""
     return "UMAP" if synapse_manifold.uns["manifold"]["method"] == "umap" else "PC"
+
+
+def orient_clefts(synapse_embeddings: AnnData, synapse_chunks: ChunkStore, config: ManifoldConfig) -> pd.DataFrame:
+    """Fit the plane of every cleft; of many synapses, of ``leakage.max_synapses`` drawn at random."""
+    synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
+    return cleft_orientations(synapse_chunks, synapse_id, config.leakage.max_synapses, config.leakage.seed)
+
+
+def check_leakage(
+    synapse_embeddings: AnnData, random_embeddings: AnnData, synapse_orientations: pd.DataFrame, config: ManifoldConfig
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Measure how well orientation, position, section and block can be read off the features.
+
+    Returns:
+        Scores with their null, and the scores as metrics.
+    """
+    synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
+    random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
+    representations = {
+        "synapseclr": recorded_layers(synapse_embeddings),
+        "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},
+    }
+    scores = measure_leakage(representations, synapse_embeddings.obs, synapse_orientations, config.leakage)
+    reasons = scores[["effect", "reason"]].dropna().drop_duplicates()
+    for effect, reason in reasons.itertuples(index=False):
+        logger.warning("The effect '%s' is not measured: %s.", effect, reason)
+    return scores, leakage_metrics(scores)
+
+
+def draw_overlays(synapse_manifold: AnnData) -> Figure:
+    """Draw the plane once per trait."""
+    overlays = collect_overlays(synapse_manifold.obs)
+    return scatter_panels(synapse_manifold.obsm["X_umap"], overlays, axis_name=axis_name(synapse_manifold))
+
+
+def draw_orientation(synapse_manifold: AnnData, synapse_orientations: pd.DataFrame) -> Figure:
+    """Draw the plane coloured by the cleft's orientation, which should not show."""
+    overlays = orientation_overlays(synapse_manifold.obs, synapse_orientations)
+    return scatter_panels(synapse_manifold.obsm["X_umap"], overlays, axis_name=axis_name(synapse_manifold))
+
+
+def draw_interactive(synapse_manifold: AnnData) -> PlotlyFigure:
+    """Draw the plane to zoom and hover in; of many synapses, 10,000 at random."""
+    return _interactive(synapse_manifold, "X_umap")
+
+
+def draw_interactive_3d(synapse_manifold: AnnData) -> PlotlyFigure:
+    """Draw the projection to space; the plane if there is none."""
+    return _interactive(synapse_manifold, "X_umap_3d" if "X_umap_3d" in synapse_manifold.obsm else "X_umap")
+
+
+def _interactive(synapse_manifold: AnnData, coordinates: str) -> PlotlyFigure:
+    rows = np.arange(synapse_manifold.n_obs)
+    if len(rows) > _MOST_INTERACTIVE:
+        rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_INTERACTIVE, replace=False))
+    obs = synapse_manifold.obs.iloc[rows]
+    return interactive_scatter(
+        synapse_manifold.obsm[coordinates][rows],
+        collect_overlays(obs),
+        obs["synapse_id"].to_numpy(),
+        axis_name=axis_name(synapse_manifold),
+    )
+
+
+def draw_clusters(synapse_manifold: AnnData, axis_positions: pd.DataFrame, config: ManifoldConfig) -> Figure:
+    """Draw the clusters with their axes and the synapses sampled along these."""
+    coordinates_n2 = synapse_manifold.obsm["X_umap"]
+    row_of = pd.Series(np.arange(synapse_manifold.n_obs), index=synapse_manifold.obs["synapse_id"].to_numpy())
+    drawn = []
+    for axis in axes_of(synapse_manifold, config):
+        ends_2 = np.percentile(axis.position_m, [2, 98])
+        sampled = _sampled(axis_positions, axis.cluster, axis.axis)
+        drawn.append(
+            DrawnAxis(
+                f"axis {axis.axis}",
+                axis.centre_d + ends_2[:, None] * axis.direction_d,
+                coordinates_n2[row_of.loc[sampled["synapse_id"]].to_numpy()],
+            )
+        )
+    return cluster_map(coordinates_n2, clusters_of(synapse_manifold).label_n, drawn, axis_name(synapse_manifold))
+
+
+def draw_axis_strip(axis_positions: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
+    """Draw the synapses sampled along every axis, from its lower end to its upper one."""
+    slabs, labels, titles = [], [], []
+    axes = axis_positions[["cluster", "axis"]].drop_duplicates().sort_values(["cluster", "axis"])
+    for cluster, number in axes.itertuples(index=False):
+        sampled = _sampled(axis_positions, cluster, number)
+        slabs.append(read_slabs(synapse_chunks, sampled["synapse_id"].to_numpy()))
+        labels.append(f"cluster {cluster}\naxis {number}")
+        pairs = zip(sampled["synapse_id"], sampled["position"], strict=True)
+        titles.append([f"{identifier}\nat {position:.2f}" for identifier, position in pairs])
+    return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm)
+
+
+def _sampled(axis_positions: pd.DataFrame, cluster: int, number: int) -> pd.DataFrame:
+    of_axis = axis_positions[(axis_positions["cluster"] == cluster) & (axis_positions["axis"] == number)]
+    return of_axis[of_axis["sample"] >= 0].sort_values("sample")
+
+
+def draw_axis_profiles(axis_profiles: pd.DataFrame) -> Figure:
+    """Draw how traits change along the axes."""
+    return axis_profile_panels(axis_profiles, {t.name: t.class_names[1] for t in TRAITS if t.kind == "class"})
+
+
+def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:
+    """Draw the technical effects in the backbone's features."""
+    backbone = leakage_scores[leakage_scores["layer"] == BACKBONE]
+    return leakage_panel(backbone, EFFECT_LABELS, representation_style(list(dict.fromkeys(backbone["representation"]))))
+
+
+def describe_manifold(
+    synapse_manifold: AnnData,
+    manifold_overlays: Drawing,
+    manifold_clusters: Drawing,
+    manifold_axis_strip: Drawing,
+    manifold_axis_profiles: Drawing,
+    manifold_scatter: PlotlyFigure,
+    leakage_scores: pd.DataFrame,
+    leakage_figure: Drawing,
+    manifold_orientation: Drawing,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's sections on the plane with its clusters, and on technical effects in features."""
+    figures = (manifold_overlays, manifold_clusters, manifold_axis_strip, manifold_axis_profiles)
+    scatter = manifold_scatter if config.interactive else None
+    return pipeline_section(
+        [
+            describe_plane(synapse_manifold, *figures, scatter),
+            describe_leakage(leakage_scores, leakage_figure, manifold_orientation),
+        ],
+        config.dpi,
+        made_from=embedding_digests(synapse_manifold.uns.get("provenance", {})),
+    )
+
+
+def describe_plane(
+    synapse_manifold: AnnData,
+    overlays: Drawing,
+    clusters: Drawing,
+    axis_strip: Drawing,
+    axis_profiles: Drawing,
+    scatter: PlotlyFigure | None,
+) -> Section:
+    """Show the plane, coloured by every trait that is annotated; its clusters, and what changes along their axes."""
+    settings = synapse_manifold.uns["manifold"]
+    caption = (
+        "Every point is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
+    )
+    if axis_name(synapse_manifold) == "UMAP":
+        text = (
+            f"UMAP of the first {settings['n_components']} principal components of {settings['layer']} "
+            f"({settings['n_neighbours']} neighbours, minimal distance {settings['min_dist']}). Distances between far "
+            "clusters mean little."
+        )
+    else:
+        text = f"The first two principal components stand in for UMAP ({settings['method']})."
+    if settings["clusters"] == "hdbscan":
+        of_clusters = (
+            f"HDBSCAN finds {settings['n_clusters']} clusters in the plane. They depend on its settings as much as on "
+            "the data: take them for regions to look at, not for kinds of synapses."
+        )
+    else:
+        of_clusters = f"There are no clusters ({settings['clusters']})."
+    pictures = [
+        Picture(overlays, caption),
+        Picture(
+            clusters,
+            "Clusters by size, principal axes of the largest ones, and the synapses sampled along these (rings).",
+        ),
+        Picture(
+            axis_strip,
+            "Synapses at equal steps along each axis, each the nearest to it; the place along the axis in UMAP units.",
+        ),
+        Picture(
+            axis_profiles,
+            "Means in equally full bins along each axis, with 90 % intervals by the bootstrap over neurites.",
+        ),
+    ]
+    return Section("Manifold", [text, of_clusters], pictures, interactive=scatter)
+
+
+def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Drawing, orientation: Drawing) -> Section:
+    """Say what features should not know, and how well it can be read off them."""
+    text = (
+        "The cleft's orientation is an accident of how the tissue was cut, and so is the place in the volume, apart "
+        "from the neurites there. What features know of it they have not learned to ignore: an encoder that was "
+        "trained without rotations knows most of the cleft's angle to the sections "
+        "(docs/analysis/manifold.md)."
+    )
+    pictures = [
+        Picture(
+            leakage_figure,
+            "Explained fraction of the variance on held-out neurites; for section and block the share of the features' "
+            "variance between them beyond chance. Grey: what permutations of whole neurites give, mean to 95 %.",
+        ),
+        Picture(
+            orientation,
+            "The cleft's angle to the sections (0: face on, 90: cut across) and its normal's direction within them. "
+            "Regions of one colour would be shaped by orientation.",
+        ),
+    ]
+    backbone = leakage_scores[leakage_scores["layer"] == BACKBONE]
+    rows = [
+        [
+            EFFECT_LABELS[str(row["effect"])],
+            f"{REPRESENTATION_LABELS.get(str(row['representation']), row['representation'])}, {row['probe']}",
+            *(f"{row[name]:.3f}" for name in ("score", "null_upper_95", "p_value")),
+        ]
+        if np.isfinite(row["score"])
+        else [EFFECT_LABELS[str(row["effect"])], str(row["reason"]), "", "", ""]
+        for row in backbone.to_dict("records")
+    ]
+    columns = ("effect", "features, probe", "score", "95 % of permutations", "p")
+    table = Table(columns, rows, "Scores of the backbone's features", is_folded=True, has_numbers=True)
+    return Section("Technical check", [text], pictures, [table])

@@ -2,7 +2,10 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from synapseclr.pipelines.manifold.figures import (
+from synapseclr.pipelines.manifold.nodes import (
+    check_leakage,
+    describe_clusters,
+    describe_manifold,
     draw_axis_profiles,
     draw_axis_strip,
     draw_clusters,
@@ -11,9 +14,9 @@ from synapseclr.pipelines.manifold.figures import (
     draw_leakage,
     draw_orientation,
     draw_overlays,
+    orient_clefts,
+    project_synapses,
 )
-from synapseclr.pipelines.manifold.leakage import check_leakage, orient_clefts
-from synapseclr.pipelines.manifold.nodes import describe_clusters, project_synapses
 
 
 def create_pipeline() -> Pipeline:
@@ -55,6 +58,23 @@ def create_pipeline() -> Pipeline:
                 name="draw_manifold_orientation",
             ),
             Node(draw_leakage, "leakage_scores", "leakage_figure", name="draw_leakage"),
+            Node(
+                describe_manifold,
+                [
+                    "synapse_manifold",
+                    "manifold_overlays",
+                    "manifold_clusters",
+                    "manifold_axis_strip",
+                    "manifold_axis_profiles",
+                    "manifold_scatter",
+                    "leakage_scores",
+                    "leakage_figure",
+                    "manifold_orientation",
+                    "params:reporting",
+                ],
+                "manifold_section",
+                name="describe_manifold",
+            ),
         ],
         tags="manifold",
     )

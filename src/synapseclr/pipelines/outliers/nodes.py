@@ -8,37 +8,46 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
-from synapseclr.analysis.handcrafted.image_statistics import STATISTIC_NAMES
-from synapseclr.analysis.handcrafted.mask_statistics import MASK_STATISTIC_NAMES
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.layers import layer_features, recorded_layers
 from synapseclr.analysis.outliers import (
+    DETECTION_COLUMNS,
     OutliersConfig,
     detect,
+    detection_metrics,
     evaluate_detection,
     excluded_table,
     known_defects,
     ranked_table,
+    unsupervised_score,
+    whiten,
 )
-from synapseclr.analysis.outliers.detection import unsupervised_score
-from synapseclr.analysis.outliers.evaluation import DETECTION_COLUMNS, detection_metrics
-from synapseclr.analysis.outliers.whitening import whiten
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.synapse_ids import aligned_rows, rows_of_ids
-from synapseclr.pipelines.similarity.slabs import read_slabs
-from synapseclr.plotting.outliers import detection_figure
-from synapseclr.plotting.sections import contact_sheet
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.searches import detection_figure
+from synapseclr.plotting.sections import contact_sheet, read_slabs
+from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
+from synapseclr.volumes.synapse_ids import aligned_rows, rows_of_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
+
+_METHODS = {
+    "mahalanobis": "no examples, Mahalanobis distance",
+    "knn": "no examples, distance to neighbours",
+    "lof": "no examples, local outlier factor",
+}
 
 
 def rank_outliers(
@@ -78,7 +87,7 @@ def rank_outliers(
 def join_features(
     synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, chunk_statistics: pd.DataFrame, config: OutliersConfig
 ) -> Features:
-    """What is searched: the layer that the parameters name, beside a block of the statistics that they join to it."""
+    """Set the layer that is searched beside a block of the statistics that the parameters join to it."""
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
     features_nf = layer_features(synapse_embeddings, config.layer)
     joined = []
@@ -151,3 +160,87 @@ def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore
 def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
     """Draw how well the known defects are found in each representation."""
     return detection_figure(outlier_detection)
+
+
+def describe_outliers(
+    synapse_embeddings: AnnData,
+    outlier_candidates: pd.DataFrame,
+    outlier_sheet: Drawing,
+    outlier_detection: pd.DataFrame,
+    outlier_metrics: dict[str, float],
+    outlier_detection_figure: Drawing,
+    outliers: OutliersConfig,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's section on the likeliest defects, and on how well known ones are found."""
+    figures = (outlier_sheet, outlier_detection_figure)
+    return pipeline_section(
+        [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers)],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+        evaluation={"outliers": outlier_metrics} if len(outlier_detection) else {},
+    )
+
+
+def describe_candidates(
+    outlier_candidates: pd.DataFrame,
+    outlier_detection: pd.DataFrame,
+    sheet: Drawing,
+    detection: Drawing,
+    config: OutliersConfig,
+) -> Section:
+    """Show the likeliest defects, and tell how well known ones are found."""
+    n_examples = int(outlier_candidates["is_example"].sum())
+    source = f"likeness to {n_examples} marked examples and " if n_examples else ""
+    searched = " and ".join(
+        ["features"] + ["mask statistics"] * config.with_masks + ["image statistics"] * config.with_statistics
+    )
+    text = [
+        f"Synapses that may be defective, ranked by {source}how unusual their {searched} are ({config.unsupervised}). "
+        f"Nobody has looked at them: {int(outlier_candidates['is_accepted'].sum())} of these are accepted as defective."
+    ]
+    candidates = Picture(
+        sheet,
+        "The likeliest first, one EM section each. Score: -log of the share of synapses at least as unusual, or as "
+        "like the examples.",
+    )
+    if outlier_detection.empty:
+        text.append("No defects are known in these data, so the detection is not evaluated.")
+        return Section("Outliers", text, [candidates])
+    n_defects = int(outlier_detection["n_defects"].max())
+    text.append(
+        f"The simulation made {n_defects} of these synapses defective. They were searched with examples drawn from "
+        "them at random, many times over; the examples themselves are not judged."
+    )
+    caption = "Mean and standard deviation over draws of the examples. Dashed: chance."
+    return Section(
+        "Outliers",
+        text,
+        [candidates, Picture(detection, caption)],
+        [_detection_table(outlier_detection)],
+    )
+
+
+def _detection_table(detection: pd.DataFrame) -> Table:
+    """Methods and numbers of examples by representation, over all kinds of defects."""
+    overall = detection[detection["kind"] == "all kinds"]
+    names = overall[["representation", "layer"]].drop_duplicates().itertuples(index=False, name=None)
+    columns = list(names)
+    cells = {
+        (row["representation"], row["layer"], row["method"], row["n_examples"], row["metric"]): row
+        for row in overall.to_dict("records")
+    }
+    rows = []
+    methods = overall[["method", "n_examples", "metric"]].drop_duplicates().itertuples(index=False, name=None)
+    for method, n_examples, metric in methods:
+        found = [cells[name, layer, method, n_examples, metric] for name, layer in columns]
+        plural = "" if n_examples == 1 else "s"
+        label = _METHODS.get(method, f"{n_examples} example{plural}")
+        texts = [f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if n_examples else "") for row in found]
+        rows.append([label, "ROC AUC" if metric == "roc_auc" else metric.replace("_", " "), *texts])
+    headings = [
+        ", ".join(filter(None, (REPRESENTATION_LABELS.get(name, name), LAYER_LABELS.get(layer))))
+        for name, layer in columns
+    ]
+    caption = "Detection of known defects: mean ± standard deviation over draws of the examples."
+    return Table(("method", "metric", *headings), rows, caption, is_folded=True, has_numbers=True)

@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr.pipelines.outliers.nodes import (
+    describe_outliers,
     draw_candidates,
     draw_detection,
     measure_detection,
@@ -47,6 +48,21 @@ def create_pipeline() -> Pipeline:
                 name="draw_candidates",
             ),
             Node(draw_detection, "outlier_detection", "outlier_detection_figure", name="draw_detection"),
+            Node(
+                describe_outliers,
+                [
+                    "synapse_embeddings",
+                    "outlier_candidates",
+                    "outlier_sheet",
+                    "outlier_detection",
+                    "outlier_metrics",
+                    "outlier_detection_figure",
+                    "params:outliers",
+                    "params:reporting",
+                ],
+                "outliers_section",
+                name="describe_outliers",
+            ),
         ],
         tags="outliers",
     )

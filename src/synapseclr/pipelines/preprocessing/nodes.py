@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ReportingConfig
+from synapseclr.analysis.traits import trait_named
 from synapseclr.errors import InputError
+from synapseclr.plotting.report import Picture, Section, Table, as_text, pipeline_section
+from synapseclr.plotting.sections import contact_sheet, read_slabs, section_rows, synapse_section
 from synapseclr.volumes import (
     ChunkSource,
     ChunkStore,
@@ -23,15 +29,33 @@ from synapseclr.volumes import (
     tabulate_rejected,
     transform_annotations,
 )
-from synapseclr.volumes.preflight import InputCheck, Share, check_inputs, check_tables, judge_chunks
-from synapseclr.volumes.preflight.shares import as_document
+from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
+from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from synapseclr.plotting.report import Drawing
 else:  # Kedro resolves the hints of nodes to validate parameters
-    Figure = Any
+    Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
+
+_COUNTS = {
+    "n_synapses_in_table": "synapses in the table",
+    "n_synapses_without_files": "of these without files",
+    "n_chunks": "chunks",
+    "n_rejected": "rejected",
+    "n_padded": "padded at the volume's edge",
+    "n_pre_missing": "without presynaptic mask",
+    "n_post_missing": "without postsynaptic mask",
+    "n_autapses": "autapses: both root ids are the same",
+    "n_neurites": "neurites",
+    "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
+    "chunk_size_vx": "chunk size (voxels)",
+    "voxel_size_nm": "voxel size (nm)",
+}
+_FACTS = ("n_neurites", "n_rejected", "chunk_size_vx", "voxel_size_nm")
 
 
 def check_before_cutting(
@@ -67,8 +91,6 @@ def inspect(
 
 def draw_first_chunk(found: InputCheck, config: PreprocessingConfig) -> Figure:
     """Draw the first synapse that was tried, alone and with its masks."""
-    from synapseclr.plotting.sections import section_rows, synapse_section
-
     if found.first_chunk is None:
         return section_rows([], [], [], config.voxel_size_nm)
     synapse_id, chunk_cxyz = found.first_chunk
@@ -130,3 +152,60 @@ def plot_preprocessing(report: dict[str, Any]) -> Figure:
     from synapseclr.plotting import preprocessing_histograms
 
     return preprocessing_histograms(report)
+
+
+def describe_preprocessing(
+    preprocessing_report: dict[str, Any],
+    histograms: Drawing,
+    synapse_chunks: ChunkStore,
+    synapse_metadata: pd.DataFrame,
+    annotations: pd.DataFrame,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's sections on the data: what preprocessing found, and synapses drawn at random."""
+    obs = synapse_metadata[["synapse_id"]].merge(annotations, on="synapse_id", how="left", validate="one_to_one")
+    return pipeline_section(
+        [describe_data(preprocessing_report, histograms), describe_examples(synapse_chunks, obs, config)],
+        config.dpi,
+        made_from={"chunks": synapse_chunks.sha256},
+        warnings=preprocessing_report.get("warnings", ()),
+        facts={name: preprocessing_report[name] for name in _FACTS if name in preprocessing_report},
+    )
+
+
+def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) -> Section:
+    """Tabulate what preprocessing found, dropped and why."""
+    rows = [
+        [label, as_text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report
+    ]
+    tables = [Table(("data", "value"), rows)]
+    shares = preprocessing_report.get("suspect", {})
+    if shares:
+        listed = [[share["label"], f"{share['n']:,}", f"{share['of']:,}"] for share in shares.values()]
+        tables.append(Table(("what table and volumes may disagree on", "found", "of"), listed, has_numbers=True))
+    rejected = preprocessing_report.get("rejected", {})
+    if rejected:
+        listed = [[str(synapse_id), str(reason)] for synapse_id, reason in rejected.items()]
+        tables.append(Table(("synapse id", "reason"), listed, f"{len(rejected)} rejected synapses", is_folded=True))
+    caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
+    warnings = list(preprocessing_report.get("warnings", ()))
+    return Section("Data quality", warnings, [Picture(histograms, caption)], tables)
+
+
+def describe_examples(synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig) -> Section:
+    """Show synapses drawn at random, good and bad alike."""
+    rng = np.random.default_rng(config.seed)
+    rows = np.sort(rng.choice(len(obs), size=min(config.n_examples, len(obs)), replace=False))
+    chosen = obs.iloc[rows]
+    types = chosen["pre_cell_type"] if "pre_cell_type" in chosen else [np.nan] * len(chosen)
+    titles = [_example_title(*known) for known in zip(chosen["synapse_id"], types, strict=True)]
+    slabs = read_slabs(synapse_chunks, chosen["synapse_id"].to_numpy())
+    figure = contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
+    text = f"{len(rows)} synapses drawn at random, not chosen: what the encoder sees, defects included."
+    caption = "Synapse id and presynaptic type; the section through the widest part of the cleft, with its masks."
+    return Section("Examples", [text], [Picture(figure, caption)])
+
+
+def _example_title(synapse_id: int, pre_cell_type: float) -> str:
+    known = trait_named("pre_cell_type").class_names
+    return f"{synapse_id}\n{'type unknown' if pd.isna(pre_cell_type) else known[int(pre_cell_type)]}"

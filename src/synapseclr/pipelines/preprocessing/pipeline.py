@@ -6,6 +6,7 @@ from synapseclr.pipelines.preprocessing.nodes import (
     check_before_cutting,
     cut_synapse_chunks,
     describe_chunks,
+    describe_preprocessing,
     list_rejected_synapses,
     plot_preprocessing,
 )
@@ -60,6 +61,19 @@ def create_pipeline() -> Pipeline:
                 inputs="preprocessing_report",
                 outputs="preprocessing_histograms",
                 name="plot_preprocessing",
+            ),
+            Node(
+                describe_preprocessing,
+                [
+                    "preprocessing_report",
+                    "preprocessing_histograms",
+                    "synapse_chunks",
+                    "synapse_metadata",
+                    "annotations",
+                    "params:reporting",
+                ],
+                "preprocessing_section",
+                name="describe_preprocessing",
             ),
         ],
         tags="preprocessing",

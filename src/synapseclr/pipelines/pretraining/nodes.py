@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ReportingConfig
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights
-from synapseclr.tracking import answers, current_outbox, log_metrics, request_limits, set_tags
+from synapseclr.plotting.report import Picture, Section, pipeline_section
+from synapseclr.plotting.sections import augmented_pairs
+from synapseclr.plotting.training import training_curve, training_figure
+from synapseclr.tracking import current_outbox, log_metrics, request_limits, set_tags
 from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
@@ -19,8 +24,10 @@ from synapseclr.volumes import ChunkStore
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure
+
+    from synapseclr.plotting.report import Drawing
 else:  # Kedro resolves the hints of nodes to validate parameters
-    Figure = PlotlyFigure = Any
+    Drawing = Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +42,16 @@ def train_encoder(
     checkpoint_folder: str,
 ) -> tuple[EncoderWeights, pd.DataFrame]:
     """Train a SimCLR model and report every epoch to MLflow."""
+    import mlflow
+
     from synapseclr.training import fit
 
+    run = mlflow.active_run()
+    report = partial(_log_epoch, run.info.run_id if run is not None else None)
     probe = select_probe_targets(synapse_metadata, annotations, config)
     has_partners = config.positives.kind == "same_neurite"
     neurites = NeuriteTable.from_tables(synapse_metadata, annotations) if has_partners else None
-    result = fit(synapse_chunks, config, checkpoint_folder, probe, _log_epoch, neurites)
+    result = fit(synapse_chunks, config, checkpoint_folder, probe, report, neurites)
     _tag_positives(result.weights)
     return result.weights, result.history
 
@@ -66,7 +77,6 @@ def draw_augmented_pairs(synapse_chunks: ChunkStore, config: PretrainingConfig) 
 
     Both views are of the synapse itself, also where ``positives.kind: same_neurite`` trains with a partner's view.
     """
-    from synapseclr.plotting import augmented_pairs
     from synapseclr.training import sample_augmented_pairs
 
     pairs = sample_augmented_pairs(synapse_chunks, config)
@@ -81,8 +91,6 @@ def draw_augmented_pairs(synapse_chunks: ChunkStore, config: PretrainingConfig) 
 
 def plot_training_curve(training_history: pd.DataFrame) -> PlotlyFigure:
     """Draw losses, representation quality and learning rate over the epochs."""
-    from synapseclr.plotting import training_curve
-
     return training_curve(training_history)
 
 
@@ -103,8 +111,7 @@ def log_encoder_model(
     if run is None and outbox is None:
         logger.info("There is no active MLflow run: the encoder is not logged as an MLflow model.")
         return
-    if outbox is not None and (outbox.is_away or not answers(mlflow.get_tracking_uri())):
-        outbox.failed("it does not answer")
+    if outbox is not None and not outbox.is_reachable():
         outbox.rerun_later("log_encoder_model")
         return
     if outbox is not None:
@@ -142,6 +149,48 @@ def _tag_positives(weights: EncoderWeights) -> None:
     set_tags({name: value for name, value in weights.provenance.items() if "positives" in name})
 
 
-def _log_epoch(epoch: int, metrics: dict[str, Any]) -> None:
-    """Log an epoch's row to the run in MLflow, if there is one; the training does not wait for it."""
-    log_metrics({f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}, step=epoch)
+def _log_epoch(run_id: str | None, epoch: int, metrics: dict[str, Any]) -> None:
+    """Log an epoch's row of rank 0 to a run in MLflow, if there is one; the training does not wait for it."""
+    row = {f"pretraining/{name}": value for name, value in metrics.items() if name != "epoch"}
+    log_metrics(row, step=epoch, run_id=run_id)
+
+
+def describe_pretraining(
+    training_history: pd.DataFrame,
+    augmented_pairs: Drawing,
+    encoder_weights: EncoderWeights,
+    pretraining: PretrainingConfig,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's sections on the training and on what the network sees."""
+    made_from = {"weights": encoder_weights.sha256, "chunks": encoder_weights.provenance.get("chunks_sha256")}
+    return pipeline_section(
+        [describe_training(training_history), describe_views(augmented_pairs, pretraining)],
+        config.dpi,
+        made_from={what: digest for what, digest in made_from.items() if digest is not None},
+        evaluation={"epochs": int(training_history["epoch"].nunique())},
+    )
+
+
+def describe_training(training_history: pd.DataFrame) -> Section:
+    """Tell where the training ended, with its curves."""
+    last = training_history.iloc[-1]
+    known = {"train_loss": "training loss", "validation_loss": "validation loss", "effective_rank": "effective rank"}
+    ends = [f"{label} {last[name]:.3g}" for name, label in known.items() if name in training_history]
+    text = f"After {training_history['epoch'].nunique()} epochs: {', '.join(ends)}."
+    caption = "Loss with learning rate, the k-NN probe on annotated synapses, and the effective rank of the features."
+    return Section("Training", [text], [Picture(training_figure(training_history), caption)])
+
+
+def describe_views(pairs: Drawing, config: PretrainingConfig) -> Section:
+    """Show the augmented views that are contrasted."""
+    text = (
+        "Sixteen synapses drawn at random, each with two random views. Training pulls the two views of a synapse "
+        "together and pushes those of others apart, so the encoder learns what the views have in common."
+    )
+    caption = "The section with most cleft of the chunk and of each view."
+    if config.positives.kind == "same_neurite":
+        caption += " Both views are of the synapse itself; training also pairs it with others of its neurites."
+    if config.augmentation.channel_organization == "separate":
+        caption += " Views: presynaptic side magenta, postsynaptic side green, what both channels hold grey."
+    return Section("What the network sees", [text], [Picture(pairs, caption)])

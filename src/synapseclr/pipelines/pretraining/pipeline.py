@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr.pipelines.pretraining.nodes import (
+    describe_pretraining,
     draw_augmented_pairs,
     log_encoder_model,
     plot_training_curve,
@@ -44,6 +45,18 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=None,
                 name="log_encoder_model",
+            ),
+            Node(
+                describe_pretraining,
+                [
+                    "training_history",
+                    "augmented_pairs",
+                    "encoder_weights",
+                    "params:pretraining",
+                    "params:reporting",
+                ],
+                "pretraining_section",
+                name="describe_pretraining",
             ),
         ],
         tags="pretraining",

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from synapseclr.pipelines.embedding.pipeline import describe_embeddings
 from synapseclr.pipelines.published_features.nodes import import_features
 
 _TABLES = {"published_metadata", "synapse_table", "annotation_table"}
@@ -22,4 +23,4 @@ def create_pipeline() -> Pipeline:
         name="import_features",
     )
     baseline = Pipeline([imported], namespace="random", inputs=_TABLES, parameters={"params:preprocessing"})
-    return Pipeline([imported, baseline], tags="published_features")
+    return Pipeline([imported, describe_embeddings(), baseline], tags="published_features")

@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import SimilarityConfig
+from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
 from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import (
-    APPROXIMATE,
-    FeatureIndex,
-    measure_recall,
-    neighbour_table,
-)
+from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.search.similarity import (
     answer_query,
@@ -26,8 +21,9 @@ from synapseclr.analysis.search.similarity import (
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
-from synapseclr.pipelines.similarity.slabs import best_slab, read_slabs
-from synapseclr.plotting.sections.neighbours import distance_panels, neighbour_strips
+from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.searches import distance_panels, neighbour_strips
+from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes.query_chunks import QueryChunks
 
@@ -35,10 +31,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from synapseclr.plotting.report import Drawing
     from synapseclr.volumes import ChunkStore
 else:
     # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Figure = ChunkStore = Any
+    AnnData = ChunkStore = Drawing = Figure = Any
 
 _SHOWN_EXAMPLES = 4
 _MEASURE_ALL_BELOW = 50_000
@@ -214,3 +211,38 @@ def _outside_slabs(query_chunks: QueryChunks) -> dict[str, np.ndarray]:
 def draw_distances(distance_histograms: pd.DataFrame, similarity_results: pd.DataFrame) -> Figure:
     """Draw how far all synapses lie from each query, with those listed marked."""
     return distance_panels(distance_histograms, similarity_results)
+
+
+def describe_similarity(
+    synapse_embeddings: AnnData,
+    similarity_strip: Drawing,
+    similarity_distances: Drawing,
+    index_recall: pd.DataFrame,
+    config: ReportingConfig,
+) -> dict[str, Any]:
+    """Write the report's section on queries, their nearest neighbours, and what approximate indices would miss."""
+    text = (
+        "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
+    )
+    used = index_recall.loc[index_recall["is_used"], "index"].iloc[0]
+    pictures = [
+        Picture(
+            similarity_strip,
+            "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features.",
+        ),
+        Picture(
+            similarity_distances,
+            "Distance of every synapse from each query. Red: those listed as its neighbours.",
+        ),
+    ]
+    rows = [
+        [str(row["index"]), f"{row['n_neighbours']}", f"{row['n_queries']}", f"{row['recall']:.4f}"]
+        for row in index_recall.to_dict("records")
+    ]
+    caption = f"Share of the true nearest neighbours that each index finds; in use: {used}."
+    table = Table(("index", "neighbours", "queries", "recall"), rows, caption, is_folded=True, has_numbers=True)
+    return pipeline_section(
+        [Section("Similar synapses", [text], pictures, [table])],
+        config.dpi,
+        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+    )

@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,
+    describe_similarity,
     draw_distances,
     draw_neighbours,
     embed_query,
@@ -60,6 +61,18 @@ def create_pipeline() -> Pipeline:
                 ["distance_histograms", "similarity_results"],
                 "similarity_distances",
                 name="draw_distances",
+            ),
+            Node(
+                describe_similarity,
+                [
+                    "synapse_embeddings",
+                    "similarity_strip",
+                    "similarity_distances",
+                    "index_recall",
+                    "params:reporting",
+                ],
+                "similarity_section",
+                name="describe_similarity",
             ),
         ],
         tags="similarity",

@@ -1,22 +1,31 @@
-"""Three-dimensional views as pixels, drawn by VTK without a display."""
+"""Three-dimensional views as pixels, drawn by VTK without a display: pictures, sheets of them, animations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synapseclr.plotting.renders.scene import OPACITY, Camera, SynapseScene, synapse_scene
-from synapseclr.plotting.renders.surfaces import EMPTY_SURFACE, Surface
-from synapseclr.plotting.theme import MASK_COLOURS
+from synapseclr.analysis.handcrafted import cleft_plane
+from synapseclr.errors import ConfigurationError
+from synapseclr.plotting.renders.scene import EMPTY_SURFACE, OPACITY, Camera, Surface, SynapseScene, synapse_scene
+from synapseclr.plotting.sections import draw_section, mask_legend, mask_overlay
+from synapseclr.plotting.theme import MASK_COLOURS, panel_grid, style_image
+from synapseclr.storage.atomic_files import write_whole
 
 if TYPE_CHECKING:
     import pyvista
+    from matplotlib.figure import Figure
+
 
 _DRAWER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vtk")  # an OpenGL context belongs to one thread
 _VIEW_ANGLE = 20.0
+_VIEWS = (("xy", (0, 1, 2)), ("xz", (0, 2, 1)), ("yz", (1, 2, 0)))
+_FORMATS = ("gif", "mp4")
 
 
 def render_synapse(
@@ -128,3 +137,154 @@ def _aim(plotter: pyvista.Plotter, camera: Camera) -> None:
         max(distance - 4 * camera.reach_nm, 0.01 * distance),
         distance + 4 * camera.reach_nm,
     )
+
+
+def render_sheet(
+    chunks: Iterable[np.ndarray],
+    voxel_size_nm: Sequence[float],
+    titles: Sequence[str],
+    columns: int = 6,
+    size_px: int = 300,
+) -> Figure:
+    """Many synapses in three dimensions, presynaptic side up.
+
+    Args:
+        chunks: uint8 (2, x, y, z) each; may be read one by one.
+        voxel_size_nm: Voxel size (x, y, z).
+        titles: One heading per synapse, such as its id; at least one.
+        columns: Synapses per row.
+        size_px: Side of each render.
+
+    Returns:
+        A figure with one pair of axes per synapse.
+    """
+    figure, grid = panel_grid(len(titles), columns, (1.7, 1.7), above_in=0.3, foot_in=0.35)
+    for axes, chunk_cxyz, title in zip(grid, chunks, titles, strict=True):
+        axes.imshow(render_synapse(chunk_cxyz, voxel_size_nm, size_px), interpolation="antialiased")
+        style_image(axes)
+        axes.set_title(title, loc="left", fontsize=6.5, pad=3)
+    mask_legend(figure)
+    return figure
+
+
+def orthogonal_views(
+    chunk_cxyz: np.ndarray, voxel_size_nm: Sequence[float], title: str = "", opacity: float = 0.28
+) -> Figure:
+    """Sections through the cleft's centre along the three planes of the volume: EM above, with masks below.
+
+    Args:
+        chunk_cxyz: uint8 (2, x, y, z): intensity, mask codes.
+        voxel_size_nm: Voxel size (x, y, z).
+        title: Heading, such as the synapse id.
+        opacity: Opacity of the masks.
+
+    Returns:
+        A figure with six axes, each to scale; through the chunk's middle if there is no cleft.
+    """
+    centre = cleft_plane(chunk_cxyz[1], voxel_size_nm).centre_xyz_nm / np.asarray(voxel_size_nm, dtype=np.float64)
+    figure, grid = panel_grid(2 * len(_VIEWS), len(_VIEWS), (2.4, 2.4), foot_in=0.35)
+    for column, (name, order) in enumerate(_VIEWS):
+        view_cxyz = chunk_cxyz.transpose(0, *(axis + 1 for axis in order))
+        size_nm = [float(voxel_size_nm[axis]) for axis in order]
+        section = int(np.clip(round(float(centre[order[2]])), 0, view_cxyz.shape[-1] - 1))
+        for row, alpha in enumerate((0.0, opacity)):
+            axes = grid[row * len(_VIEWS) + column]
+            draw_section(axes, view_cxyz, size_nm, section, opacity=alpha, scale_bar=row == 0)
+            axes.set_aspect("equal")
+        heading = f"{name}, {'xyz'[order[2]]} = {section}"
+        grid[column].set_title(f"{title}  {heading}" if column == 0 and title else heading, loc="left", fontsize=8)
+    mask_legend(figure)
+    return figure
+
+
+def turning_frames(
+    chunk_cxyz: np.ndarray, voxel_size_nm: Sequence[float], n_frames: int = 36, size_px: int = 360
+) -> np.ndarray:
+    """Pictures of a synapse that turns once around the normal of its cleft.
+
+    Args:
+        chunk_cxyz: uint8 (2, x, y, z): intensity, mask codes.
+        voxel_size_nm: Voxel size (x, y, z).
+        n_frames: Pictures of one turn.
+        size_px: Side of the square pictures.
+
+    Returns:
+        uint8 RGB (n_frames, size_px, size_px, 3).
+    """
+    scene = synapse_scene(chunk_cxyz, voxel_size_nm)
+    return render_scene(scene, size_px, degrees=tuple(np.linspace(0, 360, n_frames, endpoint=False)))
+
+
+def section_frames(
+    chunk_cxyz: np.ndarray, voxel_size_nm: Sequence[float], size_px: int = 360, opacity: float = 0.28
+) -> np.ndarray:
+    """Pictures of the walk through a synapse along z: EM on the left, with masks on the right.
+
+    Args:
+        chunk_cxyz: uint8 (2, x, y, z): intensity, mask codes.
+        voxel_size_nm: Voxel size (x, y, z).
+        size_px: Height of the pictures; each section is this wide, or narrower if it is not square.
+        opacity: Opacity of the masks.
+
+    Returns:
+        uint8 RGB (z, size_px, 2 widths, 3).
+    """
+    from PIL import Image
+
+    width_nm, height_nm = (chunk_cxyz.shape[axis + 1] * float(voxel_size_nm[axis]) for axis in (0, 1))
+    scale = size_px / max(width_nm, height_nm)
+    shown_px = (_even(width_nm * scale), _even(height_nm * scale))
+    frames = []
+    for section in range(chunk_cxyz.shape[-1]):
+        grey_yxc = np.repeat(chunk_cxyz[0, :, :, section].T[:, :, None], 3, axis=2)
+        overlay_yxc = mask_overlay(chunk_cxyz[1, :, :, section], opacity)
+        alpha_yx1 = overlay_yxc[..., 3:]
+        blended_yxc = np.rint(grey_yxc * (1 - alpha_yx1) + 255 * overlay_yxc[..., :3] * alpha_yx1).astype(np.uint8)
+        pair = [np.asarray(Image.fromarray(pixels).resize(shown_px)) for pixels in (grey_yxc, blended_yxc)]
+        frames.append(np.concatenate(pair, axis=1))
+    return np.stack(frames)
+
+
+def _even(length: float) -> int:
+    """Video codecs halve the colour's resolution: sides must be even."""
+    return max(2, 2 * round(length / 2))
+
+
+def encode_animation(frames_nyxc: np.ndarray, kind: str = "gif", frames_per_second: float = 12.0) -> bytes:
+    """Make a file of pictures.
+
+    Args:
+        frames_nyxc: uint8 RGB (n, y, x, 3).
+        kind: ``gif``, which repeats for ever, or ``mp4`` (H.264).
+        frames_per_second: Speed.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        ConfigurationError: If the kind is another one.
+    """
+    import imageio.v3 as iio
+
+    if kind not in _FORMATS:
+        raise ConfigurationError(f"An animation can be a {' or an '.join(_FORMATS)}, not '{kind}'.")
+    buffer = io.BytesIO()
+    if kind == "gif":
+        iio.imwrite(buffer, frames_nyxc, extension=".gif", duration=1000 / frames_per_second, loop=0)
+        return buffer.getvalue()
+    sides = [length - length % 2 for length in frames_nyxc.shape[1:3]]
+    even_nyxc = np.ascontiguousarray(frames_nyxc[:, : sides[0], : sides[1]])
+    iio.imwrite(buffer, even_nyxc, extension=".mp4", plugin="FFMPEG", fps=frames_per_second, macro_block_size=2)
+    return buffer.getvalue()
+
+
+def save_animation(frames_nyxc: np.ndarray, path: str | Path, frames_per_second: float = 12.0) -> None:
+    """Write pictures to a ``.gif`` or ``.mp4`` file.
+
+    Args:
+        frames_nyxc: uint8 RGB (n, y, x, 3).
+        path: Where to; its ending says what kind.
+        frames_per_second: Speed.
+    """
+    kind = Path(path).suffix.lstrip(".").lower()
+    write_whole(path, encode_animation(frames_nyxc, kind, frames_per_second), is_recorded=False)

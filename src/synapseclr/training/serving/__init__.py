@@ -3,18 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from synapseclr.training.serving.config import ServingConfig
+from synapseclr.training.config import ServingConfig
 
 if TYPE_CHECKING:
-    from synapseclr.training.serving.encoder_model import EncoderModel
-    from synapseclr.training.serving.logged import LoggedEncoder, log_encoder
+    from synapseclr.training.serving.encoder_model import EncoderModel, LoggedEncoder, log_encoder
 
 __all__ = ["EncoderModel", "LoggedEncoder", "ServingConfig", "log_encoder"]
 
-_LAZY = {"EncoderModel": "encoder_model", "LoggedEncoder": "logged", "log_encoder": "logged"}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return getattr(import_module(f"{__name__}.encoder_model"), name)

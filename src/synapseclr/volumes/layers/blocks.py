@@ -88,7 +88,7 @@ class BlockCache:
 
     @property
     def fetches_ahead(self) -> bool:
-        """Whether requested blocks are fetched in the background."""
+        """Tell whether requested blocks are fetched in the background."""
         return self._executor is not None
 
     def request(self, indices: Iterable[BlockIndex]) -> None:
@@ -169,7 +169,7 @@ def _compact(array_xyz: NDArray[Any], lower_vx: NDArray[np.int64]) -> Block:
 
 
 def _in_c_order(array_xyz: NDArray[Any]) -> NDArray[Any]:
-    from synapseclr.volumes.cutting.masks import copy_in_c_order
+    from synapseclr.volumes.voxel_loops import copy_in_c_order
 
     copy_xyz = np.empty(array_xyz.shape, array_xyz.dtype)
     copy_in_c_order(array_xyz, copy_xyz)

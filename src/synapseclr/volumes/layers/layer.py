@@ -1,9 +1,10 @@
-"""One layer of a volume (EM, segmentation or clefts): where it lies, and the interface to its voxels."""
+"""One layer of a volume (EM, segmentation or clefts): where it lies, its scales and units, and how voxels are read."""
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from synapseclr.errors import DecoderError, UnreachableError, VolumeError
-from synapseclr.volumes.storage_errors import is_unreachable, unreachable
+from synapseclr.storage.addresses import is_local
+from synapseclr.storage.storage_errors import is_unreachable, unreachable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-VolumeFormat = Literal["cloudvolume", "ome_zarr"]
 LayerType = Literal["image", "segmentation"]
 SCALE_TOLERANCE = 1e-4
 """Relative difference up to which two voxel sizes are the same: writers round, 3.9999998 nm is 4 nm."""
@@ -38,15 +40,16 @@ class VolumeArray:
 
 
 @dataclass(frozen=True)
-class VolumeLayer:
+class VolumeLayer(ABC):
     """A handle on a volume: where it lies and how it is opened. Cheap to make, to copy and to send to a worker.
+
+    A format of volumes is a subclass that implements :meth:`_open`.
 
     Attributes:
         uri: ``file://``, ``gs://``, ``s3://``, ``https://``; for CloudVolume optionally with its format in front
             (``precomputed://``, ``zarr://``, ...).
         role: What it holds, for error messages: "EM volume", "segmentation volume", ...
         storage_options: Credentials for a bucket, as fsspec takes them.
-        format: ``cloudvolume``: Neuroglancer precomputed and whatever else CloudVolume reads; ``ome_zarr``: OME-Zarr.
         channel: Which channel of a volume that has several; None: it has one only.
         unit: Unit of the axes of an OME-Zarr volume or an N5, such as ``nanometer``; goes before the file's.
         layer_type: ``image`` (intensities) or ``segmentation`` (ids); None: as the volume says.
@@ -56,7 +59,6 @@ class VolumeLayer:
     uri: str
     role: str = "volume"
     storage_options: Mapping[str, Any] | None = None
-    format: VolumeFormat = "cloudvolume"
     channel: int | None = None
     unit: str | None = None
     layer_type: LayerType | None = None
@@ -64,8 +66,12 @@ class VolumeLayer:
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on a file system of this machine."""
-        return "://" not in self.uri or self.uri.split("://")[-2].endswith("file")
+        """Tell whether it lies on a file system of this machine."""
+        return is_local(self.uri)
+
+    @abstractmethod
+    def _open(self, voxel_size_nm: tuple[float, float, float]) -> OpenLayer:
+        """Open the scale with this voxel size; raises as :meth:`at_resolution` does."""
 
     def at_resolution(self, voxel_size_nm: tuple[float, float, float]) -> OpenLayer:
         """Open the scale with this voxel size.
@@ -80,15 +86,7 @@ class VolumeLayer:
         """
         if self.uri.lower().startswith("graphene://"):
             raise self.agglomerated()
-        opened: OpenLayer
-        if self.format == "ome_zarr":
-            from synapseclr.volumes.layers.ome_zarr import open_ome_zarr
-
-            opened = open_ome_zarr(self, voxel_size_nm)
-        else:
-            from synapseclr.volumes.layers.precomputed import open_precomputed
-
-            opened = open_precomputed(self, voxel_size_nm)
+        opened = self._open(voxel_size_nm)
         block_vx = np.minimum(opened.block_size_vx, opened.upper_vx - opened.lower_vx)
         if math.prod(map(int, block_vx)) * opened.dtype.itemsize > MOST_BLOCK_BYTES:
             raise VolumeError(
@@ -111,6 +109,28 @@ class VolumeLayer:
         return VolumeError(
             f"The {self.role} at {self.uri} {what} ({type(error).__name__}: {first_line(error)}).{advice}"
         )
+
+    def nm_of_unit(self, axis: str, unit: str | None) -> float:
+        """Length in nm of the unit of an axis. The catalog's unit goes before the file's.
+
+        Args:
+            axis: Its name.
+            unit: The file's unit, if it has one.
+
+        Raises:
+            VolumeError: If neither names a unit that is known here.
+        """
+        chosen = self.unit or unit
+        nm = length_nm(chosen) if chosen else None
+        if nm is None:
+            said = f"has the unit {chosen}" if chosen else "has no unit"
+            source = ", which the catalog names" if self.unit else ""
+            raise VolumeError(
+                f"The axis {axis} of the {self.role} at {self.uri} {said}{source}. Give one of angstrom, picometer, "
+                "nanometer (or nm), micrometer (or um, micron), millimeter, centimeter, meter as `unit:` in the "
+                "catalog, which goes before what the file says."
+            )
+        return nm
 
     def agglomerated(self) -> VolumeError:
         """The error of a chunked graph, whose voxels hold supervoxels: no root id of a table occurs among them."""
@@ -217,7 +237,7 @@ class OpenLayer(ABC):
         return ""
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing, or a decoder."""
+        """Tell whether reading again would give the same error: a block is missing, or a decoder."""
         if isinstance(error, DecoderError):
             return True
         cause = error.__cause__
@@ -267,14 +287,44 @@ class OpenLayer(ABC):
             raise self.layer.failure(error, what, self._advice(error)) from error
 
     def _advice(self, error: BaseException) -> str:
-        """What to do about a box that cannot be read, with a space in front; empty where there is nothing to say."""
+        """Advice on a box that cannot be read, with a space in front; empty where there is nothing to say."""
         return ""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without further lines and colours."""
+    """First line of an error's message, without colours."""
     return (_COLOUR.sub("", str(error)).strip().splitlines() or ["no message"])[0]
 
 
 def _size(voxel_size_nm: Sequence[float]) -> str:
     return " x ".join(f"{v:.9g}" for v in voxel_size_nm) + " nm"
+
+
+_NM_OF_SYMBOL = {"pm": 1e-3, "nm": 1.0, "um": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
+_NM_OF_PREFIX = {"pico": 1e-3, "nano": 1.0, "micro": 1e3, "milli": 1e6, "centi": 1e7, "": 1e9}
+_WORD = re.compile(r"(pico|nano|micro|milli|centi|)met(?:er|re)s?")
+_ANGSTROM = ("angstrom", "angstroms", "\u00e5ngstr\u00f6m")
+_MICRON = ("micron", "microns")
+
+
+def length_nm(unit: str) -> float | None:
+    """Length of a unit in nm; None if it is no unit of length that is known here.
+
+    Understood are the names of NGFF and UDUNITS (``nanometer``), British spelling and plurals (``nanometres``), symbols
+    (``nm``, ``um``, and both code points of the micro sign), ``micron``, and the angstrom by name and symbol. Words may
+    be of any case; of symbols ``Mm`` is not ``mm``.
+    """
+    # NFKC makes one of the micro sign and mu, and of the angstrom sign and A with ring.
+    symbol = unicodedata.normalize("NFKC", unit.strip())
+    if symbol == "\u00c5":
+        return 0.1
+    symbol = symbol.replace("\u03bc", "u")
+    if symbol in _NM_OF_SYMBOL:
+        return _NM_OF_SYMBOL[symbol]
+    word = symbol.casefold()
+    if word in _ANGSTROM:
+        return 0.1
+    if word in _MICRON:
+        return 1e3
+    found = _WORD.fullmatch(word)
+    return _NM_OF_PREFIX[found[1]] if found else None

@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from synapseclr.errors import VolumeError
+from synapseclr.storage.addresses import open_filesystem, plain_address
+from synapseclr.storage.object_folder import object_version
 from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
-from synapseclr.volumes.layers.units import nm_of_unit
-from synapseclr.volumes.objects import object_version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,45 +70,42 @@ class Multiscale(BaseModel):
         return size, place
 
 
-def open_ome_zarr(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float]) -> OpenOmeZarr:
-    """Open the scale with this voxel size.
+@dataclass(frozen=True)
+class OmeZarrLayer(VolumeLayer):
+    """An OME-Zarr image or label image; its attributes are those of a layer."""
 
-    Raises:
-        VolumeError: If there is no OME-Zarr image, it lacks an axis or a unit, no scale has this voxel size, or it has
-            several channels of which none was chosen.
-        UnreachableError: If the store does not answer, or refuses access.
-    """
-    try:
-        group = _open_group(layer)
-        attributes = dict(group.attrs)
-    except VolumeError:
-        raise
-    except Exception as error:
-        advice = (
-            " Give the path of the image's group: that whose attributes hold `multiscales`. Neuroglancer precomputed "
-            "and N5 need `type: synapseclr.datasets.PrecomputedVolumeDataset`."
-        )
-        raise layer.failure(error, "cannot be opened as OME-Zarr", advice) from error
-    multiscale = _multiscale(layer, attributes)
-    order = _space_axes(layer, multiscale)
-    to_nm = np.array([nm_of_unit(layer, multiscale.axes[axis].name, multiscale.axes[axis].unit) for axis in order])
-    sizes_nm = [multiscale.placement(scale)[0][order] * to_nm for scale in multiscale.datasets]
-    scale = multiscale.datasets[layer.nearest_scale(voxel_size_nm, sizes_nm)]
-    size, place = multiscale.placement(scale)
-    try:
-        array: Any = group[scale.path]
-    except Exception as error:
-        raise layer.failure(error, f"cannot be opened: its array {scale.path}", "") from error
-    names = [axis.name for axis in multiscale.axes]
-    n_channels = array.shape[names.index("c")] if "c" in names else 1
-    channel = layer.chosen_channel(n_channels, _channel_names(attributes))
-    lower_vx = np.floor((place / size)[order] + 0.5).astype(np.int64)
-    return OpenOmeZarr(layer, array, names, lower_vx, json.dumps([attributes, scale.path], sort_keys=True), channel)
+    def _open(self, voxel_size_nm: tuple[float, float, float]) -> OpenOmeZarr:
+        try:
+            group = _open_group(self)
+            attributes = dict(group.attrs)
+        except VolumeError:
+            raise
+        except Exception as error:
+            advice = (
+                " Give the path of the image's group: that whose attributes hold `multiscales`. Neuroglancer "
+                "precomputed and N5 need `type: synapseclr.datasets.PrecomputedVolumeDataset`."
+            )
+            raise self.failure(error, "cannot be opened as OME-Zarr", advice) from error
+        multiscale = _multiscale(self, attributes)
+        order = _space_axes(self, multiscale)
+        to_nm = np.array([self.nm_of_unit(multiscale.axes[axis].name, multiscale.axes[axis].unit) for axis in order])
+        sizes_nm = [multiscale.placement(scale)[0][order] * to_nm for scale in multiscale.datasets]
+        scale = multiscale.datasets[self.nearest_scale(voxel_size_nm, sizes_nm)]
+        size, place = multiscale.placement(scale)
+        try:
+            array: Any = group[scale.path]
+        except Exception as error:
+            raise self.failure(error, f"cannot be opened: its array {scale.path}", "") from error
+        names = [axis.name for axis in multiscale.axes]
+        n_channels = array.shape[names.index("c")] if "c" in names else 1
+        channel = self.chosen_channel(n_channels, _channel_names(attributes))
+        lower_vx = np.floor((place / size)[order] + 0.5).astype(np.int64)
+        return OpenOmeZarr(self, array, names, lower_vx, json.dumps([attributes, scale.path], sort_keys=True), channel)
 
 
 def split_zip(uri: str) -> tuple[str, str] | None:
     """The zip file of a zipped store and the path of the image in it; None if the address names no zip file."""
-    found = _ZIPPED.fullmatch(uri)
+    found = _ZIPPED.fullmatch(plain_address(uri))
     return (found[1], found[2] or "") if found else None
 
 
@@ -117,16 +114,15 @@ def _open_group(layer: VolumeLayer) -> Any:
     import zarr
 
     zipped = split_zip(layer.uri)
-    if zipped is None or Path(zipped[0].removeprefix("file://")).is_dir():
+    if zipped is None or Path(zipped[0]).is_dir():
         options = None if layer.is_local else dict(layer.storage_options or {})
-        return zarr.open_group(layer.uri.removeprefix("file://"), mode="r", storage_options=options)
-    file, inside = zipped
+        return zarr.open_group(plain_address(layer.uri), mode="r", storage_options=options)
+    path, inside = zipped
     if not layer.is_local:
         raise VolumeError(
             f"The {layer.role} at {layer.uri} is a zipped store in a bucket; zipped stores are read from this "
             "machine's disk only. Download it, or unpack it in the bucket."
         )
-    path = file.removeprefix("file://")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     top = {name.partition("/")[0] for name in names}
@@ -190,15 +186,12 @@ class OpenOmeZarr(OpenLayer):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _written_at(self) -> str:
-        import fsspec
-
         name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
         zipped = split_zip(self.layer.uri)
-        if zipped is not None and Path(zipped[0].removeprefix("file://")).is_file():
-            return str(Path(zipped[0].removeprefix("file://")).stat().st_mtime_ns)
+        if zipped is not None and Path(zipped[0]).is_file():
+            return str(Path(zipped[0]).stat().st_mtime_ns)
         try:
-            options = {} if self.layer.is_local else dict(self.layer.storage_options or {})
-            filesystem, root = fsspec.core.url_to_fs(self.layer.uri, **options)
+            filesystem, root = open_filesystem(self.layer.uri, self.layer.storage_options)
             info = filesystem.info(f"{root.rstrip('/')}/{self.array.path}/{name}")
         except Exception:  # what a store says of its objects is a help, not a need
             return ""
@@ -217,7 +210,7 @@ class OpenOmeZarr(OpenLayer):
 
 
 def _codec_name(compressor: Any) -> str:
-    """What Zarr calls a codec: those of version 2 have an id, those of version 3 a class."""
+    """Zarr's name of a codec: those of version 2 have an id, those of version 3 a class."""
     return str(getattr(compressor, "codec_id", None) or type(compressor).__name__.removesuffix("Codec")).lower()
 
 

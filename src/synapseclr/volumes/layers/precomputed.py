@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.layers.cloud_secrets import cloud_secrets
+from synapseclr.storage.addresses import cloud_secrets, is_local, plain_address
 from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
-from synapseclr.volumes.layers.units import nm_of_unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,32 +23,30 @@ if TYPE_CHECKING:
 _GRAPH_KEYS = {"app", "graph"}  # of the `info` that a chunked graph's server gives
 
 
-def open_precomputed(layer: VolumeLayer, voxel_size_nm: tuple[float, float, float]) -> OpenPrecomputed:
-    """Open the scale with this voxel size.
+@dataclass(frozen=True)
+class PrecomputedLayer(VolumeLayer):
+    """A volume that CloudVolume reads: Neuroglancer precomputed, N5, Zarr; its attributes are those of a layer."""
 
-    Raises:
-        VolumeError: If nothing readable lies at the address, no scale has this voxel size, or it has several channels
-            of which none was chosen.
-        UnreachableError: If the store does not answer, or refuses access.
-    """
-    from cloudvolume import CloudVolume
+    def _open(self, voxel_size_nm: tuple[float, float, float]) -> OpenPrecomputed:
+        from cloudvolume import CloudVolume
 
-    try:
-        secrets = cloud_secrets(layer.uri, layer.storage_options)
-        volume = CloudVolume(layer.uri, mip=0, progress=False, fill_missing=layer.fill_missing, secrets=secrets)
-        to_nm = _nm_of_n5(layer, volume) if layer.uri.startswith("n5://") else np.ones(3)
-        scales: list[tuple[float, ...]] = [
-            tuple(float(v) * nm for v, nm in zip(scale["resolution"], to_nm, strict=True)) for scale in volume.scales
-        ]
-        n_channels = int(volume.num_channels)
-    except VolumeError:
-        raise
-    except Exception as error:  # CloudVolume raises many kinds, all of which mean: there is no volume to be read here
-        raise layer.failure(error, "cannot be opened", _how_to_open(layer)) from error
-    if _GRAPH_KEYS & set(volume.info):
-        raise layer.agglomerated()
-    volume.mip = layer.nearest_scale(voxel_size_nm, scales)
-    return OpenPrecomputed(layer, volume, layer.chosen_channel(n_channels))
+        try:
+            secrets = cloud_secrets(self.uri, self.storage_options)
+            volume = CloudVolume(self.uri, mip=0, progress=False, fill_missing=self.fill_missing, secrets=secrets)
+            to_nm = _nm_of_n5(self, volume) if self.uri.startswith("n5://") else np.ones(3)
+            scales: list[tuple[float, ...]] = [
+                tuple(float(v) * nm for v, nm in zip(scale["resolution"], to_nm, strict=True))
+                for scale in volume.scales
+            ]
+            n_channels = int(volume.num_channels)
+        except VolumeError:
+            raise
+        except Exception as error:  # CloudVolume raises many kinds, all of which mean: no volume can be read here
+            raise self.failure(error, "cannot be opened", _how_to_open(self)) from error
+        if _GRAPH_KEYS & set(volume.info):
+            raise self.agglomerated()
+        volume.mip = self.nearest_scale(voxel_size_nm, scales)
+        return OpenPrecomputed(self, volume, self.chosen_channel(n_channels))
 
 
 def _how_to_open(layer: VolumeLayer) -> str:
@@ -76,7 +73,7 @@ def _nm_of_n5(layer: VolumeLayer, volume: Any) -> NDArray[np.float64]:
     root = volume.meta.attributes["root"]
     units = root.get("units") or (root.get("pixelResolution") or {}).get("unit") or "nm"
     units = [units] * 3 if isinstance(units, str) else list(units)
-    return np.array([nm_of_unit(layer, axis, unit) for axis, unit in zip("xyz", units, strict=True)])
+    return np.array([layer.nm_of_unit(axis, unit) for axis, unit in zip("xyz", units, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ class OpenPrecomputed(OpenLayer):
         return hashlib.sha256(f"{description}{self.volume.mip}{_written_at(self.volume)}{how}".encode()).hexdigest()
 
     def is_permanent(self, error: VolumeError) -> bool:
-        """Whether reading again would give the same error: a block is missing."""
+        """Tell whether reading again would give the same error: a block is missing."""
         return _is_missing(error.__cause__) or super().is_permanent(error)
 
     def _advice(self, error: BaseException) -> str:
@@ -150,7 +147,7 @@ class OpenPrecomputed(OpenLayer):
 
 
 def _is_missing(error: BaseException | None) -> bool:
-    """Whether a storage block does not exist."""
+    """Tell whether a storage block does not exist."""
     from cloudvolume.exceptions import EmptyVolumeException
 
     return isinstance(error, EmptyVolumeException)
@@ -195,12 +192,12 @@ def write_precomputed(
 
 
 def _written_at(volume: Any) -> str:
-    """When the volume's ``info`` was written, by file system or object store; empty where neither says."""
+    """Time at which the volume's ``info`` was written, by file system or object store; empty where neither says."""
     from cloudfiles import CloudFiles
 
     address = "://".join(str(volume.cloudpath).split("://")[-2:])  # without the format
-    if address.startswith("file://"):
-        info = Path(address.removeprefix("file://"), "info")
+    if is_local(address):
+        info = Path(plain_address(address), "info")
         return str(info.stat().st_mtime_ns) if info.exists() else ""
     try:
         head = CloudFiles(address, secrets=volume.config.secrets).head("info") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,25 +13,88 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import UnreachableError, VolumeError
+from synapseclr.storage.addresses import is_local
 from synapseclr.storage.declared_sizes import check_zarr_array, parse_json
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.storage_errors import reaching
-from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, shard_key
-from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream
-from synapseclr.volumes.store.completion import REJECTED_KEY, column_digest
-from synapseclr.volumes.store.identity import StoreIdentity, replaced
-from synapseclr.volumes.store.local_cache import LocalCache
-from synapseclr.volumes.store.reading import has_our_codecs, shard_reader
-from synapseclr.volumes.store.shard_objects import open_shards
-from synapseclr.volumes.store.shard_record import RECORD_DTYPES
-from synapseclr.volumes.store.writing import write_chunk_store
+from synapseclr.storage.local_cache import LocalCache
+from synapseclr.storage.object_folder import ObjectFolder
+from synapseclr.storage.storage_errors import explained
+from synapseclr.volumes.store.shard_reading import has_our_codecs, open_shards, shard_reader
+from synapseclr.volumes.store.shards import (
+    CHANNELS,
+    RECORD_DTYPES,
+    SCHEMA_VERSION,
+    shard_key,
+)
+from synapseclr.volumes.store.writing import REJECTED_KEY, column_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from synapseclr.volumes.store.reading import ChunkReader
+    from synapseclr.volumes.store.shard_reading import ChunkReader
 
-__all__ = ["CHANNELS", "MASK_CODES", "ChunkBatch", "ChunkStore", "ChunkStream", "write_chunk_store"]
+
+_DESCRIPTION = "zarr.json"
+
+
+class StoreIdentity:
+    """The store that a handle was opened on. Local stores are asked by one ``stat``, others by one small object.
+
+    Args:
+        folder: The store.
+        sha256: Digest of its ids and chunks when it was opened.
+
+    Attributes:
+        n_rewritten: How often the same chunks were found written again; their shards may lie otherwise then.
+    """
+
+    def __init__(self, folder: ObjectFolder, sha256: str) -> None:
+        self._folder = folder
+        self._path = os.path.join(folder.url, _DESCRIPTION)
+        self._sha256 = sha256
+        self._seen = self._version()
+        self._compare()
+        self.n_rewritten = 0
+
+    def look(self) -> None:
+        """Look if the store is still the one that was opened.
+
+        Raises:
+            VolumeError: If other chunks lie there now, or none.
+        """
+        version = self._version()
+        if version != self._seen:
+            self._compare()
+            self._seen = version
+            self.n_rewritten += 1
+
+    def _version(self) -> tuple[int, ...] | str:
+        if self._folder.is_remote:
+            try:
+                return hashlib.sha256(self._folder.read(_DESCRIPTION)).hexdigest()
+            except FileNotFoundError:
+                return ""
+        try:
+            state = os.stat(self._path)
+        except OSError:
+            return ()
+        return state.st_mtime_ns, state.st_ino, state.st_size
+
+    def _compare(self) -> None:
+        try:
+            attributes = parse_json(self._folder.read(_DESCRIPTION)).get("attributes", {})
+        except (FileNotFoundError, ValueError):
+            attributes = {}
+        if attributes.get("sha256") != self._sha256 or not attributes.get("complete"):
+            raise VolumeError(replaced(self._folder.url))
+
+
+def replaced(url: str) -> str:
+    """The message when the chunks are no longer those that were opened."""
+    return (
+        f"The chunk store at {url} was replaced while it was being read: positions mean other synapses now. Start "
+        "again what was reading it, once preprocessing has ended."
+    )
+
 
 _MOST_CHUNK_BYTES = 2**31 - 1  # of Blosc
 
@@ -51,21 +115,23 @@ class ChunkStore:
     cache_folder: str | None = None
     cache_gb: float = 20.0
 
+    def __post_init__(self) -> None:
+        folder = ObjectFolder(self.url, self.storage_options)
+        object.__setattr__(self, "url", folder.url)
+        object.__setattr__(self, "storage_options", folder.storage_options)
+
     def __getstate__(self) -> dict[str, Any]:
-        """What opens the store again, in another process; it has to be the same store then."""
+        """State that opens the store again, in another process; it has to be the same store then."""
         state = {name: getattr(self, name) for name in ("url", "storage_options", "cache_folder", "cache_gb")}
         opened = self.sha256 if "_group" in self.__dict__ else self.__dict__.get("_opened")
         return state | ({} if opened is None else {"_opened": opened})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
     @cached_property
     def _group(self) -> Any:  # zarr.Group, whose items and attributes are typed too widely to be of use
         import zarr
 
         try:
-            with reaching(self.url):
+            with explained(self.url):
                 group = zarr.open_group(self.url, mode="r", storage_options=self.storage_options)
         except UnreachableError:
             raise
@@ -82,7 +148,7 @@ class ChunkStore:
                 f"The chunk store at {self.url} has schema version {group.attrs.get('schema_version')}, this version "
                 f"reads {SCHEMA_VERSION}. Run `kedro run --pipeline=preprocessing` again."
             )
-        with reaching(f"{self.url}/chunks"):
+        with explained(f"{self.url}/chunks"):
             chunks: Any = group["chunks"]
         if chunks.dtype != np.uint8:
             raise VolumeError(
@@ -100,7 +166,7 @@ class ChunkStore:
 
     @cached_property
     def _chunks(self) -> Any:
-        with reaching(f"{self.url}/chunks"):
+        with explained(f"{self.url}/chunks"):
             return self._group["chunks"]
 
     def __len__(self) -> int:
@@ -123,7 +189,7 @@ class ChunkStore:
         """
         expected = self._group.attrs.get("column_sha256", {}).get(name)
         try:
-            with reaching(f"{self.url}/{name}"):
+            with explained(f"{self.url}/{name}"):
                 array = self._group[name]
                 if array.shape[0] != self._chunks.shape[0]:
                     raise ValueError(f"{array.shape[0]} rows for {self._chunks.shape[0]} places")
@@ -219,8 +285,8 @@ class ChunkStore:
 
     @cached_property
     def _is_looked_at_by_reader(self) -> bool:
-        """Whether the reader looks if the store is still the same: in a bucket, while it fetches."""
-        return "://" in self.url and has_our_codecs(self._chunks)
+        """Tell whether the reader looks if the store is still the same: in a bucket, while it fetches."""
+        return not is_local(self.url) and has_our_codecs(self._chunks)
 
     def _must_read_again(self) -> bool:
         """Look if the store is still the same; written again, its shards may lie otherwise, which voids the reader."""
@@ -233,7 +299,7 @@ class ChunkStore:
 
     def _is_intact(self, slot: int, chunk_cxyz: NDArray[np.uint8]) -> bool:
         digest = hashlib.sha256(np.ascontiguousarray(chunk_cxyz).data).digest()
-        with reaching(f"{self.url}/chunk_sha256"):
+        with explained(f"{self.url}/chunk_sha256"):
             return bytes(np.asarray(self._group["chunk_sha256"][slot])) == digest
 
     def _damage(self, positions: Any, slots: Any, error: BaseException) -> VolumeError:
@@ -283,6 +349,6 @@ def _check_shape(url: str, chunks: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _may_be_black(chunk_cxyz: NDArray[np.uint8]) -> bool:
-    """Whether a chunk is zero throughout, as a missing one reads; looks at its middle first."""
+    """Tell whether a chunk is zero throughout, as a missing one reads; looks at its middle first."""
     voxels = chunk_cxyz.reshape(-1)
     return not (voxels[len(voxels) // 4 :][:4096].any() or voxels.any())

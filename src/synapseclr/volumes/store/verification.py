@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.store.chunk_layout import SCHEMA_VERSION, ShardLayout, shard_key
-from synapseclr.volumes.store.completion import check_columns, complete_store
-from synapseclr.volumes.store.shard_record import read_record, record_key, recorded_shards
-from synapseclr.volumes.store.writing import set_incomplete, store_attributes
+from synapseclr.storage.object_folder import ObjectFolder
+from synapseclr.volumes.store.shards import (
+    SCHEMA_VERSION,
+    ShardLayout,
+    read_record,
+    record_key,
+    recorded_shards,
+    shard_key,
+)
+from synapseclr.volumes.store.writing import check_columns, complete_store, set_incomplete, store_attributes
 
 if TYPE_CHECKING:
-    from synapseclr.volumes.store.shard_record import ShardRecord
+    from synapseclr.volumes.store.shards import ShardRecord
 
 _READERS = 8
 
@@ -47,7 +52,7 @@ class DamagedShard:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """Result of verifying a chunk store.
 
     Attributes:
         n_shards: Shards looked at.
@@ -65,7 +70,7 @@ class Verification:
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing is damaged."""
+        """Tell whether nothing is damaged."""
         return not self.damaged and not self.damaged_arrays
 
 

@@ -14,19 +14,146 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.storage.atomic_files import explained, replace_folder
+from synapseclr.storage.addresses import plain_address
+from synapseclr.storage.atomic_files import replace_folder
 from synapseclr.storage.declared_sizes import parse_json
-from synapseclr.volumes.objects import ObjectFolder
-from synapseclr.volumes.storage_errors import reaching
-from synapseclr.volumes.store.chunk_layout import CHANNELS, MASK_CODES, SCHEMA_VERSION, ShardLayout, shard_key
-from synapseclr.volumes.store.chunk_stream import ChunkBatch, ChunkStream, ShardSource
-from synapseclr.volumes.store.completion import complete_store
-from synapseclr.volumes.store.shard_record import RECORD_DTYPES, ShardRecord, read_record, record_key, recorded_shards
+from synapseclr.storage.object_folder import ObjectFolder
+from synapseclr.storage.storage_errors import explained
+from synapseclr.volumes.store.shards import (
+    CHANNELS,
+    MASK_CODES,
+    RECORD_DTYPES,
+    RECORD_FOLDER,
+    SCHEMA_VERSION,
+    ChunkBatch,
+    ChunkStream,
+    ShardLayout,
+    ShardRecord,
+    ShardSource,
+    read_record,
+    record_key,
+    recorded_shards,
+    shard_key,
+)
 
 if TYPE_CHECKING:
-    pass
+    from numpy.typing import NDArray
+
+    from synapseclr.storage.object_folder import ObjectFolder
+
 
 logger = logging.getLogger(__name__)
+REJECTED_KEY = f"{RECORD_FOLDER}/rejected.json"
+_COLUMN_CHUNK = 65536
+
+
+def complete_store(folder: ObjectFolder, n_shards: int) -> None:
+    """Gather the records of all shards into the per-synapse arrays, and mark the store as complete.
+
+    Args:
+        folder: The store.
+        n_shards: Its number of shards; each must have its record.
+
+    Raises:
+        VolumeError: If a record is damaged.
+        FileNotFoundError: If a record is missing.
+    """
+    import zarr
+
+    group: Any = zarr.open_group(folder.url, mode="a", storage_options=folder.storage_options)
+    per_shard = int(group["chunks"].shards[0])
+    n = (n_shards - 1) * per_shard + len(read_record(folder, n_shards - 1)) if n_shards else 0
+    group["chunks"].resize((n, *group["chunks"].shape[1:]))
+    arrays = _create_columns(group, n, max(_COLUMN_CHUNK // per_shard, 1) * per_shard)
+    digest = hashlib.sha256()
+    of_column = {name: hashlib.sha256() for name in arrays}
+    rejected: dict[int, str] = {}
+    n_chunks = 0
+    for first, records in _pieces(folder, n_shards, per_shard):
+        columns = _columns(records, per_shard)
+        digest.update(columns["synapse_id"][columns["is_stored"]].tobytes())
+        digest.update(columns["chunk_sha256"][columns["is_stored"]].tobytes())
+        for name, values in columns.items():
+            arrays[name][first : first + len(values)] = values[: n - first]
+            of_column[name].update(values[: n - first].tobytes())
+        for record in records:
+            rejected |= record.rejected
+            n_chunks += len(record)
+    folder.write(REJECTED_KEY, json.dumps(rejected).encode())
+    group.attrs.update(
+        {
+            "n_shards": n_shards,
+            "n_chunks": n_chunks,
+            "sha256": digest.hexdigest(),
+            "column_sha256": {name: found.hexdigest() for name, found in of_column.items()},
+            "complete": True,
+        }
+    )
+
+
+def column_digest(values: NDArray[Any]) -> str:
+    """Digest of a per-synapse array, as the attribute ``column_sha256`` of a store has it."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def check_columns(folder: ObjectFolder, n_shards: int) -> list[str]:
+    """Compare the per-synapse arrays of a complete store with the records; returns the names of those that differ."""
+    import zarr
+
+    group: Any = zarr.open_group(folder.url, mode="r", storage_options=folder.storage_options)
+    per_shard, n = int(group["chunks"].shards[0]), int(group["chunks"].shape[0])
+    damaged = set()
+    for first, records in _pieces(folder, n_shards, per_shard):
+        for name, values in _columns(records, per_shard).items():
+            try:
+                stored = group[name][first : first + len(values)]
+            except (KeyError, ValueError, RuntimeError):  # missing, or its checksum or codec complains
+                damaged.add(name)
+            else:
+                if not np.array_equal(stored, values[: n - first]):
+                    damaged.add(name)
+    return sorted(damaged)
+
+
+def _pieces(folder: ObjectFolder, n_shards: int, per_shard: int) -> Iterator[tuple[int, list[ShardRecord]]]:
+    """Read all records, those of about 65536 synapses at a time, with the place of their first synapse."""
+    step = max(_COLUMN_CHUNK // per_shard, 1)
+    for first in range(0, n_shards, step):
+        yield first * per_shard, [read_record(folder, shard) for shard in range(first, min(first + step, n_shards))]
+
+
+def _create_columns(group: Any, n: int, chunk: int) -> dict[str, Any]:
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    dtypes = {**RECORD_DTYPES, "is_stored": "bool", "chunk_sha256": "uint8"}
+    return {
+        name: group.create_array(
+            name,
+            shape=(n, 32) if name == "chunk_sha256" else (n,),
+            chunks=(chunk, 32) if name == "chunk_sha256" else (chunk,),
+            dtype=dtype,
+            compressors=[ZstdCodec(), Crc32cCodec()],
+            dimension_names=["synapse", "byte"] if name == "chunk_sha256" else ["synapse"],
+            overwrite=True,
+        )
+        for name, dtype in dtypes.items()
+    }
+
+
+def _columns(records: list[ShardRecord], per_shard: int) -> dict[str, NDArray[Any]]:
+    n = len(records) * per_shard
+    columns: dict[str, NDArray[Any]] = {name: np.zeros(n, dtype) for name, dtype in RECORD_DTYPES.items()}
+    columns["is_stored"] = np.zeros(n, bool)
+    columns["chunk_sha256"] = np.zeros((n, 32), np.uint8)
+    for place, record in enumerate(records):
+        rows = slice(place * per_shard, place * per_shard + len(record))
+        for name, values in record.columns.items():
+            columns[name][rows] = np.asarray(values, RECORD_DTYPES[name])
+        columns["is_stored"][rows] = True
+        if len(record):
+            digests = np.frombuffer(bytes.fromhex("".join(record.chunk_sha256)), np.uint8)
+            columns["chunk_sha256"][rows] = digests.reshape(-1, 32)
+    return columns
 
 
 @dataclass(frozen=True)
@@ -72,13 +199,8 @@ def write_chunk_store(stream: ChunkStream, url: str, storage_options: dict[str, 
         url: Local path or fsspec URL. A store of other chunks there is replaced.
         storage_options: Passed to fsspec for remote stores.
     """
-    with reaching(url, "written"):
-        _write(stream, url, storage_options)
-
-
-def _write(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None) -> None:
-    source = stream.batches
-    with explained(url):
+    url, source = plain_address(url), stream.batches
+    with explained(url, "written"):
         folder = _begin(stream, source.fingerprint if isinstance(source, ShardSource) else "", url, storage_options)
     if isinstance(source, ShardSource):
         n_shards = _write_missing(source, ShardWriter(folder, stream.layout))
@@ -88,10 +210,10 @@ def _write(stream: ChunkStream, url: str, storage_options: dict[str, Any] | None
             writer(n_shards - 1, batch)
     folder.remove_leftovers()
     if n_shards is not None:
-        with explained(folder.url):
+        with explained(folder.url, "written"):
             complete_store(folder, n_shards)
     if folder.url != url:
-        with explained(url):
+        with explained(url, "written"):
             replace_folder(Path(folder.url), Path(os.path.realpath(url)))
 
 
@@ -170,7 +292,7 @@ def _begin(stream: ChunkStream, fingerprint: str, url: str, options: dict[str, A
     if fingerprint and store_attributes(begun):
         logger.info("The chunk store at %s is of other inputs, parameters or codecs; it is begun anew.", begun.url)
     begun.clear()
-    group = zarr.open_group(begun.url, mode="w", zarr_format=3, storage_options=options)
+    group = zarr.open_group(begun.url, mode="w", zarr_format=3, storage_options=begun.storage_options)
     stream.layout.create_array(group, 0, "chunks")
     group.attrs.update(
         {
@@ -198,4 +320,5 @@ def set_incomplete(folder: ObjectFolder) -> None:
     """Mark a store as one that the next run has to complete, before something is taken from it."""
     import zarr
 
-    zarr.open_group(folder.url, mode="a", storage_options=folder.storage_options).attrs["complete"] = False
+    with explained(folder.url, "written"):
+        zarr.open_group(folder.url, mode="a", storage_options=folder.storage_options).attrs["complete"] = False

@@ -1,1 +1,0 @@
-"""The cell type of a neurite from all of its synapses."""

@@ -1,0 +1,396 @@
+"""Imputation of every trait at every synapse, with its evaluation on folds by neurite and by synapse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.feature_blocks import Features, check_blocks
+from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.imputation.ensemble import Member, Prediction, fit_member, mixture, recalibrated
+from synapseclr.analysis.schema_columns import COUNT, METRIC, NOT_NEGATIVE, SCORE, SHARE, SHARE_RULE, TEXT
+from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.analysis.traits.calibration import LEVELS, calibration_of_classes, calibration_of_intervals
+from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, Fold, TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.probes import fold_score
+from synapseclr.errors import TableError
+from synapseclr.volumes.table_schema import Column, TableSchema
+
+_SPLIT = Column("text", rule=("isin", {"allowed_values": ["neurite", "synapse"]}))
+_MAYBE_SHARE = Column(nullable=True, optional=True, rule=SHARE_RULE)
+
+IMPUTED_TRAITS = TableSchema(
+    "The table of imputed traits", {"synapse_id": Column("id", unique=True)}, key="synapse_id", may_be_empty=False
+)
+
+HELD_OUT_PREDICTIONS = TableSchema(
+    "The table of held-out predictions",
+    {
+        "synapse_id": Column("id"),
+        "trait": TEXT,
+        "split": _SPLIT,
+        "fold": COUNT,
+        "neurite": Column("root_id"),
+        "target": Column(),
+        "mean": Column(),
+        "sd": NOT_NEGATIVE,
+        "stated_mean": Column(),
+        "stated_sd": NOT_NEGATIVE,
+        "out_of_distribution": SHARE,
+    },
+    key="synapse_id",
+)
+
+IMPUTATION_SCORES = TableSchema(
+    "The table of imputation scores",
+    {
+        "trait": TEXT,
+        "split": _SPLIT,
+        "metric": METRIC,
+        "repetition": COUNT,
+        "fold": COUNT,
+        "score": SCORE,
+        "n_train": COUNT,
+        "n_test": COUNT,
+    },
+)
+
+IMPUTATION_CALIBRATION = TableSchema(
+    "The table of the imputation's calibration",
+    {
+        "trait": TEXT,
+        "split": _SPLIT,
+        "is_corrected": Column("flag"),
+        "n": COUNT,
+        **dict.fromkeys(
+            ("expected_calibration_error", "debiased_calibration_error", "coverage_50", "coverage_90"), _MAYBE_SHARE
+        ),
+    },
+)
+
+UNIMPUTED_TRAITS = TableSchema(
+    "The table of traits that were not imputed",
+    {"trait": Column("text", unique=True), "label": TEXT, "n_annotated": COUNT, "reason": TEXT},
+)
+
+Split = Literal["neurite", "synapse"]
+SCORE_COLUMNS = ("trait", "split", "metric", "repetition", "fold", "score", "n_train", "n_test")
+
+HELD_OUT_COLUMNS = (
+    "synapse_id",
+    "trait",
+    "split",
+    "fold",
+    "neurite",
+    "target",
+    "mean",
+    "sd",
+    "stated_mean",
+    "stated_sd",
+    "out_of_distribution",
+)
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """What the Gaussian processes say.
+
+    Attributes:
+        traits: One row per synapse: ``synapse_id`` and the columns of :func:`impute_traits`.
+        held_out: One row per annotated synapse, trait and split, predicted by models that did not see it: ``mean`` and
+            ``sd`` as they are given out, ``stated_mean`` and ``stated_sd`` before the correction. For classes ``mean``
+            is the probability of class 1.
+        scores: Score of every model on its test fold.
+        calibration: One row per trait and split, with and without the correction.
+        unimputed: Traits that could not be imputed, with the reason.
+    """
+
+    traits: pd.DataFrame
+    held_out: pd.DataFrame
+    scores: pd.DataFrame
+    calibration: pd.DataFrame
+    unimputed: pd.DataFrame
+
+
+def impute_traits(
+    features_nf: Features,
+    annotations: pd.DataFrame,
+    scales: pd.DataFrame,
+    config: ImputationConfig | None = None,
+    traits: Sequence[Trait] = TRAITS,
+) -> Imputation:
+    """Impute traits at every synapse.
+
+    Args:
+        features_nf: Shape (n, f), finite; or blocks.
+        annotations: One row per synapse: ``synapse_id``, traits (NaN where not annotated), root ids.
+        scales: ``annotation_scales``, to return to the measured units.
+        config: Folds, and the Gaussian processes.
+        traits: Traits to impute. One that is conditioned on another is the value that it has given the other, such as
+            the size of mitochondria where there are any.
+
+    Returns:
+        The imputation. Its ``traits`` hold, per trait, ``<trait>_is_annotated`` and ``<trait>_out_of_distribution``
+        (posterior over prior variance: near 1, the annotated synapses say nothing here); for classes
+        ``<trait>_probability`` of class 1 with ``<trait>_probability_sd``; for continuous traits ``<trait>_mean`` and
+        ``<trait>_sd`` as annotated and ``<raw column>_{mean,sd,lower_90,upper_90}`` as measured. An annotated synapse
+        is predicted from other neurites alone, so that its row says what an annotation that is missing would get.
+
+    Raises:
+        TableError: If features and annotations do not have the same number of rows.
+        SynapseCLRError: If features are not finite.
+    """
+    config = config or ImputationConfig()
+    if len(features_nf) != len(annotations):
+        raise TableError(
+            f"There are {len(features_nf)} rows of features and {len(annotations)} of annotations: run the embedding "
+            "again on these synapses."
+        )
+    check_blocks(features_nf, config.gaussian_processes.layer)
+    from threadpoolctl import threadpool_limits
+
+    table = {"synapse_id": annotations["synapse_id"].to_numpy()}
+    held_out, scores, calibration, unimputed = [], [], [], []
+    # Several threads pay beyond a few thousand training synapses only.
+    with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
+        inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
+        for trait in traits:
+            try:
+                found = _impute(inputs_nr, annotations, trait, config)
+            except UnscorableTraitError as reason:
+                n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
+                unimputed.append((trait.name, trait.label, n_annotated, str(reason)))
+                continue
+            table |= _columns(found.prediction, found.split, scales)
+            held_out += found.held_out
+            scores += found.scores
+            calibration += found.calibration
+    return Imputation(
+        pd.DataFrame(table),
+        pd.concat(held_out, ignore_index=True) if held_out else pd.DataFrame(columns=list(HELD_OUT_COLUMNS)),
+        pd.DataFrame(scores, columns=list(SCORE_COLUMNS)),
+        pd.DataFrame(calibration) if calibration else pd.DataFrame(columns=["trait", "split", "is_corrected", "n"]),
+        pd.DataFrame(unimputed, columns=list(UNSCORED_COLUMNS)),
+    )
+
+
+@dataclass
+class _Imputed:
+    split: TraitSplit
+    prediction: Prediction
+    held_out: list[pd.DataFrame]
+    scores: list[dict[str, object]]
+    calibration: list[dict[str, object]]
+
+
+def _impute(inputs_nr: np.ndarray, annotations: pd.DataFrame, trait: Trait, config: ImputationConfig) -> _Imputed:
+    """Impute one trait; the first repetition has the folds of the probes."""
+    process = config.gaussian_processes
+    splits = [
+        split_trait(annotations, trait, config.n_folds, config.min_annotated, config.seed + 1000 * repetition)
+        for repetition in range(process.n_seeds)
+    ]
+    split = splits[0]
+    plans: dict[Split, list[list[Fold]]] = {"neurite": [one.folds for one in splits]}
+    if process.compare_synapse_folds:
+        plans["synapse"] = [_synapse_folds(split, config.n_folds, config.seed)]
+    predictions: dict[Split, Prediction] = {}
+    found = _Imputed(split, None, [], [], [])  # type: ignore[arg-type]
+    for name, repetitions in plans.items():
+        members = []
+        for repetition, folds in enumerate(repetitions):
+            for number, fold in enumerate(folds):
+                member = _fit(inputs_nr, split, fold, config, config.seed + repetition)
+                members.append(member)
+                found.scores.append(_score(member, split, fold, name, repetition, number))
+        prediction = mixture(members, split.rows_a)
+        if process.recalibrate:
+            prediction = recalibrated(prediction, split, repetitions[0])
+        predictions[name] = prediction
+        found.held_out.append(_held_out(prediction, split, repetitions[0], annotations, name))
+        found.calibration += _calibration(prediction, split, name, process.n_bins)
+    found.prediction = predictions["neurite"]
+    return found
+
+
+def _fit(inputs_nr: np.ndarray, split: TraitSplit, fold: Fold, config: ImputationConfig, seed: int) -> Member:
+    """Fit a model; a matrix that cannot be factorised makes the trait one that cannot be imputed."""
+    from linear_operator.utils.errors import NanError, NotPSDError
+    from torch.linalg import LinAlgError
+
+    try:
+        return fit_member(inputs_nr, split, fold, config.gaussian_processes, seed)
+    except (NanError, NotPSDError, LinAlgError) as error:
+        raise UnscorableTraitError(f"the Gaussian process could not be fitted: {error}") from error
+
+
+def _synapse_folds(split: TraitSplit, n_folds: int, seed: int) -> list[Fold]:
+    """Folds by synapse, as published: synapses of a neurite lie on both sides."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    kind = StratifiedKFold if split.trait.kind == "class" else KFold
+    splitter = kind(n_splits=n_folds, shuffle=True, random_state=seed)
+    return [(train, test) for train, test in splitter.split(split.target_a, split.target_a)]
+
+
+def _score(
+    member: Member, split: TraitSplit, fold: Fold, name: Split, repetition: int, number: int
+) -> dict[str, object]:
+    train, test = fold
+    score = fold_score(split.trait.metric, split.target_a[test], member.mean_n[member.test_rows_b])
+    values = (split.trait.name, name, split.trait.metric, repetition, number, score, len(train), len(test))
+    return dict(zip(SCORE_COLUMNS, values, strict=True))
+
+
+def _held_out(
+    prediction: Prediction, split: TraitSplit, folds: list[Fold], annotations: pd.DataFrame, name: Split
+) -> pd.DataFrame:
+    rows_a = split.rows_a
+    fold_a = np.zeros(len(rows_a), dtype=np.int64)
+    for number, (_, test) in enumerate(folds):
+        fold_a[test] = number
+    columns = (
+        annotations["synapse_id"].to_numpy()[rows_a],
+        split.trait.name,
+        name,
+        fold_a,
+        annotations[split.trait.group].to_numpy()[rows_a],
+        split.target_a,
+        prediction.mean_n[rows_a],
+        prediction.sd_n[rows_a],
+        prediction.stated_mean_n[rows_a],
+        prediction.stated_sd_n[rows_a],
+        prediction.out_of_distribution_n[rows_a],
+    )
+    return pd.DataFrame(dict(zip(HELD_OUT_COLUMNS, columns, strict=True)))
+
+
+def _calibration(prediction: Prediction, split: TraitSplit, name: Split, n_bins: int) -> list[dict[str, object]]:
+    rows_a, target_a = split.rows_a, split.target_a
+    rows: list[dict[str, object]] = []
+    for is_corrected, mean_n, sd_n in (
+        (True, prediction.mean_n, prediction.sd_n),
+        (False, prediction.stated_mean_n, prediction.stated_sd_n),
+    ):
+        if split.trait.kind == "class":
+            measures = calibration_of_classes(mean_n[rows_a], target_a, split.groups_a, n_bins)
+        else:
+            measures = calibration_of_intervals(target_a - mean_n[rows_a], sd_n[rows_a], split.groups_a)
+        keys = {"trait": split.trait.name, "split": name, "is_corrected": is_corrected, "n": len(rows_a)}
+        rows.append(keys | measures)
+    return rows
+
+
+def _columns(prediction: Prediction, split: TraitSplit, scales: pd.DataFrame) -> dict[str, np.ndarray]:
+    name = split.trait.name
+    is_annotated_n = np.zeros(len(prediction.mean_n), dtype=bool)
+    is_annotated_n[split.rows_a] = True
+    columns = {f"{name}_is_annotated": is_annotated_n}
+    if split.trait.kind == "class":
+        columns |= {f"{name}_probability": prediction.mean_n, f"{name}_probability_sd": prediction.sd_n}
+    else:
+        columns |= {f"{name}_mean": prediction.mean_n, f"{name}_sd": prediction.sd_n}
+        columns |= original_units(prediction.mean_n, prediction.sd_n, name, scales)
+    return columns | {f"{name}_out_of_distribution": prediction.out_of_distribution_n}
+
+
+_COLUMNS = ("trait", "raw_column", "transform", "location", "scale")
+_KNOWN = ("log1p_zscore", "log1p_zscore_zi")
+
+
+def original_units(mean_n: np.ndarray, sd_n: np.ndarray, trait: str, scales: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Undo ``(log(1 + value) - location) / scale``.
+
+    A normal z-score is a log-normal value: its mean and standard deviation are those of that distribution, and the
+    interval holds the same 90 % as that of the z-score.
+
+    Args:
+        mean_n: Predicted z-scores.
+        sd_n: Their standard deviations.
+        trait: Name of the trait.
+        scales: ``annotation_scales``: ``trait, raw_column, transform, location, scale``.
+
+    Returns:
+        ``<raw column>_{mean,sd,lower_90,upper_90}`` to float64 (n,). Nothing if the table does not know how the trait
+        was scaled, as for annotations that came already transformed.
+
+    Raises:
+        TableError: If a column of ``scales`` is missing.
+    """
+    missing = [name for name in _COLUMNS if name not in scales]
+    if missing:
+        raise TableError(
+            f"'annotation_scales' lacks the columns {missing}: run `kedro run --pipeline=preprocessing` again."
+        )
+    rows = scales[scales["trait"] == trait].to_dict("records")
+    if not rows or rows[0]["transform"] not in _KNOWN or not np.isfinite([rows[0]["location"], rows[0]["scale"]]).all():
+        return {}
+    name, location, scale = str(rows[0]["raw_column"]), float(rows[0]["location"]), float(rows[0]["scale"])
+    log_mean_n, log_variance_n = location + scale * mean_n, np.square(scale * sd_n)
+    value_n = np.exp(log_mean_n + 0.5 * log_variance_n)
+    half_n = LEVELS[90] * np.sqrt(log_variance_n)
+    return {
+        f"{name}_mean": value_n - 1.0,
+        f"{name}_sd": value_n * np.sqrt(np.expm1(log_variance_n)),
+        # A measured size or distance is not negative.
+        f"{name}_lower_90": np.maximum(np.expm1(log_mean_n - half_n), 0.0),
+        f"{name}_upper_90": np.expm1(log_mean_n + half_n),
+    }
+
+
+_CALIBRATION = (
+    "expected_calibration_error",
+    "debiased_calibration_error",
+    "calibration_error_by_chance",
+    "log_loss",
+    "brier_score",
+    "accuracy",
+    "coverage_50",
+    "coverage_90",
+    "z_score_rms",
+)
+
+
+def imputation_document(scores: pd.DataFrame, calibration: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Condense scores and calibration.
+
+    Args:
+        scores: As in :class:`~synapseclr.analysis.imputation.imputing.Imputation`.
+        calibration: Likewise; the rows of what is given out (``is_corrected``) count.
+
+    Returns:
+        ``{trait: {"metric": str, "by_neurite": {"mean", "std", "folds", <calibration>}, "by_synapse": {...}}}`` with
+        nothing but JSON's own types. Measures that do not apply to the trait are left out.
+    """
+    document: dict[str, dict[str, Any]] = {}
+    for (trait, split, metric), of_one in scores.groupby(["trait", "split", "metric"], sort=False):
+        score = of_one["score"].to_numpy(dtype=float)
+        entry: dict[str, Any] = {
+            "mean": float(score.mean()),
+            "std": float(score.std(ddof=1)) if len(score) > 1 else 0.0,
+            "folds": len(score),
+        }
+        chosen = calibration[
+            (calibration["trait"] == trait) & (calibration["split"] == split) & calibration["is_corrected"].astype(bool)
+        ]
+        for row in chosen.to_dict("records"):
+            entry |= {name: float(row[name]) for name in _CALIBRATION if name in row and np.isfinite(row[name])}
+        document.setdefault(str(trait), {"metric": str(metric)})[f"by_{split}"] = entry
+    return document
+
+
+def imputation_metrics(document: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Flatten to ``gaussian_processes/<trait>/by_<split>/<measure>``; the mean score goes by the name of its metric."""
+    metrics: dict[str, float] = {}
+    for trait, splits in document.items():
+        for split in ("by_neurite", "by_synapse"):
+            for name, value in splits.get(split, {}).items():
+                if name != "folds":
+                    measure = {"mean": splits["metric"], "std": f"{splits['metric']}_std"}.get(name, name)
+                    metrics[f"gaussian_processes/{trait}/{split}/{measure}"] = float(value)
+    return metrics

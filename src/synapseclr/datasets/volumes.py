@@ -1,0 +1,184 @@
+"""Volumes as Kedro datasets: Neuroglancer precomputed (and whatever else CloudVolume reads), and OME-Zarr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+
+from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.storage.addresses import cloud_secrets, file_url, is_local, open_filesystem, plain_address
+from synapseclr.storage.atomic_files import folder_written_whole
+from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
+from synapseclr.volumes.layers.ome_zarr import OmeZarrLayer, split_zip
+from synapseclr.volumes.layers.precomputed import PrecomputedLayer, write_precomputed
+
+LAYOUTS = {
+    "precomputed": ("info",),
+    "n5": ("attributes.json",),
+    "zarr": (".zattrs", "zarr.json"),
+    "zarr2": (".zattrs",),
+    "zarr3": ("zarr.json",),
+}
+"""Files by which CloudVolume knows the layouts that may stand in front of an address."""
+
+
+class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
+    """Loads a :class:`VolumeLayer` handle, reads nothing yet; saves a :class:`VolumeArray` as precomputed.
+
+    Example catalog entry::
+
+        em_volume:
+          type: synapseclr.datasets.PrecomputedVolumeDataset
+          filepath: gs://bucket/em        # a local path or any CloudVolume address
+          layer_type: image               # or segmentation
+          role: EM volume                 # what error messages call it
+          credentials: gcs                # of conf/<env>/credentials.yml; as fsspec takes them
+
+    Args:
+        filepath: A local path or any CloudVolume address, such as ``n5://file:///lab/em.n5``.
+        layer_type: ``image`` or ``segmentation``.
+        role: What error messages call it.
+        channel: Which channel, where there are several; without it several channels are an error.
+        unit: Unit of an N5's voxel sizes, such as ``um``; goes before the file's. Precomputed volumes are in nm.
+        fill_missing: Whether storage blocks that do not exist are background, id 0: label layers are often written
+            without their empty blocks. Images may not have it; there a missing block is missing data.
+        credentials: As fsspec takes them.
+        metadata: Of other Kedro plugins.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        layer_type: str,
+        role: str = "volume",
+        channel: int | None = None,
+        unit: str | None = None,
+        fill_missing: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if layer_type not in ("image", "segmentation"):
+            raise DatasetError(f"layer_type of {filepath} is '{layer_type}'; choose image or segmentation.")
+        if fill_missing and layer_type == "image":
+            raise DatasetError(
+                f"fill_missing is set for {filepath}, an image: black blocks would take the place of missing ones. It "
+                "is for label layers (layer_type: segmentation), where a missing block is background. Remove it."
+            )
+        if unit is not None and not filepath.startswith("n5://"):
+            raise DatasetError(
+                f"unit is set for {filepath}, whose resolutions are in nm by definition; only an N5 (n5://) has units "
+                "of its own. Remove it, and set voxel_size_nm to the resolution that the volume names."
+            )
+        self._filepath = filepath
+        self._layer_type = layer_type
+        self._role = role
+        self._channel = channel
+        self._unit = unit
+        self._fill_missing = fill_missing
+        self._storage_options = credentials
+        self.metadata = metadata
+
+    @property
+    def uri(self) -> str:
+        """The address as CloudVolume takes it."""
+        layout, _, place = self._filepath.partition("://")
+        if layout in LAYOUTS:  # a place without a protocol is a path, and local too
+            return f"{layout}://{file_url(place)}"
+        return file_url(self._filepath)
+
+    def load(self) -> VolumeLayer:
+        """Return the handle; the volume is opened when it is read."""
+        layer_type: LayerType = "image" if self._layer_type == "image" else "segmentation"
+        return PrecomputedLayer(
+            self.uri,
+            self._role,
+            self._storage_options,
+            channel=self._channel,
+            unit=self._unit,
+            layer_type=layer_type,
+            fill_missing=self._fill_missing,
+        )
+
+    def save(self, data: VolumeArray) -> None:
+        """Write the volume. A precomputed volume that is already there is replaced, anything else is left alone."""
+        if not is_local(self.uri):
+            self._write(data, self.uri)
+            return
+        folder = Path(plain_address(self.uri))
+        if folder.exists() and any(folder.iterdir()) and not (folder / "info").exists():
+            raise DatasetError(
+                f"{folder} holds files but no precomputed volume; it is not overwritten. Move it away first."
+            )
+        with folder_written_whole(folder) as written:
+            self._write(data, f"file://{written}")
+
+    def _write(self, data: VolumeArray, uri: str) -> None:
+        write_precomputed(
+            data.array_xyz, uri, data.voxel_size_nm, self._layer_type, storage_options=self._storage_options
+        )
+
+    def _exists(self) -> bool:
+        from cloudfiles import CloudFiles
+
+        secrets = cloud_secrets(self.uri, self._storage_options)
+        layout, _, address = self.uri.partition("://")
+        files = CloudFiles(address if layout in LAYOUTS else self.uri, secrets=secrets)
+        return any(bool(files.exists(name)) for name in LAYOUTS.get(layout, LAYOUTS["precomputed"]))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"uri": self.uri, "layer_type": self._layer_type, "role": self._role}
+
+
+class OmeZarrVolumeDataset(ReadOnlyDataset[VolumeLayer]):
+    """Loads a :class:`VolumeLayer` handle on an OME-Zarr image or label image (NGFF 0.4 or 0.5); reads nothing yet.
+
+    Axes may come in any order, voxels are placed by the file's scales, translations and units.
+
+    Example catalog entry::
+
+        segmentation_volume:
+          type: synapseclr.datasets.OmeZarrVolumeDataset
+          filepath: gs://bucket/volume.ome.zarr/labels/neurons
+          role: segmentation volume       # what error messages call it
+          credentials: gcs                # of conf/<env>/credentials.yml; as fsspec takes them
+
+    Args:
+        filepath: Local path or fsspec URL of the group that holds `multiscales`; or a zip file (``.zip``, ``.ozx``) on
+            this machine, with the path of the group in it.
+        role: What error messages call it.
+        channel: Which channel, where there are several; without it several channels are an error.
+        unit: Unit of the axes, such as ``nanometer``; goes before the file's.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{uri} is an OME-Zarr volume, which is read and never written."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        role: str = "volume",
+        channel: int | None = None,
+        unit: str | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._layer = OmeZarrLayer(file_url(filepath).rstrip("/"), role, credentials, channel, unit)
+        self.metadata = metadata
+
+    def load(self) -> VolumeLayer:
+        """Return the handle; the volume is opened when it is read."""
+        return self._layer
+
+    def _exists(self) -> bool:
+        zipped = split_zip(self._layer.uri)
+        if zipped is not None and self._layer.is_local and Path(zipped[0]).is_file():
+            return True
+        filesystem, path = open_filesystem(self._layer.uri, self._layer.storage_options)
+        return any(filesystem.exists(f"{path}/{name}") for name in ("zarr.json", ".zattrs"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"uri": self._layer.uri, "role": self._layer.role, "channel": self._layer.channel}

@@ -1,0 +1,146 @@
+"""Weights and features as Kedro datasets: ours, and those in a published form, which are only read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.storage.addresses import is_local, open_filesystem
+from synapseclr.storage.atomic_files import check_file, write_whole
+from synapseclr.volumes.imported_features import FeatureFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from synapseclr.models import EncoderWeights
+
+
+class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"]):
+    """Reads and writes :class:`synapseclr.models.EncoderWeights`; never a pickle.
+
+    Args:
+        filepath: Local path or fsspec URL of the ``.safetensors`` file.
+        credentials: Passed to fsspec.
+    """
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = filepath
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
+        self.metadata = metadata
+
+    def load(self) -> EncoderWeights:
+        """Read the file; raises CheckpointError when it is not one of ours, OutputError when it has changed."""
+        from synapseclr.models import EncoderWeights
+
+        if self._is_local:
+            check_file(self._path)
+        return EncoderWeights.from_bytes(self._filesystem.cat_file(self._path), self._filepath)
+
+    def save(self, data: EncoderWeights) -> None:
+        """Write the file; the old one stays until the new one is complete."""
+        if self._is_local:
+            write_whole(self._path, data.to_bytes())
+        else:
+            self._filesystem.pipe_file(self._path, data.to_bytes())
+
+    @property
+    def _is_local(self) -> bool:
+        return is_local(self._filepath)
+
+    def _exists(self) -> bool:
+        return bool(self._filesystem.exists(self._path))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
+    """Loads a SynapseCLR checkpoint (``model_checkpoint_<epoch>.pt``) or a MedicalNet file as our weights.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        model: The architecture: fields of :class:`synapseclr.models.ModelConfig`.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{filepath} holds published weights and is never written."
+
+    read_only = "It holds published weights."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        model: dict[str, Any],
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._filepath = filepath
+        self._model = model
+        self._storage_options = credentials
+        self.metadata = metadata
+
+    def load(self) -> EncoderWeights:
+        """Read the file as tensors; raises CheckpointError when it does not fit the architecture."""
+        from synapseclr.models import ModelConfig, import_checkpoint
+
+        return import_checkpoint(
+            self._filepath, ModelConfig(**self._model), storage_options=self._storage_options
+        ).weights
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "model": self._model}
+
+
+class NoTrainingDataset(ReadOnlyDataset["pd.DataFrame"]):
+    """Loads as a training history without epochs: the weights or features were made elsewhere."""
+
+    refusal = "A run that uses published weights has no training history to save."
+
+    read_only = "It says that weights were trained elsewhere."
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """Return the columns that every history has, and no rows."""
+        import pandas as pd
+
+        return pd.DataFrame({"epoch": pd.Series(dtype="int64"), "train_loss": pd.Series(dtype="float64")})
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
+
+
+class FeatureFilesDataset(ReadOnlyDataset[FeatureFiles]):
+    """Loads a :class:`FeatureFiles` handle on ``extracted_features__node.<i>__epoch.<e>__<layer>.npy``.
+
+    Args:
+        filepath: Local path or fsspec URL of the folder.
+        epoch: Which epoch's features; default: the only one that is there.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "Published features are read, never written; embeddings are stored as synapse_embeddings."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        epoch: int | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._files = FeatureFiles(filepath, epoch, credentials or {})
+        self.metadata = metadata
+
+    def load(self) -> FeatureFiles:
+        """Return the handle; the files are read by the node."""
+        return self._files
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._files.url, "epoch": self._files.epoch}

@@ -1,1 +1,0 @@
-"""Chunks cut out of layers, block by block, on one machine or several."""

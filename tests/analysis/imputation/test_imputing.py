@@ -1,0 +1,143 @@
+"""Imputed traits: held out by neurite, their uncertainty against simulated truth, in the original units."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from curved_traits import curved_traits
+from pydantic import ValidationError
+
+from synapseclr.analysis.config import GaussianProcessConfig, ImputationConfig
+from synapseclr.analysis.imputation.ensemble import Member, mixture
+from synapseclr.analysis.imputation.imputing import impute_traits, original_units
+from synapseclr.analysis.traits import trait_named
+from synapseclr.errors import SynapseCLRError, TableError
+
+SCALES = pd.DataFrame(
+    {
+        "trait": ["cleft_size_log1p_zscore"],
+        "raw_column": ["cleft_size_vx"],
+        "transform": ["log1p_zscore"],
+        "location": [5.0],
+        "scale": [0.5],
+    }
+)
+ONE_SEED = ImputationConfig(gaussian_processes=GaussianProcessConfig(n_seeds=1))
+CLEFT, TYPE = trait_named("cleft_size_log1p_zscore"), trait_named("pre_cell_type")
+MITO = trait_named("mito_size_pre_vx_log1p_zscore_zi")
+
+
+@pytest.fixture(scope="module")
+def imputation():
+    features_nf, table = curved_traits()
+    return impute_traits(features_nf, table, SCALES, ONE_SEED, (CLEFT, TYPE, MITO))
+
+
+def test_scores_and_coverage_on_simulated_truth(imputation):
+    scores = imputation.scores[imputation.scores["split"] == "neurite"].groupby("trait")["score"].mean()
+    assert scores["cleft_size_log1p_zscore"] > 0.6  # 0.84 is the part that is not noise
+    assert scores["pre_cell_type"] > 0.8
+    rows = imputation.calibration.set_index(["trait", "split", "is_corrected"])
+    assert 0.8 < rows.loc[("cleft_size_log1p_zscore", "neurite", True), "coverage_90"] < 0.97
+    row = rows.loc[("pre_cell_type", "neurite", True)]
+    assert row["expected_calibration_error"] < row["calibration_error_by_chance"] + 0.05
+
+
+def test_every_synapse_is_imputed_and_annotated_ones_are_held_out(imputation):
+    traits = imputation.traits
+    assert len(traits) == 240
+    assert traits["synapse_id"].dtype == np.int64
+    assert traits["pre_cell_type_is_annotated"].sum() == 180
+    assert np.isfinite(traits.drop(columns="synapse_id").to_numpy(dtype=float)).all()
+    held_out = imputation.held_out.query("trait == 'pre_cell_type' and split == 'neurite'")
+    assert held_out.groupby("neurite")["fold"].nunique().max() == 1
+    given_out = traits.set_index("synapse_id").loc[held_out["synapse_id"], "pre_cell_type_probability"]
+    np.testing.assert_array_equal(given_out, held_out["mean"])
+
+
+def test_a_trait_without_annotations_is_listed_and_the_others_are_imputed(imputation):
+    assert imputation.unimputed["trait"].tolist() == [MITO.name]
+    assert "no such column" in imputation.unimputed["reason"][0]
+
+
+def test_labels_of_a_neurite_do_not_change_what_is_predicted_for_it(imputation):
+    """Turn the labels of the first fold's neurites: its stated predictions must stay as they are."""
+    features_nf, table = curved_traits()
+    fold = imputation.held_out.query("trait == 'cleft_size_log1p_zscore' and split == 'neurite' and fold == 0")
+    chosen = table["synapse_id"].isin(fold["synapse_id"])
+    table.loc[chosen, "cleft_size_log1p_zscore"] *= -1
+    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1))
+    again = impute_traits(features_nf, table, SCALES, config, (CLEFT,)).held_out.query("fold == 0")
+    np.testing.assert_allclose(again["stated_mean"], fold["stated_mean"], rtol=1e-6)
+    assert np.abs(again["target"].to_numpy() - fold["target"].to_numpy()).max() > 1
+
+
+def test_mixture_leaves_out_models_that_saw_the_synapse():
+    ones = np.ones(3)
+    members = [Member(0 * ones, ones, ones, np.array([0])), Member(2 * ones, ones, ones, np.array([1]))]
+    found = mixture(members, np.array([0, 1]))
+    np.testing.assert_allclose(found.mean_n, [0.0, 2.0, 1.0])
+    np.testing.assert_allclose(found.sd_n, [1.0, 1.0, np.sqrt(2.0)])  # mean of second moments: (1 + 5) / 2 - 1
+
+
+def test_original_units_agree_with_sampling():
+    rng = np.random.default_rng(3)
+    found = original_units(np.array([0.4]), np.array([0.8]), "cleft_size_log1p_zscore", SCALES)
+    values = np.expm1(5.0 + 0.5 * (0.4 + 0.8 * rng.normal(size=400_000)))
+    np.testing.assert_allclose(found["cleft_size_vx_mean"], values.mean(), rtol=5e-3)
+    np.testing.assert_allclose(found["cleft_size_vx_sd"], values.std(), rtol=2e-2)
+    np.testing.assert_allclose(found["cleft_size_vx_lower_90"], np.quantile(values, 0.05), rtol=1e-2)
+
+
+def test_unknown_scales_leave_the_measured_units_out():
+    scales = SCALES.assign(location=np.nan)
+    assert original_units(np.zeros(2), np.ones(2), "cleft_size_log1p_zscore", scales) == {}
+    with pytest.raises(TableError, match="lacks the columns"):
+        original_units(np.zeros(2), np.ones(2), "cleft_size_log1p_zscore", SCALES.drop(columns="scale"))
+
+
+def test_constant_features_predict_the_mean():
+    _, table = curved_traits(120, 120)
+    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1))
+    found = impute_traits(np.ones((120, 4), np.float32), table, SCALES, config, (CLEFT,))
+    assert np.ptp(found.held_out.query("fold == 0")["mean"]) < 1e-6
+    assert abs(found.scores["score"].mean()) < 1e-6
+
+
+def test_traits_that_cannot_be_imputed_take_no_other_down():
+    """All NaN, one class only, too few annotations, equal values: each is listed with its reason."""
+    features_nf, table = curved_traits(90, 90)
+    table["pre_cell_type"] = 1.0
+    table["has_mito_pre"] = np.nan
+    table["post_root_id"] = table["pre_root_id"]
+    table["post_cell_type"] = np.where(np.arange(90) < 10, np.arange(90) % 2, np.nan)
+    table["postsyn_soma_dist_log1p_zscore"] = 0.5
+    names = ("pre_cell_type", "has_mito_pre", "post_cell_type", "postsyn_soma_dist_log1p_zscore")
+    config = ImputationConfig(gaussian_processes=GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1))
+    found = impute_traits(features_nf, table, SCALES, config, (*map(trait_named, names), CLEFT))
+    reasons = found.unimputed.set_index("trait")["reason"]
+    assert list(reasons.index) == list(names)
+    assert "only one class" in reasons["pre_cell_type"]
+    assert reasons["has_mito_pre"] == "no synapse is annotated"
+    assert reasons["post_cell_type"] == "10 annotated synapses, at least 30 needed"
+    assert reasons["postsyn_soma_dist_log1p_zscore"] == "all annotated values are equal"
+    assert np.isfinite(found.traits["cleft_size_log1p_zscore_mean"]).all()
+
+
+def test_several_seeds_widen_the_ensemble():
+    features_nf, table = curved_traits(120, 90)
+    process = GaussianProcessConfig(n_seeds=2, compare_synapse_folds=False, kernel="linear")
+    found = impute_traits(features_nf, table, SCALES, ImputationConfig(gaussian_processes=process), (TYPE,))
+    assert found.scores.groupby("repetition").size().tolist() == [3, 3]
+
+
+def test_bad_input_is_refused():
+    features_nf, table = curved_traits(60, 60)
+    with pytest.raises(TableError, match="59 rows of features and 60 of annotations"):
+        impute_traits(features_nf[:59], table, SCALES)
+    features_nf[3, 0] = np.nan
+    with pytest.raises(SynapseCLRError, match="not finite for 1 of 60"):
+        impute_traits(features_nf, table, SCALES)
+    with pytest.raises(ValidationError):
+        GaussianProcessConfig(kernel="cubic")
+    with pytest.raises(ValidationError):
+        GaussianProcessConfig(layer="encoder.layer4")

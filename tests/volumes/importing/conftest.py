@@ -1,1 +1,0 @@
-from published_release import published  # noqa: F401
