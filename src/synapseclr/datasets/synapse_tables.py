@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import fsspec
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
 
+from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.errors import TableError
 from synapseclr.volumes.table_forms import Polyadic, VoxelSize, read_cremi, standard_synapse_table
 
@@ -17,7 +17,7 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _SEPARATORS = (",", ";", "\t", "|")
 
 
-class SynapseTableDataset(AbstractDataset[None, pd.DataFrame]):
+class SynapseTableDataset(ReadOnlyDataset[pd.DataFrame]):
     """Loads a synapse table of any known form as one of the standard form.
 
     Args:
@@ -31,6 +31,8 @@ class SynapseTableDataset(AbstractDataset[None, pd.DataFrame]):
         load_args: For pandas' reader.
         credentials: Passed to fsspec.
     """
+
+    refusal = "{filepath} is read, never written: it is a table of synapses made elsewhere."
 
     def __init__(
         self,
@@ -61,10 +63,6 @@ class SynapseTableDataset(AbstractDataset[None, pd.DataFrame]):
             return standard_synapse_table(self._read(), self._form, self._unit_nm, self._polyadic)
         except TableError as error:
             raise TableError(f"{self._filepath}: {error}") from error
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible."""
-        raise DatasetError("Tables of synapses made elsewhere are read, never written.")
 
     def preview(self, nrows: int = 5) -> dict[str, Any]:
         """The first rows for kedro-viz."""
@@ -97,10 +95,6 @@ class SynapseTableDataset(AbstractDataset[None, pd.DataFrame]):
     def _open(self) -> IO[bytes]:
         opened: IO[bytes] = fsspec.open(self._filepath, "rb", compression="infer", **self._credentials).open()
         return opened
-
-    def _exists(self) -> bool:
-        fs, path = fsspec.core.url_to_fs(self._filepath, **self._credentials)
-        return bool(fs.exists(path))
 
     def _describe(self) -> dict[str, Any]:
         return {

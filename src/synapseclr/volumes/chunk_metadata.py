@@ -9,7 +9,7 @@ import pandas as pd
 
 from synapseclr.volumes.store.chunk_store import ChunkStore
 from synapseclr.volumes.store.shards import MASK_CODES
-from synapseclr.volumes.synapse_table import POSITION_COLUMNS
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS, further_columns
 from synapseclr.volumes.table_schema import COUNT, ID, ROOT_ID, Column, TableSchema
 
 _INTENSITY_BINS = 64
@@ -60,7 +60,7 @@ def tabulate_chunks(
             the volumes ``{pre_synaptic,post_synaptic,synaptic_cleft}_volume`` in in-plane voxel cubes (voxel count
             times the axial-to-sagittal ratio); ``cleft_id, n_cutout_sections, n_padded_voxels``; the flags ``is_padded,
             is_pre_missing, is_post_missing, is_autapse``. Of an autapse, both sides are one neurite, whose mask has the
-            presynaptic code; neither side is missing if it is there.
+            presynaptic code; neither side is missing if it is there. Then the further columns of the synapse table.
         - Intensity and cut-out statistics for the report, JSON-ready.
     """
     from synapseclr.volumes.voxel_loops import count_constant_sections
@@ -91,6 +91,8 @@ def tabulate_chunks(
     table["is_pre_missing"] = table["pre_synaptic_volume"] == 0
     table["is_autapse"] = (table["pre_root_id"] == table["post_root_id"]) & (table["pre_root_id"] != 0)
     table["is_post_missing"] = (table["post_synaptic_volume"] == 0) & (table["is_pre_missing"] | ~table["is_autapse"])
+    further = further_columns(rows, table.columns)
+    table = pd.concat([table, further.reset_index(drop=True)], axis=1)
     n_cutout = int(table["n_cutout_sections"].sum())  # black, and inside of the volume
     sections = {"n": n_constant + n_cutout, "of": n_with_tissue + n_cutout}
     return table, _statistics(histogram, table) | {"constant_sections": sections}

@@ -82,7 +82,10 @@ def inspect(
     chunk_source: ChunkSource,
 ) -> InputCheck:
     """Look at what preprocessing would read: tables and volumes, or the tables alone if chunks are imported."""
-    synapses, annotations = check_synapse_table(synapse_table), check_annotation_table(annotation_table)
+    synapses, annotations = (
+        check_synapse_table(synapse_table, config.position_unit_nm),
+        check_annotation_table(annotation_table),
+    )
     annotated_ids = annotations["syn_id" if "syn_id" in annotations else "synapse_id"]
     if chunk_source.kind != "volumes":
         return check_tables(synapses, annotated_ids, config)
@@ -111,7 +114,7 @@ def cut_synapse_chunks(
     Nothing is cut before the inputs have passed their check.
     """
     logger.debug("Cutting after the check of %s synapses.", input_check["n_synapses"])
-    synapses = check_synapse_table(synapse_table)
+    synapses = check_synapse_table(synapse_table, config.position_unit_nm)
     if chunk_source.kind != "volumes":
         return import_chunks(chunk_source, synapses, config)
     return cut_chunks(em_volume, segmentation_volume, cleft_volume, synapses, config)
@@ -125,7 +128,7 @@ def describe_chunks(
     Raises:
         InputError: If the chunks as a whole show that tables and volumes do not belong together.
     """
-    synapses = check_synapse_table(synapse_table)
+    synapses = check_synapse_table(synapse_table, config.position_unit_nm)
     metadata, statistics = tabulate_chunks(synapse_chunks, synapses, config.position_unit_nm)
     annotations = transform_annotations(annotation_table, synapses["id"])
     report = summarise(synapse_chunks, synapses, metadata, statistics, annotations.unknown_ids)

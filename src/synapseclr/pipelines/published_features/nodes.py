@@ -49,7 +49,7 @@ def import_features(
         )
     if features.n_duplicates:
         logger.info("%d rows of features were there more than once; the last of each was kept.", features.n_duplicates)
-    synapses = check_synapse_table(synapse_table)
+    synapses = check_synapse_table(synapse_table, config.position_unit_nm)
     obs, kept_n = join_features(features, published_metadata, synapses, config.position_unit_nm)
     annotations = transform_annotations(annotation_table, obs["synapse_id"])
     if annotations.unknown_ids:
