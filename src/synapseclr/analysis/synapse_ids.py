@@ -37,7 +37,7 @@ def parse_synapse_ids(value: Any) -> Any:
 
 
 def is_chunk_path(value: Any) -> bool:
-    """Whether a query names a file rather than synapses: a text that is no list of whole numbers."""
+    """Test that a query names a file rather than synapses: a text that is no list of whole numbers."""
     return isinstance(value, str) and bool(value.strip()) and not re.fullmatch(r"[\d+,;\s]+", value)
 
 
