@@ -1,1 +1,1 @@
-"""What embeddings tell: imputation, neighbours, manifold. Pure functions on arrays and tables, without Kedro."""
+"""Analyses of embeddings: imputation, neighbours, manifold. Pure functions on arrays and tables, without Kedro."""

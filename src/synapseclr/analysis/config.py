@@ -289,7 +289,7 @@ UnsupervisedScore = Literal["mahalanobis", "knn", "lof"]
 
 
 class OutliersConfig(BaseModel):
-    """What is searched for, how, and which synapses are taken to be defective."""
+    """Search for defective synapses, and the synapses that are left out as defective."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -355,7 +355,7 @@ class FeaturesConfig(BaseModel):
 
 
 class ReportingConfig(_Config):
-    """What the report shows."""
+    """Contents of the report."""
 
     title: str = Field(default="Synapse representations", description="Heading of the report.")
     probe: Literal["linear", "knn"] = Field(default="linear", description="Probe whose scores make up the evaluation.")

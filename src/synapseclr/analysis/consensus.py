@@ -101,7 +101,7 @@ HELD_OUT_COLUMNS = ("root_id", "n_synapses", "target", "probability", "independe
 
 @dataclass(frozen=True)
 class SharedErrors:
-    """How the log-odds of k synapses make that of their neurite: ``prior + slope * sum / (1 + (k - 1) * correlation)``.
+    """Log-odds of a neurite from those of its k synapses: ``prior + slope * sum / (1 + (k - 1) * correlation)``.
 
     The denominator is the design effect of k equally correlated measurements (Kish 1965): with ``correlation`` 0
     the synapses are independent and their evidence adds up; with 1 they all say the same, and k are worth one.
@@ -162,7 +162,7 @@ def fit_shared_errors(
 
 
 def synapse_evidence(imputed_traits: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """What every synapse says of its two neurites.
+    """Evidence of every synapse for the types of its two neurites.
 
     Args:
         imputed_traits: ``synapse_id`` and ``<trait>_probability`` of the cell types, calibrated.
@@ -403,7 +403,7 @@ _MIN_FITTED = 20
 
 @dataclass(frozen=True)
 class CensoredConsensus:
-    """What consensus typing reaches with few labels.
+    """Results of consensus typing with few labels.
 
     Attributes:
         evaluation: One row per label fraction, stratum and method, as in

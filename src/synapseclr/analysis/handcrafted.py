@@ -43,7 +43,7 @@ STATISTIC_NAMES: tuple[str, ...] = (
 
 
 class ReadableChunks(Protocol):
-    """What is needed of a chunk store: its length, and chunks by index."""
+    """Interface of a chunk store: its length, and chunks by index."""
 
     def __len__(self) -> int:
         """Number of chunks."""
@@ -163,7 +163,7 @@ def _describe(counts_l: np.ndarray, n_voxels: int) -> list[float]:
 
 
 def _describe_shells(chunk_cxyz: np.ndarray, voxel_size_nm: Sequence[float]) -> tuple[list[float], float]:
-    """What lies around the cleft, shell by shell, and the mean intensity of the inner one."""
+    """Statistics of the shells around the cleft, and the mean intensity of the inner one."""
     from scipy.ndimage import distance_transform_edt
 
     places = np.nonzero(chunk_cxyz[1] == _CLEFT)
@@ -323,7 +323,7 @@ ORIENTATION_COLUMNS = ("synapse_id", "normal_x", "normal_y", "normal_z", "tilt_d
 
 
 class OrientedChunks(ReadableChunks, Protocol):
-    """What is needed of a chunk store."""
+    """Chunk store with ids and voxel size."""
 
     @property
     def synapse_id(self) -> np.ndarray:

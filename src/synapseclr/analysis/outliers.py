@@ -200,7 +200,7 @@ class Detection(NamedTuple):
 
 
 def unsupervised_score(white_nf: np.ndarray, kind: UnsupervisedScore, n_neighbours: int = 10) -> np.ndarray:
-    """How unusual each synapse is, without examples.
+    """Score how unusual each synapse is, without examples.
 
     Args:
         white_nf: (n, p): whitened features.

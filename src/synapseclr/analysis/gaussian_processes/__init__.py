@@ -1,1 +1,1 @@
-"""Gaussian processes on features: what a trait probably is where it was not measured, and how sure that is."""
+"""Gaussian processes on features: a trait's value where it was not measured, with its uncertainty."""

@@ -19,7 +19,7 @@ _MAX_FITTED = 20_000
 
 
 def process_features(embeddings: AnnData, mask_statistics: pd.DataFrame, config: GaussianProcessConfig) -> Features:
-    """What the processes are fitted on: the layer that the parameters name, and the statistics of the masks."""
+    """Features that the processes are fitted on: the layer of the parameters, with the statistics of the masks."""
     if config.with_masks:
         return with_statistics(embeddings, config.layer, mask_statistics)
     return layer_features(embeddings, config.layer)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observations:
-    """What was observed at the training synapses.
+    """Observations at the training synapses.
 
     Attributes:
         target_oa: float64 (o, a), or (a,) for one output.
@@ -31,7 +31,7 @@ class Observations:
     alpha: float
 
     def subset(self, rows: np.ndarray) -> Observations:
-        """Those of some of the synapses."""
+        """Select the observations of some of the synapses."""
         label_a = None if self.label_a is None else self.label_a[rows]
         return Observations(self.target_oa[..., rows], label_a, self.weight_a[rows], self.alpha)
 

@@ -1,4 +1,4 @@
-"""What a Gaussian process says of synapses, and what that means for the probability of a class."""
+"""Regression and classification by one Gaussian process, with the method that suits the number of training synapses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well traits can be read off representations, and how that grows with the annotations."""
+"""Imputation of traits, scores of traits on representations, and learning curves over the number of labels."""
 
 from synapseclr.analysis.imputation.evaluation_document import (
     comparison_table,

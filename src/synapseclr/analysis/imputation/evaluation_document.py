@@ -128,7 +128,7 @@ RIVALS: dict[str, tuple[str, str]] = {
     "trivial_statistics": ("statistics", "image statistics"),
     "mask_statistics": ("statistics", "mask statistics"),
 }
-"""What costs no training: representation to its layer and its name for people."""
+"""Representations that need no training: name to layer and displayed name."""
 
 
 def strongest_rival(representations: Mapping[str, Any], trait: str) -> tuple[str, Mapping[str, Any]] | None:

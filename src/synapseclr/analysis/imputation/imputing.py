@@ -98,7 +98,7 @@ HELD_OUT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Imputation:
-    """What the Gaussian processes say.
+    """Result of the imputation by Gaussian processes.
 
     Attributes:
         traits: One row per synapse: ``synapse_id`` and the columns of :func:`impute_traits`.

@@ -52,7 +52,7 @@ _FEWEST_IN_CLUSTER = 5
 
 @dataclass(frozen=True)
 class Clusters:
-    """Which synapse is in which cluster.
+    """Cluster of every synapse.
 
     Attributes:
         label_n: int64 (n,): 0 is the largest cluster, then by size; -1 lies in none.

@@ -102,7 +102,7 @@ def fit_manifold(features_nf: np.ndarray, config: ManifoldConfig | None = None) 
 
 
 def _no_umap(pca_np: np.ndarray) -> str | None:
-    """Why UMAP has nothing to say about these synapses, if so."""
+    """Reason why UMAP cannot be fitted on these synapses; None if it can."""
     if not np.ptp(pca_np, axis=0).any():
         return "all synapses have the same features, the encoder has collapsed"
     if len(pca_np) < FEWEST_FOR_UMAP:

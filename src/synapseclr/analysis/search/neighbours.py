@@ -65,7 +65,7 @@ class Neighbours(NamedTuple):
 
 
 def chosen_index(n_synapses: int, kind: IndexKind) -> IndexKind:
-    """What ``auto`` stands for: ``flat`` below 500,000 synapses, ``ivf`` from there on, which is fast to build."""
+    """Resolve ``auto``: ``flat`` below 500,000 synapses, ``ivf`` from there on, which is fast to build."""
     if kind != "auto":
         return kind
     return "flat" if n_synapses < _FLAT_BELOW else "ivf"

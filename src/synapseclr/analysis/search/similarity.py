@@ -47,7 +47,7 @@ _PLACES = ("centre_x_nm", "centre_y_nm", "centre_z_nm", "pre_root_id", "post_roo
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for.
+    """One query: examples, and the points that distances are taken to.
 
     Attributes:
         name: The examples' ids, or the names of external chunks, joined by ``+``.

@@ -200,7 +200,7 @@ def logit(probability_a: np.ndarray) -> np.ndarray:
 
 
 def is_shared(target_a: np.ndarray, groups_a: np.ndarray) -> bool:
-    """Whether all synapses of every neurite have the same label, as they have the same cell type."""
+    """Test that all synapses of every neurite have the same label, as they have the same cell type."""
     _, first_g, codes_a = np.unique(groups_a, return_index=True, return_inverse=True)
     return bool((target_a == target_a[first_g][codes_a]).all())
 
