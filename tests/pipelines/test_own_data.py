@@ -166,7 +166,7 @@ def test_servers_of_the_page_answer(reader, steps, tmp_path, command, page, opti
 
 
 def test_results_are_read_as_the_page_reads_them(reader, steps):
-    (scales, _, use) = code_blocks("docs/own_data.md", "python")
+    (scales, use) = code_blocks("docs/own_data.md", "python")
     code = scales.replace("/lab/", f"{reader.lab}/") + use
     done = subprocess.run(
         ["python", "-c", code], cwd=reader.project, env=shell_variables(), capture_output=True, text=True, timeout=120

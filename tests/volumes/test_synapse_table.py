@@ -3,10 +3,13 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from documentation import code_blocks
+from kedro.io import AbstractDataset
 
 from synapseclr.errors import TableError
 from synapseclr.volumes import check_synapse_table
+from synapseclr.volumes.synapse_table import further_columns
 
 BIG = 648_518_346_349_500_001
 
@@ -98,13 +101,34 @@ def test_spaces_around_column_names_are_no_part_of_them():
 
 def test_a_table_as_cave_writes_it_is_recognised():
     raw = ",id,valid,pre_pt_root_id,post_pt_root_id,ctr_pt_position\n0,1,True,648518346349500011,5,[52 142 70]\n"
-    with pytest.raises(
-        TableError, match=r"rename pre_pt_root_id to pre_root_id, post_pt_root_id to.* Split ctr_pt_pos"
-    ):
+    with pytest.raises(TableError, match=r"from CAVE: in its catalog entry, set `type: .*SynapseTableD"):
         check_synapse_table(csv(raw))
-    split = "id,pre_pt_root_id,post_pt_root_id,ctr_pt_position_x,ctr_pt_position_y,ctr_pt_position_z\n1,2,3,4,5,6\n"
-    with pytest.raises(TableError, match=r"rename .* ctr_pt_position_z to ctr_pos_z_vx. docs/own_data"):
-        check_synapse_table(csv(split))
+
+
+def test_positions_in_nm_become_voxels_and_further_columns_stay():
+    in_nm = csv("id,pre_root_id,post_root_id,ctr_pos_x_nm,ctr_pos_y_nm,ctr_pos_z_nm,size\n1,2,3,208,568,2800,9\n")
+    checked = check_synapse_table(in_nm, (4, 4, 40))
+    assert checked[["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]].to_numpy().tolist() == [[52, 142, 70]]
+    assert checked["size"].tolist() == [9]
+    with pytest.raises(TableError, match="lacks the columns ctr_pos_x_vx"):
+        check_synapse_table(in_nm)
+
+
+def test_further_columns_are_numbers_flags_and_texts():
+    mixed = table(
+        size=[3, 4],
+        is_checked=[True, False],
+        note=["a", None],
+        points=[[1, 2], np.array([3, 4])],
+        created=pd.to_datetime(["2026-01-01", None]),
+        partner=pd.Series([2**63 + 1, 7], dtype="uint64"),
+    )
+    further = further_columns(check_synapse_table(mixed), taken=["size"])
+    assert list(further.columns) == ["is_checked", "note", "points", "created", "partner"]
+    assert further["note"].tolist() == ["a", ""]
+    assert further["points"].tolist() == ["[1, 2]", "[3 4]"]
+    assert further["created"].tolist() == ["2026-01-01 00:00:00", ""]
+    assert further["partner"].tolist() == [2**63 + 1, 7]
 
 
 def test_names_of_another_case_are_pointed_out():
@@ -153,11 +177,11 @@ def test_a_root_id_beyond_64_bits_is_refused():
         check_synapse_table(table(pre_root_id=[2**64, 1]))
 
 
-def test_the_lines_of_the_documentation_make_a_synapse_table_of_caves(tmp_path):
+def test_the_catalog_entry_of_the_documentation_reads_a_table_of_caves(tmp_path):
     raw = ",id,valid,pre_pt_root_id,post_pt_root_id,ctr_pt_position\n0,1,True,648518346349500011,5,[ 52 142  70]\n"
-    (tmp_path / "cave.csv").write_text(raw)
-    (block,) = [block for block in code_blocks("docs/own_data.md", "python") if "cave.csv" in block]
-    exec(block.replace("/lab/", f"{tmp_path}/"), {})
-    checked = check_synapse_table(pd.read_csv(tmp_path / "synapses.csv"))
+    (tmp_path / "synapses_pni_2.csv").write_text(raw)
+    (block,) = [block for block in code_blocks("docs/own_data.md", "text") if "SynapseTableDataset" in block]
+    entry = yaml.safe_load(block.replace("/lab/", f"{tmp_path}/"))["synapse_table"]
+    checked = check_synapse_table(AbstractDataset.from_config("synapse_table", entry).load(), (4, 4, 40))
     assert checked[["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]].to_numpy().tolist() == [[52.0, 142.0, 70.0]]
     assert checked["pre_root_id"].tolist() == [648518346349500011]

@@ -28,11 +28,7 @@ _SAID = {
 }
 _SHOWN = 3
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-_CAVE_NAMES = {
-    "pre_pt_root_id": "pre_root_id",
-    "post_pt_root_id": "post_root_id",
-    **{f"ctr_pt_position_{axis}": f"ctr_pos_{axis}_vx" for axis in "xyz"},
-}
+_CAVE_NAME = "pre_pt_root_id"
 
 
 @dataclass(frozen=True)
@@ -204,12 +200,10 @@ def _reason_of_missing(table: pd.DataFrame, missing: list[str]) -> str:
                 f" Its columns are separated by {called}: set `load_args: {{sep: {json.dumps(separator)}}}` in its "
                 f"catalog entry{decimal}."
             )
-    renamed = {old: new for old, new in _CAVE_NAMES.items() if old in present and new in missing}
-    if renamed:
-        split = " Split ctr_pt_position into its x, y and z: ctr_pos_x_vx, ctr_pos_y_vx, ctr_pos_z_vx."
+    if _CAVE_NAME in present:
         return (
-            f" It looks like a table from CAVE: rename {', '.join(f'{old} to {new}' for old, new in renamed.items())}."
-            f"{split * ('ctr_pt_position' in present)} docs/own_data.md has the lines that do it."
+            " It looks like a table from CAVE: in its catalog entry, set `type: synapseclr.datasets.SynapseTableDataset`"
+            " and `unit_nm`, the size of the voxels of its positions (docs/own_data.md)."
         )
     by_lower = {column.strip().casefold(): column for column in present}
     alike = {new: by_lower[new.casefold()] for new in missing if new.casefold() in by_lower}
