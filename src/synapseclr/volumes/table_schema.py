@@ -202,8 +202,9 @@ def _reason_of_missing(table: pd.DataFrame, missing: list[str]) -> str:
             )
     if _CAVE_NAME in present:
         return (
-            " It looks like a table from CAVE: in its catalog entry, set `type: synapseclr.datasets.SynapseTableDataset`"
-            " and `unit_nm`, the size of the voxels of its positions (docs/own_data.md)."
+            " It looks like a table from CAVE: in its catalog entry, set `type: "
+            "synapseclr.datasets.SynapseTableDataset` and `unit_nm`, the size of the voxels of its positions "
+            "(docs/own_data.md)."
         )
     by_lower = {column.strip().casefold(): column for column in present}
     alike = {new: by_lower[new.casefold()] for new in missing if new.casefold() in by_lower}
