@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -266,3 +267,15 @@ def test_versions_in_a_bucket_are_told_by_what_the_store_says_of_them():
     assert object_version(first) == object_version(dict(first, name="b/2.npy"))
     for change in ({"size": 8}, {"etag": "abd"}, {"generation": "2"}):
         assert object_version(first | change) != object_version(first)
+
+
+def test_threads_that_read_do_not_share_an_index_of_pandas(published, tmp_path, monkeypatch):
+    """Its table is made at the first question, and several threads that ask at once find it half made."""
+    get_loc = pd.Index.get_loc
+
+    def of_main_thread(index, key):
+        assert threading.current_thread() is threading.main_thread()
+        return get_loc(index, key)
+
+    monkeypatch.setattr(pd.Index, "get_loc", of_main_thread)
+    assert len(stored(processed(published), published.synapses, tmp_path)) == len(published.meta)

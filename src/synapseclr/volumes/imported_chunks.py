@@ -175,6 +175,12 @@ class ProcessedFolder(ChunkFolder):
         """Ids in the order of ``meta.csv``."""
         return [int(synapse_id) for synapse_id in self.metadata.index]
 
+    @cached_property
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """Rows of ``meta.csv`` by id; an index of pandas must not be asked first by several threads at once."""
+        rows: dict[Any, dict[str, Any]] = self.metadata.drop(columns="synapse_id").to_dict(orient="index")  # type: ignore[assignment]
+        return {int(synapse_id): row for synapse_id, row in rows.items()}
+
     @property
     def contents(self) -> str:
         """All of ``meta.csv``, and the versions of the files that it names, if the folder can be listed."""
@@ -187,7 +193,7 @@ class ProcessedFolder(ChunkFolder):
 
     def chunk_cxyz(self, synapse_id: int) -> tuple[NDArray[np.uint8], int]:
         """Read a chunk and compare its masks with ``meta.csv``: a difference means that the file is another's."""
-        row = self.metadata.loc[synapse_id]
+        row = self._rows[synapse_id]
         name = str(row["filename"])
         expected = (len(CHANNELS), *self.config.chunk_size_vx)
         chunk_cxyz = self.folder.array(name, most_bytes=math.prod(expected) + _MOST_HEADER_BYTES)
