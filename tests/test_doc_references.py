@@ -36,7 +36,7 @@ def paths(text):
 
 
 def exists(name):
-    """Whether a dotted name is a module or an attribute that it has."""
+    """Tell whether a dotted name is a module or an attribute that it has."""
     module, attributes = name, []
     while module:
         try:

@@ -26,7 +26,7 @@ TABLE = pd.DataFrame({"synapse_id": [1, 2, 3], "value": [0.5, 1.5, 2.5]})
 
 
 def message_of(action, before):
-    """What an action raises in a child process, after something that changes that process; empty if nothing."""
+    """Return what an action raises in a child process, after something that changes that process; empty if nothing."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

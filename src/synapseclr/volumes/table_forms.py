@@ -73,7 +73,7 @@ class TableForm:
         return [stem] if stem in table else []
 
     def fits(self, table: pd.DataFrame) -> bool:
-        """Whether a table has all columns of this form."""
+        """Tell whether a table has all columns of this form."""
         return all(name in table for name in self.ids) and all(self.columns_of(table, stem) for stem in self.points)
 
     @property

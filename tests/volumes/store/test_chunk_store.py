@@ -180,7 +180,7 @@ def test_a_replacement_that_is_half_done_is_an_error_from_its_first_shard_on(url
 
 
 def read_or_error(store):
-    """What a reader gets: the first voxel of every chunk, or the sentence."""
+    """Read as a reader does: the first voxel of every chunk, or the sentence."""
     try:
         return store.read(slice(None))[:, 0, 0, 0, 0].tolist()
     except VolumeError as error:

@@ -6,7 +6,7 @@ from synapseclr.pipelines.reporting.nodes import PIPELINES, compose_report, eval
 
 
 def create_pipeline() -> Pipeline:
-    """From the sections of the pipelines, as far as they were run, to the evaluation and the report."""
+    """Join the sections of the pipelines that were run into the evaluation and the report."""
     sections = [f"{name}_section" for name in PIPELINES]
     return Pipeline(
         [

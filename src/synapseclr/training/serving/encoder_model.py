@@ -119,7 +119,7 @@ class EncoderModel(PythonModel):
 
 @dataclass(frozen=True)
 class LoggedEncoder:
-    """Where MLflow has the model.
+    """Place of the model in MLflow.
 
     Attributes:
         uri: ``models:/<name>/<version>`` if it is registered, else ``models:/<model id>``.
