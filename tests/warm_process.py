@@ -1,8 +1,8 @@
 """A process that has imported what the project needs, and forks itself for each command that it is given.
 
-A start of Python with torch, MLflow and Kedro takes eight seconds of a core, and UMAP's compilation another ten: more than
-most commands of the tests. Each command gets a process with its own folder, environment, output and status. The demo, the
-first command of `test_own_data.py` and whatever tests imports or a command's start run in a new Python.
+A start of Python with torch, MLflow and Kedro takes eight seconds of a core, and UMAP's compilation another ten: more
+than most commands of the tests. Each command gets a process with its own folder, environment, output and status. The
+demo, the first command of `test_own_data.py` and what tests imports or a start itself run in a new Python.
 """
 
 import atexit
