@@ -22,7 +22,7 @@ from synapseclr.models import ModelConfig
 from synapseclr.objectives import nt_xent
 from synapseclr.training import PretrainingConfig
 from synapseclr.training.hardware import check_hardware
-from synapseclr.training.views_ahead import draw_ahead
+from synapseclr.augmentation.threads import draw_ahead
 
 RESULT = Path(__file__).parent / "results/training_step.json"
 SYNAPSES, REPEATS, WARM_UP = 32, 15, 3

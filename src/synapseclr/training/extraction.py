@@ -60,8 +60,8 @@ def embed_batches(
     Raises:
         ConfigurationError: If published fidelity is to be embedded in other poses than its own.
     """
-    from synapseclr.augmentation.operations.magnification import magnified
-    from synapseclr.augmentation.operations.rotation import spread_rotations
+    from synapseclr.augmentation.operations.pose import magnified
+    from synapseclr.augmentation.operations.pose import spread_rotations
     from synapseclr.training.config import EmbeddingPoses
 
     poses = poses or EmbeddingPoses()

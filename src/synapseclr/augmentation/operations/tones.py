@@ -1,4 +1,4 @@
-"""Tone map ``clamp(intercept + slope x^gamma)`` of a whole sample; sections get theirs by the same functions."""
+"""Tone maps ``clamp(intercept + slope x^gamma)`` of a whole sample, and of each of its sections."""
 
 from __future__ import annotations
 
@@ -70,3 +70,24 @@ def map_tone(intensity_bcxyz: Tensor, intercept: Tensor, slope: Tensor, gamma: T
     """
     mapped = intensity_bcxyz * slope if gamma is None else intensity_bcxyz.pow(gamma).mul_(slope)
     return mapped.add_(intercept).clamp_(0.0, 1.0)
+
+
+class SectionalIntensity(Operation):
+    """Map intensities to ``clamp(intercept + slope x^gamma)``, drawn anew for every section."""
+
+    name: ClassVar[str] = "sectional_intensity"
+
+    sectional_intensity_intercept_min: float = -0.05
+    sectional_intensity_intercept_max: float = 0.05
+    sectional_intensity_slope_min: NonNegative = 0.9
+    sectional_intensity_slope_max: NonNegative = 1.1
+    sectional_intensity_gamma_min: Positive = 0.9
+    sectional_intensity_gamma_max: Positive = 1.1
+
+    def draw(self, source: Source, config: AugmentationConfig) -> ToneDraws:
+        """Parameters (n, sections)."""
+        return draw_tone(self, source, source.n_sections)
+
+    def apply(self, view: ViewState, draws: ToneDraws) -> None:
+        """Map the tones of each voxel's section."""
+        map_view(view, draws, view.per_section)

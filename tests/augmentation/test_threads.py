@@ -1,3 +1,5 @@
+"""Threads of compiled loops, and views drawn ahead."""
+
 import threading
 from dataclasses import dataclass
 
@@ -5,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from synapseclr.augmentation.threads import draw_ahead
 from synapseclr.training import fit
 from synapseclr.training.module import PretrainingModule
-from synapseclr.training.views_ahead import draw_ahead
 from synapseclr.volumes import ChunkStore
 
 
