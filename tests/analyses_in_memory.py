@@ -12,13 +12,14 @@ from synapseclr.analysis.config import (
     ConsensusConfig,
     GaussianProcessConfig,
     ImputationConfig,
+    LeakageConfig,
+    ManifoldConfig,
     ReportingConfig,
     SimilarityConfig,
 )
 from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines import (

@@ -225,7 +225,7 @@ def test_no_moment_of_a_save_to_a_bucket_loses_the_matrix(tmp_path, monkeypatch)
         return {int(path.read_text()) for path in (folder / "zarr.json", folder / "X/c/0", only)}
 
     monkeypatch.setattr(AnnDataZarrDataset, "_write", staticmethod(write))
-    monkeypatch.setattr("synapseclr.storage.declared_sizes.read_anndata", read)
+    monkeypatch.setattr("synapseclr.storage.foreign_files.read_anndata", read)
     name = f"memory://{tmp_path.name}/a.zarr"
     filesystem, path = fsspec.core.url_to_fs(name)
     seen = []

@@ -7,8 +7,8 @@ import zarr
 from anndata import AnnData
 
 from synapseclr.analysis.config import SimilarityConfig
-from synapseclr.analysis.search.neighbours import FeatureIndex
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.search import FeatureIndex
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.datasets import QueryChunksDataset
 from synapseclr.errors import ConfigurationError, SynapseCLRError, VolumeError

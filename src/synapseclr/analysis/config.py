@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from synapseclr.volumes.synapse_ids import QueryValue, SynapseIds
+from synapseclr.volumes.synapse_table import QueryValue, SynapseIds
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
 FilterValue = bool | int | float | str

@@ -349,8 +349,8 @@ def find_operation(name: str) -> type[Any]:
     known = {kind.__name__ if module_name else getattr(kind, "name", ""): kind for kind in found}
     if last not in known:
         raise ValueError(
-            f"there is no operation '{name}'. The operations are: {', '.join(sorted(known))}; one of your own is named by its "
-            "place, my_package.my_module.MyOperation"
+            f"there is no operation '{name}'. The operations are: {', '.join(sorted(known))}; one of your own is "
+            "named by its place, my_package.my_module.MyOperation"
         )
     return known[last]
 

@@ -49,7 +49,7 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
             OutputError: If a file of it is missing or not as it was written; Zarr would read a missing one as zeros.
             VolumeError: If an array declares another size than its table has, or than its files can hold.
         """
-        from synapseclr.storage.declared_sizes import read_anndata
+        from synapseclr.storage.foreign_files import read_anndata
 
         if self._is_local:
             settle_folder(self._path)

@@ -13,7 +13,7 @@ from synapseclr.volumes.imported_chunks import ChunkSource, SourceKind
 from synapseclr.volumes.store.chunk_store import ChunkStore
 from synapseclr.volumes.store.shards import ChunkStream
 from synapseclr.volumes.store.writing import write_chunk_store
-from synapseclr.volumes.synapse_ids import is_chunk_path
+from synapseclr.volumes.synapse_table import is_chunk_path
 
 if TYPE_CHECKING:
     from synapseclr.volumes.query_chunks import QueryChunks

@@ -23,8 +23,7 @@ from kedro.io.core import get_filepath_str
 
 from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
-from synapseclr.storage.atomic_files import check_file, written_whole
-from synapseclr.storage.bookkeeping import parse_json_object, read_json_object, update_json
+from synapseclr.storage.atomic_files import check_file, parse_json_object, read_json_object, update_json, written_whole
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synapseclr.plotting.theme import figure_png
-from synapseclr.privacy.redaction import redact
+from synapseclr.privacy import redact
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synapseclr.errors import OutputError
-from synapseclr.privacy.redaction import mask_secrets, redact, redact_tree
+from synapseclr.privacy import mask_secrets, redact, redact_tree
 from synapseclr.storage.atomic_files import write_whole
 from synapseclr.tracking.server import answers, request_limits, shown, warn_of_databases_once
 

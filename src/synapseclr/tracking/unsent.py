@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synapseclr.errors import ConfigurationError, UnreachableError
-from synapseclr.privacy.redaction import MASK
+from synapseclr.privacy import MASK
 from synapseclr.storage.atomic_files import write_whole
 from synapseclr.tracking.outbox import Entry, send
 from synapseclr.tracking.server import answers, keep_requests_short, shown

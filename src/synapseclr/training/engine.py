@@ -16,16 +16,21 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from synapseclr.errors import ConfigurationError, TrainingInterrupted
 from synapseclr.models import EncoderWeights
 from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe, TrainingGuard
-from synapseclr.training.checkpoint_folder import CheckpointFolder
-from synapseclr.training.checkpoint_writing import Checkpoints
+from synapseclr.training.checkpoints import (
+    CheckpointFolder,
+    Checkpoints,
+    FolderCheckpointIO,
+    PartialEpochMetrics,
+    find_unfinished,
+    fingerprint,
+)
 from synapseclr.training.config import PretrainingConfig, ProbeTargets
 from synapseclr.training.data import ChunkDataModule
 from synapseclr.training.hardware import check_hardware
 from synapseclr.training.module import PretrainingModule
 from synapseclr.training.positives import NeuriteTable
-from synapseclr.training.processes import trainer_processes
-from synapseclr.training.resuming import FolderCheckpointIO, PartialEpochMetrics, find_unfinished, fingerprint
 from synapseclr.training.throughput import ThroughputMonitor
+from synapseclr.training.workers import trainer_processes
 from synapseclr.volumes import ChunkStore
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from synapseclr.errors import ConfigurationError, TableError, VolumeError
-from synapseclr.storage.npy_files import NpyFolder, UnusableFileError
+from synapseclr.storage.foreign_files import NpyFolder, UnusableFileError
 from synapseclr.volumes.chunk_metadata import MASK_VOLUMES, VOLUME_CODES
 from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES, ChunkBatch, ChunkStream, ShardRecord, ShardSource
 from synapseclr.volumes.table_schema import COUNT, ID, Column, TableSchema

@@ -10,8 +10,7 @@ import numpy as np
 
 from synapseclr.errors import VolumeError
 from synapseclr.storage.addresses import open_filesystem, plain_address
-from synapseclr.storage.declared_sizes import check_zarr_array
-from synapseclr.storage.npy_files import parse_npy
+from synapseclr.storage.foreign_files import check_zarr_array, parse_npy
 from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES
 
 MOST_CHUNKS = 24

@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
-from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.search.similarity import (
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.representations import layer_features
+from synapseclr.analysis.search import (
+    APPROXIMATE,
+    FeatureIndex,
     answer_query,
     distance_histograms,
     eligible_rows,
     make_queries,
+    measure_recall,
+    neighbour_table,
     result_table,
 )
 from synapseclr.errors import ConfigurationError
