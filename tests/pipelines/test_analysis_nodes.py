@@ -16,7 +16,7 @@ from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
-from synapseclr.pipelines.reporting.nodes import flatten
+from synapseclr.pipelines.reporting import flatten
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,

@@ -9,7 +9,7 @@ from synapseclr.analysis.config import ReportingConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import SynapseCLRError
 from synapseclr.pipelines.imputation.nodes import describe_quality
-from synapseclr.pipelines.reporting.nodes import (
+from synapseclr.pipelines.reporting import (
     PIPELINES,
     compose_report,
     describe_run,

@@ -1,4 +1,4 @@
-"""Nodes of the reporting pipeline."""
+"""The evaluation of a run, and its report: nodes and pipeline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel
 
 from synapseclr import __version__
@@ -363,3 +364,25 @@ def flatten(tree: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, 
         else:
             flat[path] = value
     return flat
+
+
+def create_pipeline() -> Pipeline:
+    """Join the sections of the pipelines that were run into the evaluation and the report."""
+    sections = [f"{name}_section" for name in PIPELINES]
+    return Pipeline(
+        [
+            Node(
+                evaluate_run,
+                ["pipeline_seconds", *sections],
+                ["evaluation", "evaluation_metrics"],
+                name="evaluate_run",
+            ),
+            Node(
+                compose_report,
+                ["evaluation", "parameters", "params:pretraining", "params:reporting", *sections],
+                "report",
+                name="compose_report",
+            ),
+        ],
+        tags="reporting",
+    )

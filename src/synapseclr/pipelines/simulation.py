@@ -1,8 +1,9 @@
-"""Nodes of the simulation pipeline."""
+"""A simulated volume with known truth: node and pipeline."""
 
 from __future__ import annotations
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from synapseclr.simulation import SimulationConfig
 from synapseclr.volumes.layers.layer import VolumeArray
@@ -25,4 +26,27 @@ def simulate_volume(
         result.annotation_table,
         result.neurite_table,
         result.truth_table,
+    )
+
+
+def create_pipeline() -> Pipeline:
+    """Parameters -> simulated volumes and tables."""
+    return Pipeline(
+        [
+            Node(
+                simulate_volume,
+                inputs="params:simulation",
+                outputs=[
+                    "em_volume",
+                    "segmentation_volume",
+                    "cleft_volume",
+                    "synapse_table",
+                    "annotation_table",
+                    "neurite_table",
+                    "simulation_truth",
+                ],
+                name="simulate_volume",
+            )
+        ],
+        tags="simulation",
     )

@@ -1,4 +1,4 @@
-"""Nodes of the pipeline that imports published features."""
+"""Features that were computed elsewhere, in the form of our embeddings: node and pipeline."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from kedro.pipeline import Node, Pipeline
 
 from synapseclr import __version__
 from synapseclr.errors import TableError
+from synapseclr.pipelines.embedding.pipeline import describe_embeddings
 from synapseclr.volumes import (
     FeatureFiles,
     PreprocessingConfig,
@@ -17,14 +19,16 @@ from synapseclr.volumes import (
     transform_annotations,
 )
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from anndata import AnnData
 else:  # Kedro resolves the hints of nodes to validate parameters
     AnnData = Any
 
-logger = logging.getLogger(__name__)
 
 _BACKBONE = "encoder.fc"
+_TABLES = {"published_metadata", "synapse_table", "annotation_table"}
 
 
 def import_features(
@@ -66,3 +70,21 @@ def import_features(
     return AnnData(
         X=layers.pop(_BACKBONE), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": _BACKBONE}
     )
+
+
+def create_pipeline() -> Pipeline:
+    """Feature files and tables -> embeddings; neither chunks nor weights are needed."""
+    imported = Node(
+        import_features,
+        inputs=[
+            "published_features",
+            "published_metadata",
+            "synapse_table",
+            "annotation_table",
+            "params:preprocessing",
+        ],
+        outputs="synapse_embeddings",
+        name="import_features",
+    )
+    baseline = Pipeline([imported], namespace="random", inputs=_TABLES, parameters={"params:preprocessing"})
+    return Pipeline([imported, describe_embeddings(), baseline], tags="published_features")
