@@ -35,7 +35,7 @@ from synapseclr.pipelines import (
     similarity,
 )
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
-from synapseclr.volumes.query_chunks import QueryChunks
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 N_SYNAPSES = 90
 CONFIGS = {

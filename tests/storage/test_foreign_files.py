@@ -19,7 +19,7 @@ from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.models.foreign_checkpoints import read_checkpoint
 from synapseclr.storage.foreign_files import check_zip_content, parse_json
 from synapseclr.volumes import ChunkStore, OmeZarrLayer, PrecomputedLayer, write_chunk_store
-from synapseclr.volumes.query_chunks import read_query_chunks
+from synapseclr.volumes.imported_chunks import read_query_chunks
 
 NESTED = "[" * 200_000 + "]" * 200_000
 

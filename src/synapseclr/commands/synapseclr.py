@@ -85,7 +85,7 @@ def send(place: Path, tracking_uri: str | None) -> None:
     has everything in it.
     """
     from synapseclr.errors import SynapseCLRError
-    from synapseclr.tracking.unsent import send_all
+    from synapseclr.tracking.outbox import send_all
 
     try:
         for sent in send_all(place, tracking_uri):

@@ -28,7 +28,7 @@ from synapseclr.plotting.report import Picture, Section, Table, embedding_digest
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
-from synapseclr.volumes.query_chunks import QueryChunks
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 if TYPE_CHECKING:
     from anndata import AnnData
