@@ -22,7 +22,7 @@ from synapseclr.errors import ConfigurationError
 from synapseclr.models import ModelConfig
 from synapseclr.objectives import nt_xent
 from synapseclr.training import PretrainingConfig
-from synapseclr.training.hardware import check_hardware
+from synapseclr.training.engine import check_hardware
 
 RESULT = Path(__file__).parent / "results/training_step.json"
 SYNAPSES, REPEATS, WARM_UP = 32, 15, 3

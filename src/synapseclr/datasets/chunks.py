@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.datasets.files import ReadOnlyDataset
 from synapseclr.storage.addresses import open_filesystem
 from synapseclr.volumes.imported_chunks import ChunkSource, SourceKind
 from synapseclr.volumes.store.chunk_store import ChunkStore

@@ -1,7 +1,7 @@
-"""Single files as Kedro datasets, written whole or not at all and checked when they are read again; folders of nodes.
+"""Files and folders as Kedro datasets: written whole or not at all, checked when they are read again, or only read.
 
 The catalog's outputs have these types. In every other respect, and in buckets, where an object appears when its upload
-is complete, they are the datasets of ``kedro_datasets`` under the same names.
+is complete, those of single files are the datasets of ``kedro_datasets`` under the same names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import copy
 import json
 import logging
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 import kedro_datasets.json
 import kedro_datasets.matplotlib
@@ -21,11 +21,56 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import get_filepath_str
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, parse_json_object, read_json_object, update_json, written_whole
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class ReadOnlyDataset(AbstractDataset[None, T], Generic[T]):
+    """A dataset that refuses to be saved, and that counts as existing: what is wrong with it is said when it is loaded.
+
+    Attributes:
+        refusal: Reason why it cannot be saved; ``{filepath}`` and the other names of :meth:`_describe` are filled in.
+    """
+
+    refusal: ClassVar[str]
+
+    def save(self, data: None) -> NoReturn:
+        """Refuse; raises DatasetError with the reason."""
+        raise DatasetError(self.refusal.format(**self._describe()))
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath} if hasattr(self, "_filepath") else {}
+
+
+class AtAddress:
+    """Comes before a dataset's other bases: one that lies at a local path or fsspec URL, with its file system.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Passed to fsspec.
+        metadata: Of other Kedro plugins.
+    """
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath, self._credentials = filepath, credentials
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
+        self.metadata = metadata
+
+    @property
+    def _is_local(self) -> bool:
+        return is_local(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
 
 
 class _WholeFile:
@@ -109,7 +154,7 @@ class OptionalCSVDataset(CSVDataset):
         return super().load() if self.exists() else pd.DataFrame()
 
 
-class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+class LedgerDataset(AtAddress, AbstractDataset[dict[str, Any], dict[str, Any]]):
     """Saves entries into a JSON object, beside those that are there; loads all of them.
 
     Several runs may save at once: on a local disk the file is locked while it is changed, and replaced as a whole. A
@@ -121,18 +166,12 @@ class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         credentials: Passed to fsspec.
     """
 
-    def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath = filepath
-        self._filesystem, self._path = open_filesystem(filepath, credentials)
-        self._has_warned = False
-        self.metadata = metadata
+    _has_warned = False
 
     @property
     def local_path(self) -> Path | None:
         """Path of the file on this machine; None if it is remote."""
-        return Path(self._path) if is_local(self._filepath) else None
+        return Path(self._path) if self._is_local else None
 
     def load(self) -> dict[str, Any]:
         """Return all entries."""
@@ -167,11 +206,8 @@ class LedgerDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         except Exception:
             return False
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
-
-class FolderDataset(ReadOnlyDataset[str]):
+class FolderDataset(AtAddress, ReadOnlyDataset[str]):
     """Loads as the folder's path or URL; the folder is made when it is missing.
 
     Args:
@@ -180,13 +216,6 @@ class FolderDataset(ReadOnlyDataset[str]):
     """
 
     refusal = "{filepath} is a folder that nodes write into; it cannot be saved as a dataset."
-
-    def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath = filepath
-        self._filesystem, self._path = open_filesystem(filepath, credentials)
-        self.metadata = metadata
 
     def load(self) -> str:
         """Return the path or URL."""

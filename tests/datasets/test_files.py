@@ -1,4 +1,4 @@
-"""Single files are written whole or not at all, and checked when they are read again; bookkeeping never ends a run."""
+"""Outputs are written whole or not at all; datasets that are only read say why they cannot be saved."""
 
 import contextlib
 import errno
@@ -20,20 +20,27 @@ from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import node, pipeline
 
 from synapseclr.datasets import (
+    AnnDataFolderDataset,
     AnnDataZarrDataset,
+    ChunkSourceDataset,
     ChunkStoreDataset,
     CSVDataset,
     EncoderWeightsDataset,
+    FeatureFilesDataset,
+    FolderDataset,
     JSONDataset,
     LedgerDataset,
     MatplotlibDataset,
+    OmeZarrVolumeDataset,
     OptionalCSVDataset,
     OptionalJSONDataset,
     ParquetDataset,
     PlotlyJSONDataset,
     PrecomputedVolumeDataset,
+    PublishedCheckpointDataset,
+    QueryChunksDataset,
     TextDataset,
-    whole_files,
+    files,
 )
 from synapseclr.errors import OutputError
 from synapseclr.hooks import OutputCare
@@ -62,7 +69,7 @@ CASES = {
 
 
 def test_every_output_of_the_catalog_is_of_a_kind_that_is_written_whole():
-    whole = {getattr(whole_files, name) for name in dir(whole_files) if name.endswith("Dataset")}
+    whole = {getattr(files, name) for name in dir(files) if name.endswith("Dataset")}
     whole |= {AnnDataZarrDataset, ChunkStoreDataset, EncoderWeightsDataset, LedgerDataset, PrecomputedVolumeDataset}
     written = {name for found in register_pipelines().values() for name in found.all_outputs()} | {"pipeline_seconds"}
     seen = 0
@@ -367,3 +374,20 @@ def test_a_bucket_keeps_entries_and_its_faults_end_no_run(monkeypatch):
 @pytest.mark.parametrize(("url", "is_local"), [("memory://a/b.json", False), ("a/b.json", True)])
 def test_only_a_local_file_has_a_local_path(url, is_local):
     assert (LedgerDataset(filepath=url).local_path is not None) == is_local
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        (AnnDataFolderDataset(filepath="a/{b}"), "a/{b} is filled by hand"),
+        (ChunkSourceDataset(kind="volumes"), "A chunk source is read"),
+        (FeatureFilesDataset(filepath="a"), "Published features are read"),
+        (FolderDataset(filepath="a"), "a is a folder that nodes write into"),
+        (OmeZarrVolumeDataset(filepath="gs://bucket/em.zarr"), "gs://bucket/em.zarr is an OME-Zarr volume"),
+        (PublishedCheckpointDataset(filepath="a.pt", model={}), "a.pt holds published weights"),
+        (QueryChunksDataset(), "A query is read"),
+    ],
+)
+def test_saving_is_refused_with_the_reason(dataset, reason):
+    with pytest.raises(DatasetError, match=reason):
+        dataset.save(object())
