@@ -14,7 +14,6 @@ from synapseclr.analysis.config import (
     ImputationConfig,
     LeakageConfig,
     ManifoldConfig,
-    ReportingConfig,
     SimilarityConfig,
 )
 from synapseclr.analysis.features import FeaturesConfig
@@ -34,6 +33,7 @@ from synapseclr.pipelines import (
     reporting,
     similarity,
 )
+from synapseclr.plotting.report import ReportingConfig
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.volumes.imported_chunks import QueryChunks
 

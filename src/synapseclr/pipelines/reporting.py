@@ -11,13 +11,12 @@ from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel
 
 from synapseclr import __version__
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.consensus import consensus_metrics
 from synapseclr.analysis.imputation.evaluation_document import evaluation_metrics, strongest_rival
 from synapseclr.analysis.representations import BACKBONE
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import SynapseCLRError
-from synapseclr.plotting.report import Section, Table, as_text, render_report, render_section
+from synapseclr.plotting.report import ReportingConfig, Section, Table, as_text, render_report, render_section
 from synapseclr.storage.foreign_files import parse_json
 from synapseclr.training import PretrainingConfig
 

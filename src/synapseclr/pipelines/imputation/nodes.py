@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ImputationConfig, ReportingConfig
+from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.handcrafted import (
     MASK_STATISTIC_NAMES,
@@ -33,7 +33,7 @@ from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.representations import BACKBONE, Features, normal_scores, recorded_layers, with_statistics
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.calibration import reliability_table
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.plotting.traits import (
     learning_curve_figure,

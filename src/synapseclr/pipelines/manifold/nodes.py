@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ManifoldConfig, ReportingConfig
+from synapseclr.analysis.config import ManifoldConfig
 from synapseclr.analysis.handcrafted import cleft_orientations
 from synapseclr.analysis.leakage_scores import EFFECT_LABELS, leakage_metrics, measure_leakage
 from synapseclr.analysis.manifold import (
@@ -34,7 +34,7 @@ from synapseclr.plotting.manifold import (
     orientation_overlays,
     scatter_panels,
 )
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
 from synapseclr.volumes.synapse_table import aligned_rows

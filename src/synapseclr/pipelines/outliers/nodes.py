@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
@@ -24,7 +23,7 @@ from synapseclr.analysis.outliers import (
     whiten,
 )
 from synapseclr.analysis.representations import FeatureBlocks, Features, layer_features, recorded_layers
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
 from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS

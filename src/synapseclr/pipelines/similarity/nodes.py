@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
+from synapseclr.analysis.config import SimilarityConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.representations import layer_features
 from synapseclr.analysis.search import (
@@ -24,7 +24,7 @@ from synapseclr.analysis.search import (
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
