@@ -54,11 +54,14 @@ def embed_synapses(
     """
     from anndata import AnnData
 
-    from synapseclr.training import embed_store
+    from synapseclr.training import adapted_weights, embed_store
     from synapseclr.training.extraction import check_channels
 
     check_channels(encoder_weights.model, pretraining.augmentation)
-    layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)
+    used = encoder_weights
+    if embedding.batch_norm == "these_chunks":
+        used = adapted_weights(encoder_weights, synapse_chunks, pretraining)
+    layers = embed_store(used.build(), synapse_chunks, pretraining.augmentation, embedding)
     obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     if "rotation_spread" in layers:
         obs["rotation_spread"] = layers.pop("rotation_spread")
@@ -69,6 +72,7 @@ def embed_synapses(
         "model": encoder_weights.model.model_dump_json(),
         "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
         "poses": embedding.poses.model_dump_json(),
+        "batch_norm": embedding.batch_norm,
         "synapseclr_version": __version__,
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
         **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),
@@ -98,6 +102,8 @@ def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> 
             f"{synapse_embeddings.obs['rotation_spread'].median():.2f} standard deviations between synapses (root mean "
             "square over the features, median over the synapses)."
         )
+    if provenance.get("batch_norm") == "these_chunks":
+        text.append("The statistics of the encoder's batch norms were taken anew from views of these synapses.")
     return pipeline_section(
         [Section("Embedding", text)],
         config.dpi,

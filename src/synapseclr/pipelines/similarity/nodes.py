@@ -73,7 +73,7 @@ def embed_query(
     if not len(query_chunks):
         return {}
     from synapseclr.augmentation import AugmentationConfig
-    from synapseclr.training import EmbeddingPoses
+    from synapseclr.training import EmbeddingPoses, adapted_weights
     from synapseclr.training.extraction import embed_batches, pick_device
 
     query_chunks.check_size(synapse_chunks.chunk_size_vx)
@@ -85,6 +85,8 @@ def embed_query(
             f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
             "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
         )
+    if provenance.get("batch_norm") == "these_chunks":
+        weights = adapted_weights(weights, synapse_chunks, pretraining)
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
     poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
