@@ -88,7 +88,7 @@ def test_a_chunk_finds_itself_among_the_synapses(tmp_path, store, weights, embed
 def test_a_chunk_is_embedded_with_the_batch_norms_of_the_embeddings(tmp_path, store, weights):
     adapted = adapted_weights(weights, store, PRETRAINING)
     obs = pd.DataFrame({"synapse_id": store.synapse_id}, index=store.synapse_id.astype(str))
-    provenance = {"weights_sha256": weights.sha256, "batch_norm": "these_chunks"}
+    provenance = {"weights_sha256": weights.sha256, "batch_norm_views": PRETRAINING.augmentation.model_dump_json()}
     embeddings = AnnData(X=embed_with(adapted, store), obs=obs, uns={"provenance": provenance})
     np.save(path := str(tmp_path / "mine.npy"), store.chunks[4])
     query = QueryChunksDataset(query=path).load()

@@ -50,18 +50,28 @@ def embed_synapses(
     ``obs["rotation_spread"]`` says how much a synapse's features depend on its pose, where several poses are averaged.
 
     Raises:
-        ConfigurationError: If the weights take other channels than pretraining's augmentation makes.
+        ConfigurationError: If the weights take other channels than pretraining's augmentation makes, or were trained at
+            another scale and ``embedding.resample_to_weights`` is off.
     """
     from anndata import AnnData
 
     from synapseclr.training import adapted_weights, embed_store
     from synapseclr.training.extraction import check_channels
+    from synapseclr.training.view_scale import fitted_augmentation
 
     check_channels(encoder_weights.model, pretraining.augmentation)
-    used = encoder_weights
+    augmentation = fitted_augmentation(
+        encoder_weights.provenance,
+        pretraining.augmentation,
+        synapse_chunks.voxel_size_nm,
+        embedding.resample_to_weights,
+    )
+    used, adaptation = encoder_weights, {}
     if embedding.batch_norm == "these_chunks":
-        used = adapted_weights(encoder_weights, synapse_chunks, pretraining)
-    layers = embed_store(used.build(), synapse_chunks, pretraining.augmentation, embedding)
+        fitted = pretraining.model_copy(update={"augmentation": augmentation})
+        used = adapted_weights(encoder_weights, synapse_chunks, fitted)
+        adaptation = {"batch_norm_views": augmentation.model_dump_json()}
+    layers = embed_store(used.build(), synapse_chunks, augmentation, embedding)
     obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     if "rotation_spread" in layers:
         obs["rotation_spread"] = layers.pop("rotation_spread")
@@ -70,9 +80,9 @@ def embed_synapses(
         "weights_sha256": encoder_weights.sha256,
         "chunks_sha256": synapse_chunks.sha256,
         "model": encoder_weights.model.model_dump_json(),
-        "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
+        "augmentation": augmentation.for_extraction().model_dump_json(),
         "poses": embedding.poses.model_dump_json(),
-        "batch_norm": embedding.batch_norm,
+        **adaptation,
         "synapseclr_version": __version__,
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
         **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),
@@ -102,7 +112,7 @@ def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> 
             f"{synapse_embeddings.obs['rotation_spread'].median():.2f} standard deviations between synapses (root mean "
             "square over the features, median over the synapses)."
         )
-    if provenance.get("batch_norm") == "these_chunks":
+    if "batch_norm_views" in provenance:
         text.append("The statistics of the encoder's batch norms were taken anew from views of these synapses.")
     return pipeline_section(
         [Section("Embedding", text)],

@@ -85,8 +85,9 @@ def embed_query(
             f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
             "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
         )
-    if provenance.get("batch_norm") == "these_chunks":
-        weights = adapted_weights(weights, synapse_chunks, pretraining)
+    if "batch_norm_views" in provenance:
+        views = AugmentationConfig.model_validate_json(provenance["batch_norm_views"])
+        weights = adapted_weights(weights, synapse_chunks, pretraining.model_copy(update={"augmentation": views}))
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
     poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
