@@ -3,7 +3,7 @@
 from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
 from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.volumes import Hdf5VolumeDataset, OmeZarrVolumeDataset, PrecomputedVolumeDataset
 from synapseclr.datasets.weights import (
     EncoderWeightsDataset,
     FeatureFilesDataset,
@@ -32,6 +32,7 @@ __all__ = [
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "Hdf5VolumeDataset",
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",

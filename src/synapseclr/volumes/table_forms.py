@@ -126,6 +126,17 @@ FORMS: dict[str, TableForm] = {
         unit_nm=(8.0, 8.0, 8.0),
         connector=("bodyId_pre", "pre"),
     ),
+    # Flat connectomes of FlyEM, as of the male CNS: syn-partners-*.feather.
+    "flyem": TableForm(
+        "a table of a FlyEM flat connectome",
+        "body_pre",
+        "body_post",
+        ("pre", "post"),
+        id=None,
+        split="{axis}_{stem}",
+        unit_nm=(8.0, 8.0, 8.0),
+        connector=("body_pre", "pre"),
+    ),
     # The parquet files of the sjcabs releases of fly connectomes; positions in nm.
     "sjcabs": TableForm(
         "an sjcabs table", "pre", "post", ("",), id=None, split="{axis}", unit_nm=_NM, connector=("connector_id",)
@@ -326,7 +337,8 @@ def _one_row_a_connector(table: pd.DataFrame, connector_n: NDArray[np.int64]) ->
 def read_cremi(file: IO[bytes]) -> pd.DataFrame:
     """Read the synapses of a CREMI file (https://cremi.org/data): pairs of annotated points, in nm.
 
-    Neurites are those of ``volumes/labels/neuron_ids`` at the points.
+    Neurites are those of ``volumes/labels/neuron_ids`` at the points. Positions count from the corner of
+    ``volumes/raw``, out of which padded files cut the labels.
 
     Args:
         file: HDF5, open for reading bytes; must be seekable.
@@ -347,7 +359,7 @@ def read_cremi(file: IO[bytes]) -> pd.DataFrame:
         pairs_n2 = h5[_CREMI_PAIRS][:]
         ids, locations = (h5[name][:] for name in _CREMI_POINTS)
         labels = h5[_CREMI_LABELS]
-        to_labels = _zyx(h5["annotations"], "offset", 0.0) - _zyx(labels, "offset", 0.0)
+        to_volume, corner = _zyx(h5["annotations"], "offset", 0.0), _zyx(labels, "offset", 0.0)
         unit_zyx = _zyx(labels, "resolution", 1.0)
         row_of = pd.Series(np.arange(len(ids)), index=ids)
         unknown = ~np.isin(pairs_n2, ids)
@@ -355,8 +367,8 @@ def read_cremi(file: IO[bytes]) -> pd.DataFrame:
             raise TableError(f"partners name the points {some(pairs_n2[unknown])}, which are not in annotations/ids.")
         table = {"pre_site_id": pairs_n2[:, 0], "post_site_id": pairs_n2[:, 1]}
         for side, site_ids in zip(("pre", "post"), pairs_n2.T, strict=True):
-            point_n3 = locations[row_of.loc[site_ids].to_numpy()] + to_labels
-            voxel_n3 = np.floor(point_n3 / unit_zyx).astype(np.int64)
+            point_n3 = locations[row_of.loc[site_ids].to_numpy()] + to_volume
+            voxel_n3 = np.floor((point_n3 - corner) / unit_zyx).astype(np.int64)
             outside = ((voxel_n3 < 0) | (voxel_n3 >= labels.shape)).any(axis=1)
             if outside.any():
                 raise TableError(f"the points {some(site_ids[outside])} lie outside of {_CREMI_LABELS}.")
