@@ -68,6 +68,7 @@ def test_further_columns_and_both_points_are_kept():
         "(52.0, 142.0, 7e1)",
         "52;142;70",
         " [  52  142 70 ] ",
+        "[np.int64(52), np.int64(142), np.float64(70.0)]",  # a list that pandas has written into a CSV
         [52, 142, 70],
         np.array([52, 142, 70]),
     ],

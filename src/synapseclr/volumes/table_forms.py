@@ -22,9 +22,13 @@ VoxelSize: TypeAlias = tuple[float, float, float]
 Polyadic: TypeAlias = Literal["pairs", "connectors"]
 
 AXES = ("x", "y", "z")
+FORM = "form"
+"""Attribute of a standard table: name of the form in which it was."""
+
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _SEPARATOR = r"\s*[,;\s]\s*"
 _TRIPLE = rf"^\s*[\[(]?\s*({_NUMBER}){_SEPARATOR}({_NUMBER}){_SEPARATOR}({_NUMBER})\s*[\])]?\s*$"
+_NUMPY_NUMBER = r"np\.\w+\(([^()]*)\)"  # a list of numpy's numbers in a text: "[np.int64(52), np.int64(142), ...]"
 _TRUE, _FALSE = ("true", "t", "1", "1.0"), ("false", "f", "0", "0.0")
 _CREMI_PAIRS, _CREMI_LABELS = "annotations/presynaptic_site/partners", "volumes/labels/neuron_ids"
 _CREMI_POINTS = ("annotations/ids", "annotations/locations")
@@ -205,7 +209,8 @@ def standard_synapse_table(
         TableError: If the form is unknown, a column is missing, an id is damaged or missing, a position cannot be
             read, or ``connectors`` is asked of a table that does not tell presynaptic sites apart.
     """
-    chosen = _form(recognise(table) if form == "auto" else form)
+    form = recognise(table) if form == "auto" else form
+    chosen = _form(form)
     named = strip_names(table, _known_names())
     subject = chosen._subject
     check_columns(named, chosen.ids, subject)
@@ -227,7 +232,9 @@ def standard_synapse_table(
     if polyadic == "connectors":
         whole = _one_row_a_connector(whole, _connectors(valid, chosen))
     logger.info("The synapse table is read as %s: %d synapses.", chosen.title, len(whole))
-    return whole.reset_index(drop=True)
+    whole = whole.reset_index(drop=True)
+    whole.attrs[FORM] = form
+    return whole
 
 
 def _form(name: str) -> TableForm:
@@ -289,7 +296,7 @@ def _points(table: pd.DataFrame, form: TableForm, stem: str) -> NDArray[np.float
         split = table[columns]
     else:
         # arrays are printed as "[52 142 70]", lists as "[52, 142, 70]": all of them are three numbers in a text
-        text = table[columns[0]].map(_as_text)
+        text = table[columns[0]].map(_as_text).str.replace(_NUMPY_NUMBER, r"\1", regex=True)
         split = text.str.extract(_TRIPLE)
     numbers = split.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(numbers).all(axis=1)
