@@ -250,6 +250,11 @@ class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     chunk_cache_mb: int = Field(
         1024, ge=0, description="All synapses, prepared for their views, are held in memory if they fit into this."
     )
+    resample_to_weights: bool = Field(
+        False,
+        description="Where weights were trained on views of another voxel size than these: sample these views at "
+        "theirs (true), or stop (false).",
+    )
 
     @property
     def poses(self) -> EmbeddingPoses:
