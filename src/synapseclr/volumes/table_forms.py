@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from synapseclr.errors import TableError
+from synapseclr.volumes.synapse_table import UNIT_NM
 from synapseclr.volumes.table_schema import as_ids, check_columns, some, strip_names
 
 VoxelSize: TypeAlias = tuple[float, float, float]
@@ -233,7 +234,7 @@ def standard_synapse_table(
         whole = _one_row_a_connector(whole, _connectors(valid, chosen))
     logger.info("The synapse table is read as %s: %d synapses.", chosen.title, len(whole))
     whole = whole.reset_index(drop=True)
-    whole.attrs[FORM] = form
+    whole.attrs |= {FORM: form} | ({} if unit is None else {UNIT_NM: tuple(map(float, unit))})
     return whole
 
 
