@@ -15,7 +15,7 @@ from synapseclr.datasets.files import (
     TextDataset,
 )
 from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.volumes import Hdf5VolumeDataset, OmeZarrVolumeDataset, PrecomputedVolumeDataset
 from synapseclr.datasets.weights import (
     EncoderWeightsDataset,
     FeatureFilesDataset,
@@ -31,6 +31,7 @@ __all__ = [
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "Hdf5VolumeDataset",
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",

@@ -15,7 +15,7 @@ from synapseclr.errors import DecoderError, InputError, SynapseCLRError, Unreach
 from synapseclr.volumes.cutting import centres_vx, check_layer, open_cutter
 from synapseclr.volumes.input_shares import LABELS, Finding, Share, as_document, judge, neurite_shares
 from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
-from synapseclr.volumes.synapse_table import POSITION_COLUMNS
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS, UNIT_NM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,8 @@ _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
+_UNIT_OF_PARAMETER = "preprocessing.position_voxel_size_nm"
+_UNIT_OF_ENTRY = "unit_nm of the catalog's synapse_table (a SynapseTableDataset)"
 _MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
@@ -97,14 +99,16 @@ def diagnose_positions(
         The setting that fits clearly better than the present one, in a sentence; None if there is none.
     """
     unit_nm = config.position_unit_nm
+    read_nm = synapses.attrs.get(UNIT_NM)  # of positions that came in nm, and now are in units of the parameter
+    setting = _UNIT_OF_PARAMETER if read_nm is None else _UNIT_OF_ENTRY
     tried: list[tuple[float, str, NDArray[np.int64]]] = []
     of_layers = [(x * f, y * f, z) for x, y, z in scales_nm for f in (1, 1 / 2)]
-    for other_nm in dict.fromkeys([*of_layers, *_units(config.voxel_size_nm)]):
-        if other_nm != tuple(unit_nm):
-            listed = ", ".join(f"{v:g}" for v in other_nm)
-            text = f"the positions are in units of {' x '.join(f'{v:g}' for v in other_nm)} nm: set "
-            text += f"preprocessing.position_voxel_size_nm to [{listed}]"
-            centre_vx = centres_vx(synapses, other_nm, config)
+    for right_nm in dict.fromkeys([*of_layers, *_units(config.voxel_size_nm)]):
+        if right_nm != tuple(read_nm or unit_nm):
+            listed = [f"{v:g}" for v in right_nm]
+            text = f"the positions are in units of {' x '.join(listed)} nm: set {setting} to [{', '.join(listed)}]"
+            x, y, z = (n * u / r for n, u, r in zip(right_nm, unit_nm, read_nm or unit_nm, strict=True))
+            centre_vx = centres_vx(synapses, (x, y, z), config)
             tried.append((is_inside(centre_vx), text, centre_vx))
     for order in list(permutations(range(3)))[1:]:
         swapped = synapses.copy()
@@ -136,7 +140,8 @@ def _other_origins(
 ) -> list[tuple[float, str, NDArray[np.int64]]]:
     """Positions counted from the volume's own corner, and positions that the corner was added to once too often."""
     centre_vx = centres_vx(synapses, config.position_unit_nm, config)
-    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(config.position_unit_nm)).astype(int)
+    unit_nm = synapses.attrs.get(UNIT_NM, config.position_unit_nm)
+    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(unit_nm)).astype(int)
     corner = ", ".join(map(str, corner_vx.tolist()))
     shift = ", ".join(map(str, unit.tolist()))
     found = []
@@ -449,9 +454,10 @@ class _Surroundings:
                 "The neurites are where the table says, so most likely the cleft volume has another voxel size, offset "
                 "or axis order, or preprocessing.max_cleft_distance_nm is too small."
             )
+        setting = _UNIT_OF_ENTRY if UNIT_NM in self._synapses.attrs else _UNIT_OF_PARAMETER
         return (
-            "Check preprocessing.position_voxel_size_nm, the order of the axes, the volumes' scale and offset, and "
-            "that table and volumes are of one data set."
+            f"Check {setting}, the order of the axes, the volumes' scale and offset, and that table and volumes are of "
+            "one data set."
         )
 
     def _positions(self) -> str | None:
