@@ -1,6 +1,7 @@
 """Kedro datasets for volumes, chunks, embeddings, weights and published files."""
 
 from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
+from synapseclr.datasets.cave_tables import CaveTableDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
 from synapseclr.datasets.synapse_tables import SynapseTableDataset
 from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
@@ -27,6 +28,7 @@ __all__ = [
     "AnnDataFolderDataset",
     "AnnDataZarrDataset",
     "CSVDataset",
+    "CaveTableDataset",
     "ChunkSourceDataset",
     "ChunkStoreDataset",
     "EncoderWeightsDataset",
