@@ -4,7 +4,7 @@ from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDa
 from synapseclr.datasets.cave_tables import CaveTableDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
 from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.volumes import GrapheneVolumeDataset, OmeZarrVolumeDataset, PrecomputedVolumeDataset
 from synapseclr.datasets.weights import (
     EncoderWeightsDataset,
     FeatureFilesDataset,
@@ -34,6 +34,7 @@ __all__ = [
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "GrapheneVolumeDataset",
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",
