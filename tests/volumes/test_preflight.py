@@ -93,7 +93,7 @@ def test_supervoxels_are_named(tiny_volume, tmp_path):
     write_precomputed(supervoxels_xyz, f"file://{tmp_path}/raw", SIZE_NM, "segmentation", (32, 32, 8))
     (error,) = check(tiny_volume, segmentation=PrecomputedLayer(f"file://{tmp_path}/raw", "segmentation volume")).errors
     assert "the segmentation holds supervoxels, which are not agglomerated" in error
-    assert "Flatten it" in error
+    assert "Read the graph itself at the table's version" in error
 
 
 @pytest.mark.parametrize(
