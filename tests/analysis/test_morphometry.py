@@ -184,8 +184,8 @@ def simulated_chunks():
         cleft_xyz = volume.cleft_xyz[window]
         neurites = volume.segmentation_xyz[window]
         codes = np.zeros(cleft_xyz.shape, np.uint8)
-        codes[neurites == table.at[row["synapse_id"], "pre_root_id"]] = 1
-        codes[neurites == table.at[row["synapse_id"], "post_root_id"]] = 3
+        codes[neurites == table.loc[row["synapse_id"], "pre_root_id"]] = 1
+        codes[neurites == table.loc[row["synapse_id"], "post_root_id"]] = 3
         codes[cleft_xyz == cleft_xyz[tuple(length // 2 for length in cleft_xyz.shape)]] = 2
         if (codes == 2).sum() == row["cleft_size_vx"]:
             found[row["synapse_id"]] = {"n_voxels": row["cleft_size_vx"]} | morphometry(codes, volume.voxel_size_nm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.layers import check_finite
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.search.neighbours import FeatureIndex
 from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.traits import TRAITS, trait_values
@@ -59,6 +60,9 @@ def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:
     for name in map(str, obs.columns):
         if name not in traits and name not in _NOT_COLOURED:
             column = _from_series(obs[name], name)
+            if column is not None and name in MORPHOMETRY_LABELS:
+                label, unit = MORPHOMETRY_LABELS[name]
+                column = replace(column, label=f"{label} ({unit})" if unit else label, group="Sizes")
             if column is not None:
                 yield column
 
