@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.handcrafted import CleftPlane, OrientedChunks, cleft_plane
-from synapseclr.analysis.schema_columns import COUNT, FROM_ZERO_RULE, NOT_NEGATIVE, SHARE_RULE
-from synapseclr.volumes.table_schema import Column, TableSchema
+from synapseclr.volumes.table_schema import COUNT, FROM_ZERO_RULE, NOT_NEGATIVE, SHARE_RULE, Column, TableSchema
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
