@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS, store_morphometry
 from synapseclr.analysis.traits import trait_named
 from synapseclr.errors import InputError
+from synapseclr.pipelines import Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, as_text, pipeline_section
 from synapseclr.plotting.sections import contact_sheet, read_slabs, section_rows, synapse_section
 from synapseclr.volumes import (
@@ -32,13 +33,6 @@ from synapseclr.volumes import (
 from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
 from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
 from synapseclr.volumes.root_versions import PROVENANCE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-else:  # Kedro resolves the hints of nodes to validate parameters
-    Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 
