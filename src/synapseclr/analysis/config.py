@@ -51,9 +51,7 @@ Kernel = Literal["rbf", "matern32", "matern52", "linear", "rbf+linear"]
 class GaussianProcessConfig(Parameters):
     """Gaussian processes: which one, on what, and for how long it is fitted."""
 
-    layer: Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"] = Field(
-        default="encoder.fc", description="Recorded layer whose features are the inputs."
-    )
+    layer: Layer = Field(default="encoder.fc", description="Recorded layer whose features are the inputs.")
     with_masks: bool = Field(
         default=True, description="Join the statistics of the masks to the features, with the same weight."
     )
