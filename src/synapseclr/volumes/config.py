@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from synapseclr.parameters import Parameters
 
 Length = Annotated[float, Field(gt=0)]
 
 
-class PreprocessingConfig(BaseModel):
+class PreprocessingConfig(Parameters):
     """Parameters of the ``preprocessing`` pipeline. Defaults: as published for MICrONS layer 2/3."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     voxel_size_nm: tuple[Length, Length, Length] = Field(
         (8, 8, 40),
