@@ -7,8 +7,8 @@ import zarr
 from anndata import AnnData
 
 from synapseclr.analysis.config import SimilarityConfig
-from synapseclr.analysis.search.neighbours import FeatureIndex
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.search import FeatureIndex
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.datasets import QueryChunksDataset
 from synapseclr.errors import ConfigurationError, SynapseCLRError, VolumeError
@@ -16,7 +16,7 @@ from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines.similarity.nodes import answer_queries, draw_neighbours, embed_query
 from synapseclr.training import PretrainingConfig
 from synapseclr.training.extraction import embed_batches, pick_device
-from synapseclr.volumes.query_chunks import QueryChunks, read_query_chunks
+from synapseclr.volumes.imported_chunks import QueryChunks, read_query_chunks
 
 N = 9
 PRETRAINING = PretrainingConfig(

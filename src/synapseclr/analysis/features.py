@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import FeaturesConfig as FeaturesConfig
-from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.schema_columns import (
+from synapseclr.analysis.representations import check_finite
+from synapseclr.analysis.traits import TRAITS, Trait, trait_named, trait_values
+from synapseclr.analysis.traits.calibration import grouped_interval
+from synapseclr.analysis.traits.folds import neurite_codes
+from synapseclr.errors import SynapseCLRError
+from synapseclr.volumes.synapse_table import table_rows
+from synapseclr.volumes.table_schema import (
     COUNT,
     FROM_ZERO_RULE,
     GROUPED_MEANS,
@@ -19,13 +24,9 @@ from synapseclr.analysis.schema_columns import (
     POSITIVE_COUNT,
     SHARE_RULE,
     TEXT,
+    Column,
+    TableSchema,
 )
-from synapseclr.analysis.traits import TRAITS, Trait, trait_named, trait_values
-from synapseclr.analysis.traits.calibration import grouped_interval
-from synapseclr.analysis.traits.folds import neurite_codes
-from synapseclr.errors import SynapseCLRError
-from synapseclr.volumes.synapse_ids import table_rows
-from synapseclr.volumes.table_schema import Column, TableSchema
 
 FEATURE_CLUSTERS = TableSchema(
     "The table of feature clusters",

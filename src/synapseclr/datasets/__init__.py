@@ -3,15 +3,7 @@
 from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
 from synapseclr.datasets.cave_tables import CaveTableDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
-from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import GrapheneVolumeDataset, OmeZarrVolumeDataset, PrecomputedVolumeDataset
-from synapseclr.datasets.weights import (
-    EncoderWeightsDataset,
-    FeatureFilesDataset,
-    NoTrainingDataset,
-    PublishedCheckpointDataset,
-)
-from synapseclr.datasets.whole_files import (
+from synapseclr.datasets.files import (
     CSVDataset,
     FolderDataset,
     JSONDataset,
@@ -22,6 +14,13 @@ from synapseclr.datasets.whole_files import (
     ParquetDataset,
     PlotlyJSONDataset,
     TextDataset,
+)
+from synapseclr.datasets.synapse_tables import SynapseTableDataset
+from synapseclr.datasets.volumes import GrapheneVolumeDataset, OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.weights import (
+    EncoderWeightsDataset,
+    FeatureFilesDataset,
+    PublishedCheckpointDataset,
 )
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",
-    "NoTrainingDataset",
     "OmeZarrVolumeDataset",
     "OnDemandDataset",
     "OptionalCSVDataset",

@@ -6,31 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
-from synapseclr.storage.addresses import is_local, open_filesystem
+from synapseclr.datasets.files import AtAddress, ReadOnlyDataset
 from synapseclr.storage.atomic_files import check_file, write_whole
 from synapseclr.volumes.imported_features import FeatureFiles
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from synapseclr.models import EncoderWeights
 
 
-class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"]):
+class EncoderWeightsDataset(AtAddress, AbstractDataset["EncoderWeights", "EncoderWeights"]):
     """Reads and writes :class:`synapseclr.models.EncoderWeights`; never a pickle.
 
     Args:
         filepath: Local path or fsspec URL of the ``.safetensors`` file.
         credentials: Passed to fsspec.
     """
-
-    def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath = filepath
-        self._filesystem, self._path = open_filesystem(filepath, credentials)
-        self.metadata = metadata
 
     def load(self) -> EncoderWeights:
         """Read the file; raises CheckpointError when it is not one of ours, OutputError when it has changed."""
@@ -47,15 +37,8 @@ class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"])
         else:
             self._filesystem.pipe_file(self._path, data.to_bytes())
 
-    @property
-    def _is_local(self) -> bool:
-        return is_local(self._filepath)
-
     def _exists(self) -> bool:
         return bool(self._filesystem.exists(self._path))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
@@ -94,26 +77,6 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "model": self._model}
-
-
-class NoTrainingDataset(ReadOnlyDataset["pd.DataFrame"]):
-    """Loads as a training history without epochs: the weights or features were made elsewhere."""
-
-    refusal = "A run that uses published weights has no training history to save."
-
-    read_only = "It says that weights were trained elsewhere."
-
-    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
-        self.metadata = metadata
-
-    def load(self) -> pd.DataFrame:
-        """Return the columns that every history has, and no rows."""
-        import pandas as pd
-
-        return pd.DataFrame({"epoch": pd.Series(dtype="int64"), "train_loss": pd.Series(dtype="float64")})
-
-    def _describe(self) -> dict[str, Any]:
-        return {}
 
 
 class FeatureFilesDataset(ReadOnlyDataset[FeatureFiles]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,16 @@ class TableQuery:
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     columns: tuple[str, ...] | None = None
     point: str | None = None
+
+
+def need_columns(rows: pd.DataFrame, columns: Sequence[str], table: str) -> None:
+    """Raise a :class:`TableError` that names the columns that a table from CAVE lacks."""
+    missing = [name for name in columns if name not in rows]
+    if missing:
+        raise TableError(
+            f"The table {table} has no column {', '.join(missing)}; it has {', '.join(map(str, rows.columns))}. "
+            "Correct the name in the catalog entry, or add the column to its `columns`."
+        )
 
 
 def digest_of(description: Any) -> str:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from synapseclr import __version__
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.models import EncoderWeights
 from synapseclr.models.encoders import SINGLE_CONVOLUTION
-from synapseclr.plotting.report import Section, embedding_digests, pipeline_section
+from synapseclr.plotting.report import ReportingConfig, Section, embedding_digests, pipeline_section
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.positives import annotation_provenance, leakage_warning
 from synapseclr.volumes import ChunkStore

@@ -8,24 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
-from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.search.similarity import (
+from synapseclr.analysis.config import SimilarityConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.representations import layer_features
+from synapseclr.analysis.search import (
+    APPROXIMATE,
+    FeatureIndex,
     answer_query,
     distance_histograms,
     eligible_rows,
     make_queries,
+    measure_recall,
+    neighbour_table,
     result_table,
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
-from synapseclr.volumes.query_chunks import QueryChunks
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 if TYPE_CHECKING:
     from anndata import AnnData

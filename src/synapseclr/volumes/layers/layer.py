@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from synapseclr.errors import DecoderError, UnreachableError, VolumeError
-from synapseclr.storage.addresses import is_local
-from synapseclr.storage.storage_errors import is_unreachable, unreachable
+from synapseclr.storage.addresses import is_local, is_unreachable, unreachable
 from synapseclr.volumes.root_versions import RootVersion
 
 if TYPE_CHECKING:
