@@ -16,7 +16,12 @@ from synapseclr.datasets.files import (
     TextDataset,
 )
 from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import GrapheneVolumeDataset, OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.volumes import (
+    GrapheneVolumeDataset,
+    Hdf5VolumeDataset,
+    OmeZarrVolumeDataset,
+    PrecomputedVolumeDataset,
+)
 from synapseclr.datasets.weights import (
     EncoderWeightsDataset,
     FeatureFilesDataset,
@@ -34,6 +39,7 @@ __all__ = [
     "FeatureFilesDataset",
     "FolderDataset",
     "GrapheneVolumeDataset",
+    "Hdf5VolumeDataset",
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",

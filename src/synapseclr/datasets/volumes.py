@@ -1,4 +1,4 @@
-"""Volumes as Kedro datasets: Neuroglancer precomputed (and what else CloudVolume reads), chunked graphs, OME-Zarr."""
+"""Volumes as Kedro datasets: Neuroglancer precomputed and whatever else CloudVolume reads, graphene, OME-Zarr, HDF5."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from synapseclr.storage.addresses import cave_token, cloud_secrets, file_url, is
 from synapseclr.storage.atomic_files import folder_written_whole
 from synapseclr.volumes.cave_service import CaveService
 from synapseclr.volumes.layers.graphene import GrapheneLayer
+from synapseclr.volumes.layers.hdf5 import Hdf5Layer
 from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
 from synapseclr.volumes.layers.ome_zarr import OmeZarrLayer, split_zip
 from synapseclr.volumes.layers.precomputed import PrecomputedLayer, write_precomputed
@@ -280,3 +281,50 @@ class OmeZarrVolumeDataset(ReadOnlyDataset[VolumeLayer]):
 
     def _describe(self) -> dict[str, Any]:
         return {"uri": self._layer.uri, "role": self._layer.role, "channel": self._layer.channel}
+
+
+class Hdf5VolumeDataset(ReadOnlyDataset[VolumeLayer]):
+    """Loads a :class:`VolumeLayer` handle on an array of an HDF5 file, as CREMI publishes them; reads nothing yet.
+
+    Arrays are (z, y, x), with the attributes ``resolution`` and ``offset`` in nm. The highest ids, by which BigCat
+    marks voxels without a label, are read as 0.
+
+    Example catalog entry::
+
+        cleft_volume:
+          type: synapseclr.datasets.Hdf5VolumeDataset
+          filepath: sample_A_20160501.hdf
+          array: volumes/labels/clefts
+          role: cleft volume              # what error messages call it
+
+    Args:
+        filepath: Local path or fsspec URL of the file.
+        array: Path of the array in the file.
+        role: What error messages call it.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{uri} is an HDF5 file, which is read and never written."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        array: str,
+        role: str = "volume",
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._layer = Hdf5Layer(file_url(filepath), role, credentials, array=array)
+        self.metadata = metadata
+
+    def load(self) -> VolumeLayer:
+        """Return the handle; the file is opened when it is read."""
+        return self._layer
+
+    def _exists(self) -> bool:
+        filesystem, path = open_filesystem(self._layer.uri, self._layer.storage_options)
+        return bool(filesystem.exists(path))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"uri": self._layer.uri, "array": self._layer.array, "role": self._layer.role}

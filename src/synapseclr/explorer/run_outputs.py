@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.representations import check_finite
 from synapseclr.analysis.search import FeatureIndex
@@ -59,6 +60,9 @@ def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:
     for name in map(str, obs.columns):
         if name not in traits and name not in _NOT_COLOURED:
             column = _from_series(obs[name], name)
+            if column is not None and name in MORPHOMETRY_LABELS:
+                label, unit = MORPHOMETRY_LABELS[name]
+                column = replace(column, label=f"{label} ({unit})" if unit else label, group="Sizes")
             if column is not None:
                 yield column
 
