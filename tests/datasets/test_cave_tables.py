@@ -123,6 +123,14 @@ def test_a_box_in_nm_and_filters_choose_rows(cave, tmp_path):
     assert {path.parent for path in tmp_path.rglob("*.parquet")} > folders, "a changed query has another folder"
 
 
+def test_only_the_columns_that_are_named_are_fetched(cave, tmp_path):
+    columns = ["pre_pt_root_id", "post_pt_root_id", "ctr_pt_position"]
+    loaded = dataset(cave, tmp_path, columns=columns, materialization_version=795).load()
+    wanted = expected(served(cave, 795))
+    pd.testing.assert_frame_equal(loaded, wanted, check_dtype=False)
+    assert all(query.get("select_columns") == ["id", *columns] for query in cave.queries)
+
+
 def test_a_server_that_returns_less_than_it_was_asked_for_is_noticed(cave, tmp_path):
     cave.row_limit = LIMIT // 2
     loaded = dataset(cave, tmp_path).load()

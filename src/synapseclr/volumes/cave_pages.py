@@ -234,7 +234,7 @@ def _tiles(service: CaveService, query: TableQuery, folder: Path, row_limit: int
         task = progress.add_task(f"Fetching {query.table}", total=1.0)
         while waiting:
             low, high, share = waiting.pop()
-            box: Box = (tuple(low.tolist()), tuple(high.tolist()))
+            box: Box = (tuple(low.astype(int).tolist()), tuple(high.astype(int).tolist()))
             name = "_".join(f"{a:.0f}-{b:.0f}" for a, b in zip(low, high, strict=True))
             found = _kept(folder / f"tile_{name}.parquet", lambda box=box: ask(point, box))  # type: ignore[misc]
             if found is not None:
