@@ -323,6 +323,18 @@ def test_a_table_of_another_unit_is_read_in_its_own(cave, tmp_path):
     assert loaded["ctr_pos_z_nm"].tolist() == (rows["ctr_pt_position_z"] * 50.0).tolist()
 
 
+def test_a_unit_that_the_server_does_not_tell_is_the_entry_s(cave, tmp_path):
+    rows = served(cave).sort_values("id")
+    box = [[0, 0, 0], [30_000, 30_000, 30_000]]
+    wanted = rows[["ctr_pt_position_x", "ctr_pt_position_y"]].le(3000).all(axis=1) & (rows["ctr_pt_position_z"] <= 600)
+    cave.versions[943].tables["synapses"].resolution_nm = (None, None, None)
+    with pytest.raises(DatasetError, match=r"does not say in which unit its positions are\. Set unit_nm"):
+        dataset(cave, tmp_path, bounding_box_nm=box).load()
+    loaded = dataset(cave, tmp_path, bounding_box_nm=box, unit_nm=[10, 10, 50]).load()
+    assert loaded["id"].tolist() == rows["id"][wanted].tolist()
+    assert loaded["ctr_pos_x_nm"].tolist() == (rows["ctr_pt_position_x"][wanted] * 10).tolist()
+
+
 def test_provenance_lies_beside_the_table(cave, tmp_path):
     dataset(cave, tmp_path).load()
     (path,) = tmp_path.glob("*/table.*.json")

@@ -121,7 +121,15 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
             TableError: If version, table or column do not exist, or nothing is found.
             UnreachableError: If the server does not answer, or does not accept the token; running again continues.
         """
-        query = TableQuery(self._table, self._pinned_version(), self._box_nm, self._filters, self._columns, self._point)
+        query = TableQuery(
+            self._table,
+            self._pinned_version(),
+            self._box_nm,
+            self._filters,
+            self._columns,
+            self._point,
+            self._unit_nm,
+        )
         declared = CaveTable(self._service, query, self._joins, self._moment, self._row_limit)
         rows, source = declared.load(self._folder)
         if self._as_annotations:
@@ -130,9 +138,8 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
             table = rows[["id", *labels]].rename(columns={"id": "syn_id", **labels})
             table = table.dropna(subset=list(labels.values()), how="all").reset_index(drop=True)
         else:
-            unit_nm = self._unit_nm or source["voxel_resolution"]
             try:
-                table = standard_synapse_table(rows, self._form, unit_nm, self._polyadic)
+                table = standard_synapse_table(rows, self._form, source["unit_nm"], self._polyadic)
             except TableError as error:
                 raise TableError(f"{self._table} of the datastack {source['datastack']}: {error}") from error
         table.attrs[PROVENANCE] = source
