@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from synapseclr.parameters import Parameters
 from synapseclr.volumes.synapse_table import QueryValue, SynapseIds
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
@@ -14,13 +15,7 @@ FilterValue = bool | int | float | str
 logger = logging.getLogger(__name__)
 
 
-class _Config(BaseModel):
-    """Frozen, and without tolerance for names that mean nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SimilarityConfig(_Config):
+class SimilarityConfig(Parameters):
     """Nearest neighbours in feature space, and the queries that are answered and drawn."""
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which distances are taken.")
@@ -53,10 +48,8 @@ class SimilarityConfig(_Config):
 Kernel = Literal["rbf", "matern32", "matern52", "linear", "rbf+linear"]
 
 
-class GaussianProcessConfig(BaseModel):
+class GaussianProcessConfig(Parameters):
     """Gaussian processes: which one, on what, and for how long it is fitted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"] = Field(
         default="encoder.fc", description="Recorded layer whose features are the inputs."
@@ -159,7 +152,7 @@ class GaussianProcessConfig(BaseModel):
         return max(self.n_components, self.n_linear_components) if self.kernel == "rbf+linear" else self.n_components
 
 
-class ImputationConfig(_Config):
+class ImputationConfig(Parameters):
     """Probes that read annotated traits off a representation."""
 
     n_folds: int = Field(default=3, ge=2, description="Folds, grouped by neurite (published: 3).")
@@ -192,7 +185,7 @@ class ImputationConfig(_Config):
     )
 
 
-class ConsensusConfig(_Config):
+class ConsensusConfig(Parameters):
     """Cell types of whole neurites from what their synapses say."""
 
     min_probability: float = Field(
@@ -217,7 +210,7 @@ class ConsensusConfig(_Config):
     seed: int = Field(default=0, ge=0, description="Seed of the folds.")
 
 
-class ClusterConfig(_Config):
+class ClusterConfig(Parameters):
     """Clusters of synapses in the plane, by HDBSCAN."""
 
     min_fraction: float = Field(
@@ -233,7 +226,7 @@ class ClusterConfig(_Config):
     )
 
 
-class AxesConfig(_Config):
+class AxesConfig(Parameters):
     """Principal axes of clusters, and what changes along them."""
 
     n_clusters: int = Field(default=2, ge=1, description="Largest clusters whose axes are looked at.")
@@ -242,7 +235,7 @@ class AxesConfig(_Config):
     n_draws: int = Field(default=500, ge=50, description="Bootstrap samples, drawn by neurite, of every interval.")
 
 
-class LeakageConfig(_Config):
+class LeakageConfig(Parameters):
     """The technical check: what features should not know, and how well it can be read off them."""
 
     n_components: int = Field(default=64, ge=2, description="Principal components given to the probes.")
@@ -263,7 +256,7 @@ class LeakageConfig(_Config):
     seed: int = Field(default=0, ge=0, description="Seed of the draw, folds and permutations.")
 
 
-class ManifoldConfig(_Config):
+class ManifoldConfig(Parameters):
     """Projection to the plane: PCA, then UMAP. Defaults as published (REFERENCE: 128 PCs, 500 neighbours)."""
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer to project.")
@@ -288,10 +281,8 @@ class ManifoldConfig(_Config):
 UnsupervisedScore = Literal["mahalanobis", "knn", "lof"]
 
 
-class OutliersConfig(BaseModel):
+class OutliersConfig(Parameters):
     """Search for defective synapses, and the synapses that are left out as defective."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which defects are searched.")
     with_masks: bool = Field(
@@ -331,10 +322,8 @@ class OutliersConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 
-class FeaturesConfig(BaseModel):
+class FeaturesConfig(Parameters):
     """Correlations, principal components, and traits by cell types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clustered_layer: Layer = Field(default="encoder.fc", description="Recorded layer whose features are clustered.")
     n_feature_clusters: int = Field(default=8, ge=1, description="Clusters that the tree of features is cut into.")

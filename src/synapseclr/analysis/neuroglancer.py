@@ -7,16 +7,16 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from synapseclr.parameters import Parameters
 
 _REMOTE = ("gs://", "s3://", "https://", "http://")
 _NM = [1e-9, "m"]
 
 
-class NeuroglancerConfig(BaseModel):
+class NeuroglancerConfig(Parameters):
     """Where Neuroglancer finds the volumes. A browser cannot read local files, so a path makes no link."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     viewer: str = Field(
         default="https://neuroglancer-demo.appspot.com/", description="Address of a Neuroglancer to open links with."

@@ -6,7 +6,9 @@ from importlib import import_module
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from synapseclr.parameters import Parameters
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -68,7 +70,7 @@ _SWITCHES = {
 _BEFORE_RESAMPLING = ("rotation", "displacement", "magnification")
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Parameters):
     """Parameters of the random views; the defaults are the published SO(3) pretraining values.
 
     ``operations`` lists what is done, in order. An entry is the name of an operation, whose parameters are then the
@@ -83,8 +85,6 @@ class AugmentationConfig(BaseModel):
 
     Source: Wilson & Babadi 2022, doi:10.1101/2022.06.07.495207, and the configurations of its repository.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     operations: tuple[str | dict[str, dict[str, Any] | None], ...] = OPERATIONS
     fidelity: Literal["corrected", "published"] = "corrected"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
@@ -47,6 +49,7 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
     Args:
         filepath: Local path or fsspec URL.
         model: The architecture: fields of :class:`synapseclr.models.ModelConfig`.
+        voxel_size_nm: Of the chunks (x, y, z) that the weights were trained on; the file does not say.
         credentials: Passed to fsspec.
     """
 
@@ -59,11 +62,14 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
         *,
         filepath: str,
         model: dict[str, Any],
+        voxel_size_nm: Sequence[float] | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = filepath
         self._model = model
+        size = " x ".join(f"{length:g}" for length in voxel_size_nm or ())
+        self._scale = {"voxel_size_nm": size} if size else {}
         self._storage_options = credentials
         self.metadata = metadata
 
@@ -71,9 +77,8 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
         """Read the file as tensors; raises CheckpointError when it does not fit the architecture."""
         from synapseclr.models import ModelConfig, import_checkpoint
 
-        return import_checkpoint(
-            self._filepath, ModelConfig(**self._model), storage_options=self._storage_options
-        ).weights
+        imported = import_checkpoint(self._filepath, ModelConfig(**self._model), storage_options=self._storage_options)
+        return replace(imported.weights, provenance=imported.weights.provenance | self._scale)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "model": self._model}

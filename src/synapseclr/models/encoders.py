@@ -7,9 +7,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synapseclr.errors import ConfigurationError
+from synapseclr.parameters import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -150,10 +151,8 @@ def _pad_channels_shortcut(planes: int, stride: int) -> nn.Module:
     return PadChannels()
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Parameters):
     """Architecture of a SimCLR model; stored beside its weights, so that a file tells how to load it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: str = Field("resnet18_no_max_pool", description="region_resnet, a published encoder, or one of MONAI's.")
     in_channels: int = Field(1, ge=1, le=2, description="1: merged chunks; 2: separate pre- and postsynaptic channels.")

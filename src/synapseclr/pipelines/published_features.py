@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr import __version__
 from synapseclr.errors import TableError
+from synapseclr.pipelines import AnnData
 from synapseclr.pipelines.embedding.pipeline import describe_embeddings
 from synapseclr.volumes import (
     FeatureFiles,
@@ -20,11 +20,6 @@ from synapseclr.volumes import (
 )
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-else:  # Kedro resolves the hints of nodes to validate parameters
-    AnnData = Any
 
 
 _BACKBONE = "encoder.fc"

@@ -54,8 +54,6 @@ _FIXED = {
     "connectivity",
     "active_zone_inflation_radii",
 }
-
-
 """Fields of the augmentation that count where its random steps are off."""
 
 

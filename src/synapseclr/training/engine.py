@@ -30,6 +30,7 @@ from synapseclr.training.data import ChunkDataModule
 from synapseclr.training.module import PretrainingModule
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.throughput import ThroughputMonitor
+from synapseclr.training.view_scale import VIEW_VOXEL, VOXEL_SIZE, ViewScale, fitted_augmentation
 from synapseclr.training.workers import trainer_processes
 from synapseclr.volumes import ChunkStore
 
@@ -116,6 +117,7 @@ def train_in_process(
     excluded = probe.indices if probe is not None and config.drop_annotated else np.empty(0, dtype=np.int64)
     data = ChunkDataModule(store, config, excluded, neurites)
     module = PretrainingModule(config)
+    _check_initial_scale(module, store)
     folder = CheckpointFolder(f"{checkpoint_folder.rstrip('/')}/{fingerprint(store, config, neurites)}")
     resumption = find_unfinished(folder, module, config)
     knn = KNNProbe(data.synapses, probe) if probe is not None and len(probe.indices) and probe.labels else None
@@ -167,6 +169,7 @@ def _result(module: PretrainingModule, data: ChunkDataModule, recorder: EpochRec
         "epochs": str(module.config.epochs),
         "chunks_sha256": data.store.sha256,
         "n_training_synapses": str(len(data.training_indices)),
+        **ViewScale.of_views(module.config.augmentation, data.store.voxel_size_nm).record(),
         **module.initial_provenance,
         **(data.partners.provenance if data.partners is not None else {}),
     }
@@ -176,6 +179,12 @@ def _result(module: PretrainingModule, data: ChunkDataModule, recorder: EpochRec
 
 def _history(recorder: EpochRecorder) -> pd.DataFrame:
     return pd.DataFrame(recorder.rows).astype({"epoch": "int64"}) if recorder.rows else pd.DataFrame()
+
+
+def _check_initial_scale(module: PretrainingModule, store: ChunkStore) -> None:
+    known = {name: module.initial_provenance.get(f"initial_{name}", "") for name in (VOXEL_SIZE, VIEW_VOXEL)}
+    source = f"The weights of pretraining.initial_weights, {module.config.initial_weights},"
+    fitted_augmentation(known, module.config.augmentation, store.voxel_size_nm, resample=None, name=source)
 
 
 def _check_fit(store: ChunkStore, config: PretrainingConfig) -> None:

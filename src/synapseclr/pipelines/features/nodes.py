@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,21 +21,12 @@ from synapseclr.analysis.features import (
 from synapseclr.analysis.manifold import principal_components
 from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
 from synapseclr.volumes.synapse_table import table_rows
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 

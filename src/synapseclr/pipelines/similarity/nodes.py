@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,21 +24,12 @@ from synapseclr.analysis.search import (
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes.imported_chunks import QueryChunks
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = Any
 
 _SHOWN_EXAMPLES = 4
 _MEASURE_ALL_BELOW = 50_000
@@ -73,7 +64,7 @@ def embed_query(
     if not len(query_chunks):
         return {}
     from synapseclr.augmentation import AugmentationConfig
-    from synapseclr.training import EmbeddingPoses
+    from synapseclr.training import EmbeddingPoses, adapted_weights
     from synapseclr.training.extraction import embed_batches, pick_device
 
     query_chunks.check_size(synapse_chunks.chunk_size_vx)
@@ -85,6 +76,9 @@ def embed_query(
             f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
             "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
         )
+    if "batch_norm_views" in provenance:
+        views = AugmentationConfig.model_validate_json(provenance["batch_norm_views"])
+        weights = adapted_weights(weights, synapse_chunks, pretraining.model_copy(update={"augmentation": views}))
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
     poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
