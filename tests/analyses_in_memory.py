@@ -34,6 +34,7 @@ from synapseclr.pipelines import (
     similarity,
 )
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
+from synapseclr.volumes import TRAITS
 from synapseclr.volumes.query_chunks import QueryChunks
 
 N_SYNAPSES = 90
@@ -195,6 +196,7 @@ def run_analyses(annotated=True):
         "params:pretraining": PRETRAINING,
         "params:embedding": EmbeddingConfig(device="cpu"),
         "params:neuroglancer": NeuroglancerConfig(),
+        "params:traits": TRAITS,
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),

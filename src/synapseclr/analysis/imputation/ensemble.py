@@ -50,7 +50,7 @@ def fit_member(
 ) -> Member:
     """Fit one model on the training synapses of a fold, and predict every synapse."""
     train, test = fold
-    is_class = split.trait.kind == "class"
+    is_class = split.trait.is_class
     fit = fit_classes if is_class else fit_regression
     posterior = fit(inputs_nr[split.rows_a[train]], split.target_a[train], inputs_nr, config, seed)
     mean_n, variance_n = (
@@ -90,7 +90,7 @@ def recalibrated(prediction: Prediction, split: TraitSplit, folds: list[Fold]) -
     on all held-out synapses; so what is measured on held-out synapses is what the others get. With fewer than 20
     held-out synapses to fit on, nothing is corrected.
     """
-    is_class = split.trait.kind == "class"
+    is_class = split.trait.is_class
     n = len(prediction.mean_n)
     everyone_n = np.ones(n, dtype=bool)
     everyone_n[split.rows_a] = False

@@ -233,7 +233,7 @@ def _synapse_folds(split: TraitSplit, n_folds: int, seed: int) -> list[Fold]:
     """Folds by synapse, as published: synapses of a neurite lie on both sides."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    kind = StratifiedKFold if split.trait.kind == "class" else KFold
+    kind = StratifiedKFold if split.trait.is_class else KFold
     splitter = kind(n_splits=n_folds, shuffle=True, random_state=seed)
     return [(train, test) for train, test in splitter.split(split.target_a, split.target_a)]
 
@@ -277,7 +277,7 @@ def _calibration(prediction: Prediction, split: TraitSplit, name: Split, n_bins:
         (True, prediction.mean_n, prediction.sd_n),
         (False, prediction.stated_mean_n, prediction.stated_sd_n),
     ):
-        if split.trait.kind == "class":
+        if split.trait.is_class:
             measures = calibration_of_classes(mean_n[rows_a], target_a, split.groups_a, n_bins)
         else:
             measures = calibration_of_intervals(target_a - mean_n[rows_a], sd_n[rows_a], split.groups_a)
@@ -291,7 +291,7 @@ def _columns(prediction: Prediction, split: TraitSplit, scales: pd.DataFrame) ->
     is_annotated_n = np.zeros(len(prediction.mean_n), dtype=bool)
     is_annotated_n[split.rows_a] = True
     columns = {f"{name}_is_annotated": is_annotated_n}
-    if split.trait.kind == "class":
+    if split.trait.is_class:
         columns |= {f"{name}_probability": prediction.mean_n, f"{name}_probability_sd": prediction.sd_n}
     else:
         columns |= {f"{name}_mean": prediction.mean_n, f"{name}_sd": prediction.sd_n}

@@ -96,7 +96,7 @@ def _curve(
         if len(chosen) < _FEWEST:
             reason = f"{len(chosen)} training synapses, at least {_FEWEST} needed"
         elif np.ptp(target_a) == 0:
-            reason = "one class only" if split.trait.kind == "class" else "all training values are equal"
+            reason = "one class only" if split.trait.is_class else "all training values are equal"
         else:
             predicted_b = _predict(inputs_nr, split, chosen, test, config, config.seed + repetition)
             score = fold_score(split.trait.metric, split.target_a[test], predicted_b)
@@ -109,9 +109,9 @@ def _predict(
     inputs_nr: np.ndarray, split: TraitSplit, chosen: np.ndarray, test: np.ndarray, config: ImputationConfig, seed: int
 ) -> np.ndarray:
     train_ar, test_br = inputs_nr[split.rows_a[chosen]], inputs_nr[split.rows_a[test]]
-    fit = fit_classes if split.trait.kind == "class" else fit_regression
+    fit = fit_classes if split.trait.is_class else fit_regression
     posterior = fit(train_ar, split.target_a[chosen], test_br, config.gaussian_processes, seed)
-    return class_probability(posterior)[0] if split.trait.kind == "class" else posterior.mean_on[0]
+    return class_probability(posterior)[0] if split.trait.is_class else posterior.mean_on[0]
 
 
 def summarise_learning_curves(curves: pd.DataFrame) -> pd.DataFrame:

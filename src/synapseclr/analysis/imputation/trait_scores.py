@@ -116,7 +116,7 @@ def _score_split(
     features_nf: Features, split: TraitSplit, config: ImputationConfig, draw: int
 ) -> list[dict[str, object]]:
     """Scores of the probes on every fold of one trait; Gaussian processes on the folds of the first draw only."""
-    is_class = split.trait.kind == "class"
+    is_class = split.trait.is_class
     features_af = features_nf[split.rows_a]
     has_process = config.compare_by_gaussian_process and draw == 0
     if has_process:

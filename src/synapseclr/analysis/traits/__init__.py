@@ -7,9 +7,22 @@ from synapseclr.analysis.traits.calibration import (
     grouped_interval,
     reliability_table,
 )
-from synapseclr.analysis.traits.definitions import TRAITS, Metric, Trait, trait_named, trait_values
 from synapseclr.analysis.traits.folds import Fold, TraitSplit, UnscorableTraitError, grouped_folds, split_trait
 from synapseclr.analysis.traits.probes import fold_score, knn_probe, linear_probe
+from synapseclr.volumes.traits import (
+    TRAITS,
+    Metric,
+    Trait,
+    Traits,
+    class_columns,
+    class_texts,
+    class_traits,
+    counted_classes,
+    neurite_properties,
+    trait_named,
+    trait_values,
+    values_by_class,
+)
 
 __all__ = [
     "TRAITS",
@@ -18,16 +31,23 @@ __all__ = [
     "Metric",
     "Trait",
     "TraitSplit",
+    "Traits",
     "UnscorableTraitError",
     "calibration_of_classes",
     "calibration_of_intervals",
+    "class_columns",
+    "class_texts",
+    "class_traits",
+    "counted_classes",
     "fold_score",
     "grouped_folds",
     "grouped_interval",
     "knn_probe",
     "linear_probe",
+    "neurite_properties",
     "reliability_table",
     "split_trait",
     "trait_named",
     "trait_values",
+    "values_by_class",
 ]

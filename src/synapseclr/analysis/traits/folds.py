@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.traits.definitions import Trait, trait_values
 from synapseclr.errors import TableError
+from synapseclr.volumes.traits import Trait, trait_values
 
 Fold = tuple[np.ndarray, np.ndarray]
 UNSCORED_COLUMNS = ("trait", "label", "n_annotated", "reason")
@@ -71,7 +71,7 @@ def split_trait(annotations: pd.DataFrame, trait: Trait, n_folds: int, min_annot
     # factorize keeps 64-bit root ids exact; a detour through float would merge neurites.
     groups_a = pd.factorize(annotations[trait.group].to_numpy()[rows_a])[0]
     _check_target(trait, target_a, groups_a, n_folds)
-    folds = grouped_folds(target_a, groups_a, trait.kind == "class", n_folds, seed)
+    folds = grouped_folds(target_a, groups_a, trait.is_class, n_folds, seed)
     if folds is None:
         raise UnscorableTraitError(
             f"no {n_folds} folds by neurite hold both classes: {len(np.unique(groups_a))} neurites are too uneven"

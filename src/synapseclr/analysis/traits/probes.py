@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from synapseclr.analysis.feature_blocks import Features, blocks_of
-from synapseclr.analysis.traits.definitions import Metric
 from synapseclr.analysis.traits.folds import grouped_folds
+from synapseclr.volumes.traits import Metric
 
 _INNER_FOLDS = 3
 

@@ -18,9 +18,11 @@ def create_pipeline() -> Pipeline:
             "synapse_table",
             "annotation_table",
             "params:preprocessing",
+            "params:traits",
         ],
         outputs="synapse_embeddings",
         name="import_features",
     )
-    baseline = Pipeline([imported], namespace="random", inputs=_TABLES, parameters={"params:preprocessing"})
+    parameters = {"params:preprocessing", "params:traits"}
+    baseline = Pipeline([imported], namespace="random", inputs=_TABLES, parameters=parameters)
     return Pipeline([imported, describe_embeddings(), baseline], tags="published_features")

@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 compose_report,
-                ["evaluation", "parameters", "params:pretraining", "params:reporting", *sections],
+                ["evaluation", "parameters", "params:pretraining", "params:reporting", "params:traits", *sections],
                 "report",
                 name="compose_report",
             ),
