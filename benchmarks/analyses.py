@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ManifoldConfig
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,
@@ -28,17 +29,16 @@ from synapseclr.analysis.features import (
     layer_spectra,
     trait_summaries,
 )
+from synapseclr.analysis.leakage_scores import measure_leakage
 from synapseclr.analysis.manifold import (
-    ManifoldConfig,
     axis_position_table,
     axis_profiles,
     cluster_axes,
     cluster_profiles,
     find_clusters,
     fit_manifold,
-    measure_leakage,
+    principal_components,
 )
-from synapseclr.analysis.manifold.projection import principal_components
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.simulation.embeddings import simulate_embeddings
 

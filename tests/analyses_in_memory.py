@@ -12,13 +12,13 @@ from synapseclr.analysis.config import (
     ConsensusConfig,
     GaussianProcessConfig,
     ImputationConfig,
-    ReportingConfig,
+    LeakageConfig,
+    ManifoldConfig,
     SimilarityConfig,
 )
 from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines import (
@@ -33,9 +33,10 @@ from synapseclr.pipelines import (
     reporting,
     similarity,
 )
+from synapseclr.plotting.report import ReportingConfig
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.volumes import TRAITS
-from synapseclr.volumes.query_chunks import QueryChunks
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 N_SYNAPSES = 90
 CONFIGS = {

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from synapseclr.commands.check import check
 from synapseclr.commands.explore import explore
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
-from synapseclr.commands.upkeep import synapseclr
+from synapseclr.commands.synapseclr import check, synapseclr
 
 
 @click.group(name="synapseclr")

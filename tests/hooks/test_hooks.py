@@ -58,7 +58,7 @@ def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
 )
 def test_the_clock_counts_nodes_without_inputs_and_without_outputs(tmp_path, monkeypatch, inputs, outputs):
     now = iter(range(0, 100, 10))
-    monkeypatch.setattr("synapseclr.hooks.saving.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("synapseclr.hooks.inputs_and_outputs.time.monotonic", lambda: next(now))
     seconds = LedgerDataset(filepath=str(tmp_path / "s.json"))
     catalog = DataCatalog({"pipeline_seconds": seconds, "x": MemoryDataset(1), "y": MemoryDataset()})
     clock = PipelineClock()
@@ -91,7 +91,7 @@ def test_nested_parameters_are_flattened():
 
 @pytest.mark.parametrize("machine", [0, 1])
 def test_only_machine_0_writes(tmp_path, monkeypatch, machine):
-    monkeypatch.setattr("synapseclr.hooks.saving.machine_index", lambda: machine)
+    monkeypatch.setattr("synapseclr.hooks.inputs_and_outputs.machine_index", lambda: machine)
     weights = JSONDataset(filepath=str(tmp_path / "weights.json"))
     catalog = DataCatalog({"weights": weights})
     node = Node(lambda x: x, "x", "weights", name="train")

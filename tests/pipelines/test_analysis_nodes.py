@@ -12,12 +12,12 @@ import yaml
 from analyses_in_memory import CONFIGS, PIPELINES, MemoryStore, simulated_embeddings
 from pydantic import ValidationError
 
+from synapseclr.analysis import search
 from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
-from synapseclr.analysis.search import neighbours
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
-from synapseclr.pipelines.reporting.nodes import flatten
+from synapseclr.pipelines.reporting import flatten
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,
@@ -50,8 +50,8 @@ def test_unknown_queries_are_refused():
 def test_the_index_of_all_synapses_is_built_once(monkeypatch):
     """For neighbours, queries and recall together; recall builds the other kind once more to compare."""
     built = []
-    original = neighbours.build_index
-    monkeypatch.setattr(neighbours, "build_index", lambda nf, kind: built.append(kind) or original(nf, kind))
+    original = search.build_index
+    monkeypatch.setattr(search, "build_index", lambda nf, kind: built.append(kind) or original(nf, kind))
     config = SimilarityConfig(n_neighbours=2, n_queries=2, index="ivf")
     embeddings = simulated_embeddings(1.0, 1)
     index = index_features(embeddings, config)

@@ -5,11 +5,10 @@ import re
 import pandas as pd
 import pytest
 
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.errors import SynapseCLRError
 from synapseclr.pipelines.imputation.nodes import describe_quality
-from synapseclr.pipelines.reporting.nodes import (
+from synapseclr.pipelines.reporting import (
     PIPELINES,
     compose_report,
     describe_run,
@@ -18,7 +17,7 @@ from synapseclr.pipelines.reporting.nodes import (
     is_clearly_above,
     summarise_run,
 )
-from synapseclr.plotting.report import Section, embedding_digests, pipeline_section
+from synapseclr.plotting.report import ReportingConfig, Section, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import new_figure
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes import TRAITS

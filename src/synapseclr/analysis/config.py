@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from synapseclr.volumes.synapse_ids import QueryValue, SynapseIds
+from synapseclr.volumes.synapse_table import QueryValue, SynapseIds
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
 FilterValue = bool | int | float | str
@@ -352,21 +352,3 @@ class FeaturesConfig(BaseModel):
     n_draws: int = Field(default=500, ge=50, description="Bootstrap samples, drawn by neurite, of every interval.")
     n_posteriors: int = Field(default=300, ge=10, description="Synapses per trait in the figure of posteriors.")
     seed: int = Field(default=0, ge=0, description="Seed of bootstrap and draws.")
-
-
-class ReportingConfig(_Config):
-    """Contents of the report."""
-
-    title: str = Field(default="Synapse representations", description="Heading of the report.")
-    probe: Literal["linear", "knn"] = Field(default="linear", description="Probe whose scores make up the evaluation.")
-    n_examples: int = Field(default=12, ge=1, le=60, description="Example synapses on the contact sheet.")
-    interactive: bool = Field(
-        default=False, description="Put an interactive manifold into the report; adds about 5 MB of plotly to the file."
-    )
-    dpi: int = Field(
-        default=150,
-        ge=50,
-        le=300,
-        description="Resolution of the report's images, dots per inch; those that pipelines save have 150.",
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of the choice of examples.")

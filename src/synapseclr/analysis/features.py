@@ -9,17 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import FeaturesConfig as FeaturesConfig
-from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.schema_columns import (
-    COUNT,
-    FROM_ZERO_RULE,
-    GROUPED_MEANS,
-    KEY,
-    NOT_NEGATIVE,
-    POSITIVE_COUNT,
-    SHARE_RULE,
-    TEXT,
-)
+from synapseclr.analysis.representations import check_finite
 from synapseclr.analysis.traits import (
     TRAITS,
     Trait,
@@ -32,8 +22,19 @@ from synapseclr.analysis.traits import (
 from synapseclr.analysis.traits.calibration import grouped_interval
 from synapseclr.analysis.traits.folds import neurite_codes
 from synapseclr.errors import SynapseCLRError
-from synapseclr.volumes.synapse_ids import table_rows
-from synapseclr.volumes.table_schema import Column, TableSchema
+from synapseclr.volumes.synapse_table import table_rows
+from synapseclr.volumes.table_schema import (
+    COUNT,
+    FROM_ZERO_RULE,
+    GROUPED_MEANS,
+    KEY,
+    NOT_NEGATIVE,
+    POSITIVE_COUNT,
+    SHARE_RULE,
+    TEXT,
+    Column,
+    TableSchema,
+)
 
 FEATURE_CLUSTERS = TableSchema(
     "The table of feature clusters",

@@ -1,8 +1,8 @@
 """Base class of the operations, the random numbers they draw, and the state of a view between two of them.
 
 A view is made by a list of operations. All of them draw their random numbers first, on the CPU, so that a view can be
-replayed; then each changes the state in turn. A new operation is a subclass of ``Operation`` in a file of its own,
-``operations/<name>.py`` or anywhere else, and a line in the list (docs/extending.md shows one).
+replayed; then each changes the state in turn. A new operation is a subclass of ``Operation`` in a file
+in ``operations/`` or anywhere else, and a line in the list (docs/extending.md shows one).
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     """
     from kedro.io import DatasetError
 
-    from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+    from synapseclr.analysis.neuroglancer import NeuroglancerConfig
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs

@@ -20,8 +20,8 @@ import click
 
 from synapseclr.commands.run import parse_assignments, split_values
 from synapseclr.errors import ConfigurationError, SynapseCLRError, UnreachableError
-from synapseclr.privacy.redaction import redact, redact_tree
-from synapseclr.tracking.abandoned import process_tags
+from synapseclr.privacy import redact, redact_tree
+from synapseclr.tracking.server import process_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -2,15 +2,7 @@
 
 from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
-from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
-from synapseclr.datasets.weights import (
-    EncoderWeightsDataset,
-    FeatureFilesDataset,
-    NoTrainingDataset,
-    PublishedCheckpointDataset,
-)
-from synapseclr.datasets.whole_files import (
+from synapseclr.datasets.files import (
     CSVDataset,
     FolderDataset,
     JSONDataset,
@@ -21,6 +13,13 @@ from synapseclr.datasets.whole_files import (
     ParquetDataset,
     PlotlyJSONDataset,
     TextDataset,
+)
+from synapseclr.datasets.synapse_tables import SynapseTableDataset
+from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.weights import (
+    EncoderWeightsDataset,
+    FeatureFilesDataset,
+    PublishedCheckpointDataset,
 )
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",
-    "NoTrainingDataset",
     "OmeZarrVolumeDataset",
     "OnDemandDataset",
     "OptionalCSVDataset",

@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.datasets.files import ReadOnlyDataset
 from synapseclr.storage.addresses import cloud_secrets, file_url, is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import folder_written_whole
 from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
-from synapseclr.analysis.search.similarity import Query, answer_query
+from synapseclr.analysis.search import Query, answer_query
 from synapseclr.analysis.traits import Trait, class_columns
 from synapseclr.errors import TableError
 from synapseclr.explorer.images import SynapseImages

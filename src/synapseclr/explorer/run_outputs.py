@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.layers import check_finite
-from synapseclr.analysis.search.neighbours import FeatureIndex
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
+from synapseclr.analysis.representations import check_finite
+from synapseclr.analysis.search import FeatureIndex
 from synapseclr.analysis.traits import TRAITS, Trait, class_traits, trait_values
 from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables
-from synapseclr.volumes.synapse_ids import table_rows
+from synapseclr.volumes.synapse_table import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from synapseclr.errors import ConfigurationError
 from synapseclr.hooks.error_sentences import did_you_mean, parameter_sentences
-from synapseclr.privacy.redaction import SecretsFilter, mask_exception
+from synapseclr.privacy import SecretsFilter, mask_exception
 
 SIMULATED = "simulated"
 

@@ -24,12 +24,11 @@ from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_loggin
 from pydantic import BaseModel
 
 from synapseclr.errors import UnreachableError
-from synapseclr.privacy.redaction import project_folder, redact_tree
+from synapseclr.privacy import project_folder, redact_tree
 from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
-from synapseclr.storage.bookkeeping import locked
-from synapseclr.tracking.abandoned import end_abandoned, process_tags
+from synapseclr.storage.atomic_files import locked
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
-from synapseclr.tracking.server import answers, keep_requests_short, request_limits, shown
+from synapseclr.tracking.server import answers, end_abandoned, keep_requests_short, process_tags, request_limits, shown
 from synapseclr.training.launching import machine_index
 
 _TRAINING = "pretraining"

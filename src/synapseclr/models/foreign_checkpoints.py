@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from synapseclr.errors import CheckpointError, ConfigurationError
 from synapseclr.models.encoders import ENCODER_NAMES, MEDICALNET, ModelConfig, build_encoder
 from synapseclr.models.weights import EncoderWeights, read_bytes
-from synapseclr.storage.declared_sizes import check_zip_content
+from synapseclr.storage.foreign_files import check_zip_content
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -52,8 +52,7 @@ class ObjectiveConfig(BaseModel):
 
     def build(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The objective as a function of the views' projections z_i and z_j, each (batch, dimension), to a scalar."""
-        from synapseclr.objectives.contrastive import dcl, nt_xent
-        from synapseclr.objectives.vicreg import vicreg_loss
+        from synapseclr.objectives.losses import dcl, nt_xent, vicreg_loss
 
         functions: dict[str, Callable[..., Tensor]] = {"nt_xent": nt_xent, "decoupled": dcl, "vicreg": vicreg_loss}
         return partial(functions[self.name], **{name: getattr(self, name) for name in _PARAMETERS[self.name]})

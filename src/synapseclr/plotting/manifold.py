@@ -27,7 +27,7 @@ from synapseclr.plotting.theme import (
     style_image,
     subplot_grid,
 )
-from synapseclr.volumes.synapse_ids import table_rows
+from synapseclr.volumes.synapse_table import table_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

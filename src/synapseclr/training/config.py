@@ -246,9 +246,19 @@ class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
     """Parameters of the ``embedding`` pipeline. Sizes and normalisation follow pretraining's augmentation."""
 
     batch_size: int = Field(64, ge=1, description="Chunks embedded at a time.")
+    batch_norm: Literal["trained", "these_chunks"] = Field(
+        "trained",
+        description="Statistics of the batch norms: those of the training, or taken anew from views of the chunks that "
+        "are embedded, for weights that were trained on another volume.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     chunk_cache_mb: int = Field(
         1024, ge=0, description="All synapses, prepared for their views, are held in memory if they fit into this."
+    )
+    resample_to_weights: bool = Field(
+        False,
+        description="Where weights were trained on views of another voxel size than these: sample these views at "
+        "theirs (true), or stop (false).",
     )
 
     @property

@@ -16,7 +16,14 @@ class PreprocessingConfig(BaseModel):
 
     voxel_size_nm: tuple[Length, Length, Length] = Field(
         (8, 8, 40),
-        description="Resolution (x, y, z) at which all three volumes are read; a scale of each must have it.",
+        description="Resolution (x, y, z) of the chunks. A volume that has a scale of it is read as it is; others are "
+        "resampled from their nearest scale, intensities by means and lines, ids to the nearest voxel.",
+    )
+    max_resampling: float = Field(
+        4.0,
+        ge=1,
+        description="Largest factor along an axis, in either direction, by which a volume's voxel size may differ from "
+        "the chunks'; 1: each needs a scale of exactly their voxel size.",
     )
     position_voxel_size_nm: tuple[Length, Length, Length] | None = Field(
         None, description="Size of one unit of the table's ctr_pos_{x,y,z}_vx; null: the same as voxel_size_nm."

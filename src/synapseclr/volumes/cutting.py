@@ -17,6 +17,7 @@ import numpy as np
 
 from synapseclr.errors import ConfigurationError, DecoderError, TableError, VolumeError, WorkerError
 from synapseclr.volumes.layers.blocks import BlockCache
+from synapseclr.volumes.layers.resampling import open_on_grid
 from synapseclr.volumes.store.shards import ChunkBatch, ChunkStream, ShardRecord, ShardSource
 from synapseclr.volumes.synapse_cutter import RejectedError, SynapseCutter
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS
@@ -104,7 +105,7 @@ def tile_blocks(layers: list[OpenLayer], config: PreprocessingConfig) -> NDArray
         margin_vx = chunk_vx + 2 * layer.block_size_vx
         extent_vx = layer.upper_vx - layer.lower_vx
         thickness_vx = min(int(margin_vx[2]), int(extent_vx[2]))
-        area_vx = config.volume_cache_mb * 2**20 / (_BYTES_PER_VOXEL * thickness_vx)
+        area_vx = config.volume_cache_mb * 2**20 / (_BYTES_PER_VOXEL * layer.n_stored_per_voxel * thickness_vx)
         if extent_vx[0] * extent_vx[1] <= area_vx:
             widths.append(extent_vx[:2] + layer.block_size_vx[:2])
         else:
@@ -136,13 +137,21 @@ def cut_chunks(
         ``config.max_rejected_fraction`` of the synapses had to be rejected, naming the reasons.
 
     Raises:
-        VolumeError: If a volume is missing, has no scale of the wanted resolution, or does not fit the chunks.
+        VolumeError: If a volume is missing, has no scale near the wanted resolution, or does not fit the chunks.
     """
-    layers = [layer.at_resolution(config.voxel_size_nm) for layer in (em, segmentation, cleft)]
+    layers = open_layers((em, segmentation, cleft), config)
     for layer in layers:
         check_layer(layer, config, holds_ids=layer is not layers[0])
     source = CuttingSource((em, segmentation, cleft), plan_cutting(layers, synapses, config), config)
     return ChunkStream(source, config.chunk_size_vx, config.voxel_size_nm, config.synapses_per_shard)
+
+
+def open_layers(volumes: Sequence[VolumeLayer], config: PreprocessingConfig) -> list[OpenLayer]:
+    """Open EM, segmentation and clefts at the chunks' voxel size; what has no such scale is resampled."""
+    return [
+        open_on_grid(layer, config.voxel_size_nm, config.max_resampling, holds_ids=number > 0)
+        for number, layer in enumerate(volumes)
+    ]
 
 
 def check_layer(layer: OpenLayer, config: PreprocessingConfig, holds_ids: bool) -> None:
@@ -228,7 +237,7 @@ class CuttingSource(ShardSource):
     @cached_property
     def cutter(self) -> SynapseCutter:
         """Opens the volumes, on first use, with a cache of their blocks."""
-        return open_cutter([layer.at_resolution(self.config.voxel_size_nm) for layer in self.volumes], self.config)
+        return open_cutter(open_layers(self.volumes, self.config), self.config)
 
     def cut(self, shard: int) -> ChunkBatch:
         """Cut the synapses of a shard; those that cannot be cut are left out, with their reason.

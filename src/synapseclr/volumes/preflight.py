@@ -14,6 +14,7 @@ import pandas as pd
 from synapseclr.errors import DecoderError, InputError, SynapseCLRError, UnreachableError, VolumeError
 from synapseclr.volumes.cutting import centres_vx, check_layer, open_cutter
 from synapseclr.volumes.input_shares import LABELS, Finding, Share, as_document, judge, neurite_shares
+from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def diagnose_positions(
     is_inside: Score,
     fit: Score,
     corner_vx: NDArray[np.int64] | None = None,
+    scales_nm: Sequence[tuple[float, float, float]] = (),
 ) -> str | None:
     """Look for a unit, an axis order or an origin with which positions fit the volumes.
 
@@ -89,13 +91,15 @@ def diagnose_positions(
         is_inside: Share of centres (n, 3) that lie in the volume; costs nothing.
         fit: Share of centres that have a cleft and their neurites nearby; reads the volumes.
         corner_vx: First voxel (3,) of the EM volume, of which positions in a cut-out may not know; none by default.
+        scales_nm: Voxel sizes of the layers, where they are others than the chunks'.
 
     Returns:
         The setting that fits clearly better than the present one, in a sentence; None if there is none.
     """
     unit_nm = config.position_unit_nm
     tried: list[tuple[float, str, NDArray[np.int64]]] = []
-    for other_nm in _units(config.voxel_size_nm):
+    of_layers = [(x * f, y * f, z) for x, y, z in scales_nm for f in (1, 1 / 2)]
+    for other_nm in dict.fromkeys([*of_layers, *_units(config.voxel_size_nm)]):
         if other_nm != tuple(unit_nm):
             listed = ", ".join(f"{v:g}" for v in other_nm)
             text = f"the positions are in units of {' x '.join(f'{v:g}' for v in other_nm)} nm: set "
@@ -161,7 +165,8 @@ class LayerFacts:
         role: Such as "EM volume".
         uri: Its address.
         scale_nm: Voxel size (x, y, z) of the scale that is read.
-        lower_vx: First voxel (x, y, z).
+        resampled_nm: Voxel size of the chunks, if that scale is resampled to it.
+        lower_vx: First voxel of the scale (x, y, z).
         upper_vx: One past the last voxel.
         block_size_vx: Size of a storage block.
         dtype: Type of a voxel.
@@ -171,6 +176,7 @@ class LayerFacts:
     role: str
     uri: str
     scale_nm: list[float]
+    resampled_nm: list[float] | None
     lower_vx: list[int]
     upper_vx: list[int]
     block_size_vx: list[int]
@@ -287,7 +293,7 @@ def check_inputs(
     facts = []
     for number, layer in enumerate(layers):
         try:
-            found = layer.at_resolution(config.voxel_size_nm)
+            found = open_on_grid(layer, config.voxel_size_nm, config.max_resampling, holds_ids=number > 0)
             facts.append(_facts(found, config))
             check_layer(found, config, holds_ids=number > 0)
             opened.append(found)
@@ -459,7 +465,11 @@ class _Surroundings:
         def fit(centre_vx: NDArray[np.int64]) -> float:
             return float(np.mean([self._fits(int(row), centre) for row, centre in zip(chosen, centre_vx, strict=True)]))
 
-        return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx)
+        return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx, self._scales_nm())
+
+    def _scales_nm(self) -> list[tuple[float, float, float]]:
+        layers = (cache.layer for cache in (self._cutter.em, self._cutter.segmentation, self._cutter.cleft))
+        return [layer.source_size_nm for layer in layers if isinstance(layer, ResampledLayer)]
 
     def _fits(self, row: int, centre_vx: NDArray[np.int64]) -> bool:
         if not self._cutter.is_inside(centre_vx):
@@ -478,16 +488,23 @@ class _Surroundings:
 
 
 def _facts(layer: OpenLayer, config: PreprocessingConfig) -> LayerFacts:
+    is_resampled = isinstance(layer, ResampledLayer)
+    stored = layer.stored
     return LayerFacts(
         role=layer.layer.role,
         uri=layer.layer.uri,
-        scale_nm=list(config.voxel_size_nm),
-        lower_vx=layer.lower_vx.tolist(),
-        upper_vx=layer.upper_vx.tolist(),
-        block_size_vx=layer.block_size_vx.tolist(),
+        scale_nm=list(_scale_nm(layer, config)),
+        resampled_nm=list(config.voxel_size_nm) if is_resampled else None,
+        lower_vx=stored.lower_vx.tolist(),
+        upper_vx=stored.upper_vx.tolist(),
+        block_size_vx=stored.block_size_vx.tolist(),
         dtype=str(layer.dtype),
         codec=layer.codec,
     )
+
+
+def _scale_nm(layer: OpenLayer, config: PreprocessingConfig) -> tuple[float, float, float]:
+    return layer.source_size_nm if isinstance(layer, ResampledLayer) else config.voxel_size_nm
 
 
 def describe(check: InputCheck) -> str:
@@ -498,6 +515,8 @@ def describe(check: InputCheck) -> str:
             " x ".join(f"{v:g}" for v in values)
             for values in (layer.scale_nm, layer.lower_vx, layer.upper_vx, layer.block_size_vx)
         )
+        if layer.resampled_nm:
+            size += f" nm, resampled to {' x '.join(f'{v:g}' for v in layer.resampled_nm)}"
         lines.append(f"{layer.role}: {layer.uri}")
         lines.append(f"    scale {size} nm; voxels {lower} to {upper}; {layer.dtype}; {layer.codec}, blocks of {block}")
     width = max(map(len, LABELS.values()))

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synapseclr.volumes.layers.boxes import Part, parts_of, request_box, write_intensity
 from synapseclr.volumes.store.shards import MASK_CODES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synapseclr.volumes.config import PreprocessingConfig
-    from synapseclr.volumes.layers.blocks import Block, BlockCache
+    from synapseclr.volumes.layers.blocks import BlockCache
 
 _SIDES = ("pre_synaptic_neuron", "post_synaptic_neuron")
-_ONE_NUMBER = np.zeros((1, 1, 1), np.uint8)
 
 
+_WHOLLY = 0.999  # share of zeros of a section that is black as a whole
 NO_CLEFT = "no labelled cleft lies within"
 
 
 class RejectedError(Exception):
     """A synapse cannot be cut; the message is the reason that is kept."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Part of a chunk that lies in one block."""
-
-    block: Block
-    in_chunk: tuple[slice, slice, slice]
-    in_block: tuple[slice, slice, slice]
-
-    @property
-    def offset_vx(self) -> NDArray[np.int64]:
-        return np.asarray([axis.start for axis in self.in_chunk], np.int64)
-
-    @property
-    def numbers_xyz(self) -> NDArray[Any]:
-        if self.block.array_xyz is None:
-            shape = tuple(axis.stop - axis.start for axis in self.in_block)
-            return np.broadcast_to(_ONE_NUMBER, shape)
-        return self.block.array_xyz[self.in_block]
 
 
 @dataclass(frozen=True)
@@ -90,8 +70,7 @@ class SynapseCutter:
         """Begin to fetch the blocks of a synapse in the background."""
         lower_vx, size_vx = self._box(centre_vx)
         for cache in (self.cleft, self.segmentation, self.em):
-            if cache.fetches_ahead:
-                cache.request(cache.indices(lower_vx, size_vx))
+            request_box(cache, lower_vx, size_vx)
 
     def cut(
         self, centre_vx: NDArray[np.int64], pre_root_id: int, post_root_id: int
@@ -117,7 +96,7 @@ class SynapseCutter:
                 f"({bounds.lower_vx.tolist()} to {bounds.upper_vx.tolist()})"
             )
         lower_vx, size_vx = self._box(centre_vx)
-        clefts = list(_parts(self.cleft, lower_vx, size_vx))
+        clefts = list(parts_of(self.cleft, lower_vx, size_vx))
         distance_nm, cleft_id = self._nearest_cleft(clefts, size_vx)
         if distance_nm > self.config.max_cleft_distance_nm:
             found = f"the nearest is {distance_nm:.0f} nm away" if cleft_id else "there is none in its chunk"
@@ -126,7 +105,7 @@ class SynapseCutter:
         intensity_xyz, mask_xyz = chunk_cxyz
         self._write_neurites(mask_xyz, lower_vx, pre_root_id, post_root_id)
         _write_cleft(mask_xyz, clefts, cleft_id)
-        self._write_intensity(intensity_xyz, lower_vx)
+        write_intensity(self.em, lower_vx, intensity_xyz, self.config.cutout_zero_fraction)
         n_cutout, n_padded = self._clear_cutouts(intensity_xyz, lower_vx, size_vx)
         return chunk_cxyz, {"cleft_id": cleft_id, "n_cutout_sections": n_cutout, "n_padded_voxels": n_padded}
 
@@ -147,7 +126,7 @@ class SynapseCutter:
         from synapseclr.volumes.voxel_loops import count_constant_sections
 
         lower_vx, size_vx = self._box(centre_vx)
-        clefts = list(_parts(self.cleft, lower_vx, size_vx))
+        clefts = list(parts_of(self.cleft, lower_vx, size_vx))
         distance_nm, cleft_id = self._nearest_cleft(clefts, size_vx)
         chunk_cxyz = np.zeros((2, *size_vx), np.uint8)
         intensity_xyz, mask_xyz = chunk_cxyz
@@ -157,7 +136,7 @@ class SynapseCutter:
             has_post = has_pre
         n_constant, n_sections = 0, 0
         if with_em:
-            self._write_intensity(intensity_xyz, lower_vx)
+            write_intensity(self.em, lower_vx, intensity_xyz, _WHOLLY)
             n_constant, n_black = count_constant_sections(intensity_xyz)
             start, stop = lower_vx[2], lower_vx[2] + size_vx[2]
             n_sections = min(stop, self.em.layer.upper_vx[2]) - max(start, self.em.layer.lower_vx[2])
@@ -180,26 +159,21 @@ class SynapseCutter:
         from synapseclr.volumes.voxel_loops import write_codes
 
         ids_near = []
-        for part in _parts(self.segmentation, lower_vx, np.asarray(mask_xyz.shape, np.int64)):
+        for part in parts_of(self.segmentation, lower_vx, np.asarray(mask_xyz.shape, np.int64)):
             code_of_number = np.zeros(len(part.block.ids), np.uint8)
             for root_id, name in ((post_root_id, _SIDES[1]), (pre_root_id, _SIDES[0])):
                 if root_id:
                     code_of_number[part.block.ids == root_id] = MASK_CODES[name]
             if code_of_number.any():
-                write_codes(mask_xyz[part.in_chunk], part.numbers_xyz, code_of_number)
+                write_codes(mask_xyz[part.in_box], part.numbers_xyz, code_of_number)
             ids_near.append(part.block.ids)
         return ids_near
-
-    def _write_intensity(self, intensity_xyz: NDArray[np.uint8], lower_vx: NDArray[np.int64]) -> None:
-        for part in _parts(self.em, lower_vx, np.asarray(intensity_xyz.shape, np.int64)):
-            is_uniform = part.block.array_xyz is None
-            intensity_xyz[part.in_chunk] = part.block.ids[0] if is_uniform else part.numbers_xyz
 
     def _box(self, centre_vx: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         size_vx = np.asarray(self.config.chunk_size_vx, np.int64)
         return centre_vx - size_vx // 2, size_vx
 
-    def _nearest_cleft(self, clefts: list[_Part], size_vx: NDArray[np.int64]) -> tuple[float, int]:
+    def _nearest_cleft(self, clefts: list[Part], size_vx: NDArray[np.int64]) -> tuple[float, int]:
         """Find the cleft whose nearest voxel lies closest to the chunk's centre: distance in nm, and id; inf and 0."""
         from synapseclr.volumes.voxel_loops import nearest_labelled
 
@@ -235,22 +209,10 @@ class SynapseCutter:
         return int(is_cutout.sum()), int(size_vx.prod() - (stop - start).prod())
 
 
-def _write_cleft(mask_xyz: NDArray[np.uint8], clefts: list[_Part], cleft_id: int) -> None:
+def _write_cleft(mask_xyz: NDArray[np.uint8], clefts: list[Part], cleft_id: int) -> None:
     from synapseclr.volumes.voxel_loops import write_codes
 
     for part in clefts:
         code_of_number = (part.block.ids == cleft_id).astype(np.uint8) * np.uint8(MASK_CODES["synaptic_cleft"])
         if code_of_number.any():
-            write_codes(mask_xyz[part.in_chunk], part.numbers_xyz, code_of_number)
-
-
-def _parts(cache: BlockCache, lower_vx: NDArray[np.int64], size_vx: NDArray[np.int64]) -> Iterator[_Part]:
-    for block in cache.blocks(cache.indices(lower_vx, size_vx)):
-        in_chunk, in_block = [], []
-        for block_lower, block_size, lower, size in zip(block.lower_vx, block.size_vx, lower_vx, size_vx, strict=True):
-            start, stop = max(block_lower, int(lower)), min(block_lower + block_size, int(lower + size))
-            in_chunk.append(slice(start - int(lower), stop - int(lower)))
-            in_block.append(slice(start - block_lower, stop - block_lower))
-        x, y, z = in_chunk
-        i, j, k = in_block
-        yield _Part(block, (x, y, z), (i, j, k))
+            write_codes(mask_xyz[part.in_box], part.numbers_xyz, code_of_number)

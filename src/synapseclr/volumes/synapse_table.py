@@ -1,11 +1,20 @@
-"""The synapse table: which synapses there are, and where."""
+"""The synapse table, and synapse ids: as parameters (in a list, alone, or on the command line), and matched in tables.
+
+On the command line a comma means the next parameter, so ids are joined there by ``+``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
+from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator
 
+from synapseclr.errors import TableError
 from synapseclr.volumes.table_schema import ID, ROOT_ID, Column, TableSchema
 
 POSITION_COLUMNS = ["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]
@@ -66,3 +75,128 @@ def further_columns(synapses: pd.DataFrame, taken: Collection[str]) -> pd.DataFr
 
 def _is_empty(value: object) -> bool:
     return value is None or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
+def parse_synapse_ids(value: Any) -> Any:
+    """Read ids given as a number, a list, or a text such as ``12+34``.
+
+    Args:
+        value: As it stands in the parameters.
+
+    Returns:
+        A tuple of integers; anything that is none of these is returned as it is, for the model to refuse.
+
+    Raises:
+        ValueError: If a text holds something other than whole numbers.
+    """
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, str):
+        parts = [part for part in re.split(r"[+,;\s]+", value) if part]
+        if not all(re.fullmatch(r"\d+", part) for part in parts):
+            raise ValueError(f"'{value}' is not a list of synapse ids; write 12 or 12+34")
+        return tuple(int(part) for part in parts)
+    return value
+
+
+def is_chunk_path(value: Any) -> bool:
+    """Tell whether a query names a file rather than synapses: a text that is no list of whole numbers."""
+    return isinstance(value, str) and bool(value.strip()) and not re.fullmatch(r"[\d+,;\s]+", value)
+
+
+def parse_query(value: Any) -> Any:
+    """Read what to search for: ids, as :func:`parse_synapse_ids` does, or the path of a chunk, which stays a text."""
+    looks_like_path = is_chunk_path(value) and any(mark in value for mark in ("/", ".npy", ".zarr"))
+    return value if looks_like_path else parse_synapse_ids(value)
+
+
+SynapseIds = Annotated[tuple[int, ...], BeforeValidator(parse_synapse_ids)]
+"""Type of a parameter that holds synapse ids."""
+
+QueryValue = Annotated[tuple[int, ...] | str, BeforeValidator(parse_query)]
+"""Type of a parameter that holds synapse ids or the path of a chunk."""
+
+
+def match_ids(wanted_id: ArrayLike, present_id: ArrayLike, complain: Callable[[list[int]], str]) -> NDArray[np.int64]:
+    """Find the rows of synapses by their ids.
+
+    Args:
+        wanted_id: Ids (w,).
+        present_id: Ids of all rows, (n,), each once.
+        complain: Words the error; takes the ids that are missing, in the order asked for.
+
+    Returns:
+        int64 (w,): rows, in the order asked for.
+
+    Raises:
+        TableError: If an id is missing.
+    """
+    wanted_w = np.asarray(wanted_id, np.int64)
+    rows_w = pd.Index(np.asarray(present_id)).get_indexer(pd.Index(wanted_w))
+    if (rows_w < 0).any():
+        raise TableError(complain(wanted_w[rows_w < 0].tolist()))
+    return np.asarray(rows_w, np.int64)
+
+
+def rows_of_ids(wanted: tuple[int, ...], synapse_id: np.ndarray, parameter: str) -> NDArray[np.int64]:
+    """Find the synapses that a parameter names, each once; raises as :func:`match_ids` does.
+
+    Args:
+        wanted: Ids.
+        synapse_id: int64 (n,): ids of all embedded synapses.
+        parameter: Its name, for the message.
+    """
+    return match_ids(
+        list(dict.fromkeys(wanted)),
+        synapse_id,
+        lambda missing: (
+            f"Parameter {parameter} names synapses without embedding: {missing}. There are {len(synapse_id)} embedded "
+            f"synapses here, such as {synapse_id[:3].tolist()}. A synapse of the table that is missing was rejected by "
+            "preprocessing, whose report says why, or is left out as defective (outliers.exclude)."
+        ),
+    )
+
+
+def aligned_rows(wanted_id: np.ndarray, present_id: np.ndarray, name: str) -> NDArray[np.int64]:
+    """Find the rows of a table in the order of the embedded synapses (n,); raises as :func:`match_ids` does.
+
+    Args:
+        wanted_id: Ids of the embedded synapses, (n,).
+        present_id: Ids of the table's rows; may hold more.
+        name: Name of the table, for the message.
+    """
+    return match_ids(
+        wanted_id,
+        present_id,
+        lambda missing: (
+            f"'{name}' lacks {len(missing)} synapses that 'synapse_embeddings' holds, such as {missing[:3]}: run "
+            "`kedro run --pipeline=embedding` again."
+        ),
+    )
+
+
+def positions_in_store(wanted_id: np.ndarray, stored_id: np.ndarray) -> NDArray[np.int64]:
+    """Find the positions of synapses (k,) in a chunk store that has these ids; raises as :func:`match_ids` does."""
+    return match_ids(
+        wanted_id,
+        stored_id,
+        lambda missing: (
+            f"{len(missing)} synapses have no chunk in the store, such as {missing[:3]}: run preprocessing and "
+            "embedding on the same synapse table."
+        ),
+    )
+
+
+def table_rows(table: pd.DataFrame, synapse_id: ArrayLike) -> pd.DataFrame:
+    """Bring a table into the order of synapses.
+
+    Args:
+        table: One row per synapse, with ``synapse_id``; of several, the first counts.
+        synapse_id: int64 (n,).
+
+    Returns:
+        n rows by ``synapse_id``; NaN for synapses that the table lacks.
+    """
+    return table.drop_duplicates("synapse_id").set_index("synapse_id").reindex(np.asarray(synapse_id))

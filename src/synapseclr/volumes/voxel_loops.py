@@ -98,3 +98,24 @@ def copy_in_c_order(array_xyz: Any, copy_xyz: Any) -> None:
             for z in range(n_z):
                 for x in range(start, min(start + 64, n_x)):
                     copy_xyz[x, y, z] = array_xyz[x, y, z]
+
+
+@njit(nogil=True, cache=True)
+def weighted_sums(values_bsa: Any, place_tk: Any, weight_tk: Any, sums_bta: Any) -> None:
+    """Add up weighted voxels along the middle axis.
+
+    Args:
+        values_bsa: float32 (b, s, a).
+        place_tk: Which of ``s`` are added to each of ``t``, (t, k).
+        weight_tk: Their weights, (t, k).
+        sums_bta: float32 (b, t, a), written to.
+    """
+    n_b, n_t, n_a = sums_bta.shape
+    for b in range(n_b):
+        for t in range(n_t):
+            for a in range(n_a):
+                sums_bta[b, t, a] = 0
+            for k in range(place_tk.shape[1]):
+                place, weight = place_tk[t, k], weight_tk[t, k]
+                for a in range(n_a):
+                    sums_bta[b, t, a] += weight * values_bsa[b, place, a]

@@ -10,16 +10,25 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.feature_blocks import Features, check_blocks
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.imputation.ensemble import Member, Prediction, fit_member, mixture, recalibrated
-from synapseclr.analysis.schema_columns import COUNT, METRIC, NOT_NEGATIVE, SCORE, SHARE, SHARE_RULE, TEXT
+from synapseclr.analysis.representations import Features, check_blocks
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.calibration import LEVELS, calibration_of_classes, calibration_of_intervals
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, Fold, TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.errors import TableError
-from synapseclr.volumes.table_schema import Column, TableSchema
+from synapseclr.volumes.table_schema import (
+    COUNT,
+    METRIC,
+    NOT_NEGATIVE,
+    SCORE,
+    SHARE,
+    SHARE_RULE,
+    TEXT,
+    Column,
+    TableSchema,
+)
 
 _SPLIT = Column("text", rule=("isin", {"allowed_values": ["neurite", "synapse"]}))
 _MAYBE_SHARE = Column(nullable=True, optional=True, rule=SHARE_RULE)

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.feature_blocks import Features
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
-from synapseclr.analysis.schema_columns import COUNT, METRIC, SHARE_RULE, TEXT
+from synapseclr.analysis.representations import Features
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_score
-from synapseclr.volumes.table_schema import Column, TableSchema
+from synapseclr.volumes.table_schema import COUNT, METRIC, SHARE_RULE, TEXT, Column, TableSchema
 
 LEARNING_CURVES = TableSchema(
     "The table of learning curves",

@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.feature_blocks import FeatureBlocks, Features, check_blocks
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
-from synapseclr.analysis.schema_columns import COUNT, METRIC, SCORE, TEXT
+from synapseclr.analysis.representations import FeatureBlocks, Features, check_blocks
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import best_linear_probe, fold_coordinates, fold_score, knn_probe
 from synapseclr.errors import TableError
-from synapseclr.volumes.table_schema import Column, TableSchema
+from synapseclr.volumes.table_schema import COUNT, METRIC, SCORE, TEXT, Column, TableSchema
 
 TRAIT_SCORES = TableSchema(
     "The table of trait scores",

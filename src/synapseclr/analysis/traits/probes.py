@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synapseclr.analysis.feature_blocks import Features, blocks_of
+from synapseclr.analysis.representations import Features, blocks_of
 from synapseclr.analysis.traits.folds import grouped_folds
 from synapseclr.volumes.traits import Metric
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
+from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus import (
     censored_metrics,
     consensus_document,
@@ -20,7 +20,7 @@ from synapseclr.analysis.consensus import (
 )
 from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus_figure
 
 if TYPE_CHECKING:

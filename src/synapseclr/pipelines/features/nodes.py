@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,
@@ -19,14 +18,14 @@ from synapseclr.analysis.features import (
     spectrum_metrics,
     trait_summaries,
 )
-from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.manifold import principal_components
+from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.traits import Trait, Traits, counted_classes, values_by_class
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
-from synapseclr.volumes.synapse_ids import table_rows
+from synapseclr.volumes.synapse_table import table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ImputationConfig, ReportingConfig
-from synapseclr.analysis.feature_blocks import Features, normal_scores, with_statistics
+from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.handcrafted import (
     MASK_STATISTIC_NAMES,
@@ -31,10 +30,10 @@ from synapseclr.analysis.imputation.learning_curves import (
     summarise_learning_curves,
 )
 from synapseclr.analysis.imputation.trait_scores import score_representations
-from synapseclr.analysis.layers import BACKBONE, recorded_layers
+from synapseclr.analysis.representations import BACKBONE, Features, normal_scores, recorded_layers, with_statistics
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.analysis.traits.calibration import reliability_table
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.plotting.traits import (
     learning_curve_figure,
@@ -42,7 +41,7 @@ from synapseclr.plotting.traits import (
     reliability_diagram,
     score_comparison,
 )
-from synapseclr.volumes.synapse_ids import aligned_rows
+from synapseclr.volumes.synapse_table import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

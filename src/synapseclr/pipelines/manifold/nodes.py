@@ -8,23 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
-from synapseclr.analysis.layers import BACKBONE, layer_features, recorded_layers
+from synapseclr.analysis.config import ManifoldConfig
+from synapseclr.analysis.handcrafted import cleft_orientations
+from synapseclr.analysis.leakage_scores import EFFECT_LABELS, leakage_metrics, measure_leakage
 from synapseclr.analysis.manifold import (
     UNCLUSTERED,
     Clusters,
     ManifoldAxis,
-    ManifoldConfig,
     axis_position_table,
     axis_profiles,
-    cleft_orientations,
     cluster_axes,
     cluster_profiles,
     find_clusters,
     fit_manifold,
-    measure_leakage,
 )
-from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS, leakage_metrics
+from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.traits import Traits, counted_classes
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -36,10 +34,10 @@ from synapseclr.plotting.manifold import (
     orientation_overlays,
     scatter_panels,
 )
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
-from synapseclr.volumes.synapse_ids import aligned_rows
+from synapseclr.volumes.synapse_table import aligned_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

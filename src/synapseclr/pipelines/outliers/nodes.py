@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
-from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
-from synapseclr.analysis.layers import layer_features, recorded_layers
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
     DETECTION_COLUMNS,
     OutliersConfig,
@@ -24,12 +22,12 @@ from synapseclr.analysis.outliers import (
     unsupervised_score,
     whiten,
 )
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.analysis.representations import FeatureBlocks, Features, layer_features, recorded_layers
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
 from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
-from synapseclr.volumes.synapse_ids import aligned_rows, rows_of_ids
+from synapseclr.volumes.synapse_table import aligned_rows, rows_of_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.errors import InputError
-from synapseclr.plotting.report import Picture, Section, Table, as_text, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, as_text, pipeline_section
 from synapseclr.plotting.sections import contact_sheet, read_slabs, section_rows, synapse_section
 from synapseclr.volumes import (
     PUBLISHED_TRAITS,

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights
-from synapseclr.plotting.report import Picture, Section, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, pipeline_section
 from synapseclr.plotting.sections import augmented_pairs
 from synapseclr.plotting.training import training_curve, training_figure
 from synapseclr.tracking import current_outbox, log_metrics, request_limits, set_tags

@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
-from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.search.similarity import (
+from synapseclr.analysis.config import SimilarityConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.representations import layer_features
+from synapseclr.analysis.search import (
+    APPROXIMATE,
+    FeatureIndex,
     answer_query,
     distance_histograms,
     eligible_rows,
     make_queries,
+    measure_recall,
+    neighbour_table,
     result_table,
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes import PUBLISHED_TRAITS, Traits
-from synapseclr.volumes.query_chunks import QueryChunks
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,7 +74,7 @@ def embed_query(
     if not len(query_chunks):
         return {}
     from synapseclr.augmentation import AugmentationConfig
-    from synapseclr.training import EmbeddingPoses
+    from synapseclr.training import EmbeddingPoses, adapted_weights
     from synapseclr.training.extraction import embed_batches, pick_device
 
     query_chunks.check_size(synapse_chunks.chunk_size_vx)
@@ -83,6 +86,9 @@ def embed_query(
             f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
             "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
         )
+    if "batch_norm_views" in provenance:
+        views = AugmentationConfig.model_validate_json(provenance["batch_norm_views"])
+        weights = adapted_weights(weights, synapse_chunks, pretraining.model_copy(update={"augmentation": views}))
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
     poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))

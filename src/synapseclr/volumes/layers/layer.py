@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from synapseclr.errors import DecoderError, UnreachableError, VolumeError
-from synapseclr.storage.addresses import is_local
-from synapseclr.storage.storage_errors import is_unreachable, unreachable
+from synapseclr.storage.addresses import is_local, is_unreachable, unreachable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +28,18 @@ SCALE_TOLERANCE = 1e-4
 
 MOST_BLOCK_BYTES = 2**32
 """A storage block is decoded as a whole."""
+
+
+class NoScaleError(VolumeError):
+    """No scale of a volume has the wanted voxel size.
+
+    Attributes:
+        sizes_nm: Voxel sizes (x, y, z) of the scales that there are.
+    """
+
+    def __init__(self, message: str, sizes_nm: Sequence[Sequence[float]] = ()) -> None:
+        super().__init__(message)
+        self.sizes_nm = [(float(x), float(y), float(z)) for x, y, z in sizes_nm]
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,8 @@ class VolumeLayer(ABC):
             voxel_size_nm: Voxel size (x, y, z) in nm.
 
         Raises:
-            VolumeError: If nothing readable lies at the address, no scale has this voxel size, its storage blocks are
-                too large to be read, or its ids are agglomerated on demand.
+            VolumeError: If nothing readable lies at the address, no scale has this voxel size (NoScaleError), its
+                storage blocks are too large to be read, or its ids are agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
         if self.uri.lower().startswith("graphene://"):
@@ -148,15 +159,16 @@ class VolumeLayer(ABC):
             sizes_nm: That of every scale.
 
         Raises:
-            VolumeError: If no scale has it; lists those that there are, with all digits that count.
+            NoScaleError: If no scale has it; lists those that there are, with all digits that count.
         """
         wanted = np.asarray(wanted_nm, np.float64)
         differences = [float(np.max(np.abs(np.asarray(size, np.float64) / wanted - 1))) for size in sizes_nm]
         nearest = int(np.argmin(differences)) if differences else -1
         if nearest < 0 or not differences[nearest] <= SCALE_TOLERANCE:
-            raise VolumeError(
-                f"The {self.role} at {self.uri} has no scale of {_size(wanted_nm)}; it has "
-                f"{', '.join(map(_size, sizes_nm)) or 'none'}. Set preprocessing.voxel_size_nm to one of these."
+            raise NoScaleError(
+                f"The {self.role} at {self.uri} has no scale of {as_size(wanted_nm)}; it has "
+                f"{', '.join(map(as_size, sizes_nm)) or 'none'}. Set preprocessing.voxel_size_nm to one of these.",
+                sizes_nm,
             )
         return nearest
 
@@ -205,6 +217,21 @@ class OpenLayer(ABC):
     @abstractmethod
     def upper_vx(self) -> NDArray[np.int64]:
         """One past the last voxel of the volume (x, y, z)."""
+
+    @property
+    def stored(self) -> OpenLayer:
+        """The scale whose blocks are read: this one, unless it is resampled."""
+        return self
+
+    @property
+    def n_stored_per_voxel(self) -> float:
+        """Voxels that are read for each voxel."""
+        return 1.0
+
+    @property
+    def origin_nm(self) -> NDArray[np.float64]:
+        """Lower edge of voxel 0 (x, y, z) in nm; other than 0 where a volume begins between two voxels."""
+        return np.zeros(3)
 
     @property
     @abstractmethod
@@ -296,7 +323,8 @@ def first_line(error: BaseException) -> str:
     return (_COLOUR.sub("", str(error)).strip().splitlines() or ["no message"])[0]
 
 
-def _size(voxel_size_nm: Sequence[float]) -> str:
+def as_size(voxel_size_nm: Sequence[float]) -> str:
+    """A voxel size as text, with all digits that count: "7.5 x 7.5 x 50 nm"."""
     return " x ".join(f"{v:.9g}" for v in voxel_size_nm) + " nm"
 
 
