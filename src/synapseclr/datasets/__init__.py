@@ -1,6 +1,7 @@
 """Kedro datasets for volumes, chunks, embeddings, weights and published files."""
 
 from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
+from synapseclr.datasets.cave_tables import CaveTableDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
 from synapseclr.datasets.files import (
     CSVDataset,
@@ -15,7 +16,12 @@ from synapseclr.datasets.files import (
     TextDataset,
 )
 from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
+from synapseclr.datasets.volumes import (
+    GrapheneVolumeDataset,
+    Hdf5VolumeDataset,
+    OmeZarrVolumeDataset,
+    PrecomputedVolumeDataset,
+)
 from synapseclr.datasets.weights import (
     EncoderWeightsDataset,
     FeatureFilesDataset,
@@ -26,11 +32,14 @@ __all__ = [
     "AnnDataFolderDataset",
     "AnnDataZarrDataset",
     "CSVDataset",
+    "CaveTableDataset",
     "ChunkSourceDataset",
     "ChunkStoreDataset",
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "GrapheneVolumeDataset",
+    "Hdf5VolumeDataset",
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",

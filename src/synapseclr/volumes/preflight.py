@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from synapseclr.errors import DecoderError, InputError, SynapseCLRError, Unreach
 from synapseclr.volumes.cutting import centres_vx, check_layer, open_cutter
 from synapseclr.volumes.input_shares import LABELS, Finding, Share, as_document, judge, neurite_shares
 from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
-from synapseclr.volumes.synapse_table import POSITION_COLUMNS
+from synapseclr.volumes.root_versions import PROVENANCE, RootVersion, disagreement
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS, UNIT_NM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
+_UNIT_OF_PARAMETER = "preprocessing.position_voxel_size_nm"
+_UNIT_OF_ENTRY = "unit_nm of the catalog's synapse_table (a SynapseTableDataset)"
 _MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
@@ -60,8 +63,7 @@ def diagnose_ids(table_ids: NDArray[np.int64], ids_near: NDArray[np.uint64]) -> 
     if layer_near == 1 and layer_of_table > 1:
         return (
             f"Most likely the segmentation holds supervoxels, which are not agglomerated ({seen}): the highest byte of "
-            "a chunked graph's ids is 1 for supervoxels. Flatten it at the table's timestamp (docs/data.md, "
-            "'Agglomerated segmentations')."
+            "a chunked graph's ids is 1 for supervoxels. Read the graph itself at the table's version (docs/cave.md)."
         )
     is_rounded = (table_ids > _EXACT_BELOW) & (np.array([int(float(i)) == i for i in table_ids.tolist()]))
     if is_rounded.all():
@@ -71,7 +73,7 @@ def diagnose_ids(table_ids: NDArray[np.int64], ids_near: NDArray[np.uint64]) -> 
         )
     return (
         f"Most likely the table is of another version of the segmentation ({seen}). Take table and segmentation of "
-        "one version, or look the root ids up again at the segmentation's timestamp."
+        "one version, or look the root ids up again at the segmentation's timestamp (docs/cave.md)."
     )
 
 
@@ -97,14 +99,16 @@ def diagnose_positions(
         The setting that fits clearly better than the present one, in a sentence; None if there is none.
     """
     unit_nm = config.position_unit_nm
+    read_nm = synapses.attrs.get(UNIT_NM)  # of positions that came in nm, and now are in units of the parameter
+    setting = _UNIT_OF_PARAMETER if read_nm is None else _UNIT_OF_ENTRY
     tried: list[tuple[float, str, NDArray[np.int64]]] = []
     of_layers = [(x * f, y * f, z) for x, y, z in scales_nm for f in (1, 1 / 2)]
-    for other_nm in dict.fromkeys([*of_layers, *_units(config.voxel_size_nm)]):
-        if other_nm != tuple(unit_nm):
-            listed = ", ".join(f"{v:g}" for v in other_nm)
-            text = f"the positions are in units of {' x '.join(f'{v:g}' for v in other_nm)} nm: set "
-            text += f"preprocessing.position_voxel_size_nm to [{listed}]"
-            centre_vx = centres_vx(synapses, other_nm, config)
+    for right_nm in dict.fromkeys([*of_layers, *_units(config.voxel_size_nm)]):
+        if right_nm != tuple(read_nm or unit_nm):
+            listed = [f"{v:g}" for v in right_nm]
+            text = f"the positions are in units of {' x '.join(listed)} nm: set {setting} to [{', '.join(listed)}]"
+            x, y, z = (n * u / r for n, u, r in zip(right_nm, unit_nm, read_nm or unit_nm, strict=True))
+            centre_vx = centres_vx(synapses, (x, y, z), config)
             tried.append((is_inside(centre_vx), text, centre_vx))
     for order in list(permutations(range(3)))[1:]:
         swapped = synapses.copy()
@@ -136,7 +140,8 @@ def _other_origins(
 ) -> list[tuple[float, str, NDArray[np.int64]]]:
     """Positions counted from the volume's own corner, and positions that the corner was added to once too often."""
     centre_vx = centres_vx(synapses, config.position_unit_nm, config)
-    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(config.position_unit_nm)).astype(int)
+    unit_nm = synapses.attrs.get(UNIT_NM, config.position_unit_nm)
+    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(unit_nm)).astype(int)
     corner = ", ".join(map(str, corner_vx.tolist()))
     shift = ", ".join(map(str, unit.tolist()))
     found = []
@@ -195,6 +200,8 @@ class InputCheck:
         shares: By kind; those of root ids, clefts and sections are of a sample.
         findings: Errors and warnings.
         first_chunk: Synapse id and chunk, uint8 (2, x, y, z), of the first one of the sample that could be read.
+        source: Where the synapse table comes from, if it tells.
+        root_versions: Versions of the root ids of table and segmentation, by role, as far as they are known.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -203,6 +210,8 @@ class InputCheck:
     shares: dict[str, Share]
     findings: tuple[Finding, ...]
     first_chunk: tuple[int, NDArray[np.uint8]] | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    root_versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[str]:
@@ -216,6 +225,7 @@ class InputCheck:
 
     def document(self) -> dict[str, Any]:
         """All but the chunk, for a JSON file."""
+        known = {"synapse_source": self.source, "root_versions": self.root_versions}
         return {
             "layers": [vars(layer) for layer in self.layers],
             "n_synapses": self.n_synapses,
@@ -223,6 +233,7 @@ class InputCheck:
             "shares": as_document(self.shares),
             "errors": self.errors,
             "warnings": self.warnings,
+            **{name: value for name, value in known.items() if value},
         }
 
     def conclude(self) -> None:
@@ -270,7 +281,9 @@ def check_tables(synapses: pd.DataFrame, annotated_ids: pd.Series, config: Prepr
         text = f"None of the {len(annotated_ids):,} annotated synapses is in the synapse table, so no trait can be "
         text += f"scored: the annotation table has {annotated_ids.iloc[0]}, the synapse table {synapses['id'].iloc[0]}."
         findings.append(Finding("warning", f"{text} Take the ids of both tables from one source."))
-    return InputCheck((), len(synapses), n_annotated, shares, tuple(findings))
+    source, version = dict(synapses.attrs.get(PROVENANCE) or {}), RootVersion.of_table(synapses.attrs)
+    versions = {"synapse table": str(version)} if version.is_known else {}
+    return InputCheck((), len(synapses), n_annotated, shares, tuple(findings), source=source, root_versions=versions)
 
 
 def check_inputs(
@@ -300,6 +313,13 @@ def check_inputs(
         except SynapseCLRError as error:
             findings.append(Finding("error", str(error)))
     shares, first_chunk = dict(tables.shares), None
+    versions = dict(tables.root_versions)
+    for layer in layers:
+        if layer.root_version.is_known:
+            versions[layer.role] = str(layer.root_version)
+        told = disagreement(RootVersion.of_table(synapses.attrs), layer.root_version, layer.uri)
+        if told is not None:
+            findings.append(Finding("error", told))
     if len(opened) == len(layers):
         surroundings = _Surroundings(open_cutter(opened, config), synapses, config)
         shares |= surroundings.placement()
@@ -310,7 +330,16 @@ def check_inputs(
         else:
             findings += surroundings.explain(judge(shares, config), shares)
         first_chunk = surroundings.first_chunk
-    return InputCheck(tuple(facts), len(synapses), tables.n_annotated, shares, tuple(findings), first_chunk)
+    return InputCheck(
+        tuple(facts),
+        len(synapses),
+        tables.n_annotated,
+        shares,
+        tuple(findings),
+        first_chunk,
+        source=tables.source,
+        root_versions=versions,
+    )
 
 
 class _Surroundings:
@@ -449,9 +478,10 @@ class _Surroundings:
                 "The neurites are where the table says, so most likely the cleft volume has another voxel size, offset "
                 "or axis order, or preprocessing.max_cleft_distance_nm is too small."
             )
+        setting = _UNIT_OF_ENTRY if UNIT_NM in self._synapses.attrs else _UNIT_OF_PARAMETER
         return (
-            "Check preprocessing.position_voxel_size_nm, the order of the axes, the volumes' scale and offset, and "
-            "that table and volumes are of one data set."
+            f"Check {setting}, the order of the axes, the volumes' scale and offset, and that table and volumes are of "
+            "one data set."
         )
 
     def _positions(self) -> str | None:
@@ -519,6 +549,7 @@ def describe(check: InputCheck) -> str:
             size += f" nm, resampled to {' x '.join(f'{v:g}' for v in layer.resampled_nm)}"
         lines.append(f"{layer.role}: {layer.uri}")
         lines.append(f"    scale {size} nm; voxels {lower} to {upper}; {layer.dtype}; {layer.codec}, blocks of {block}")
+    lines += [f"root ids of the {role}: {version}" for role, version in check.root_versions.items()]
     width = max(map(len, LABELS.values()))
     lines += [f"{LABELS[kind]:<{width}}  {share}" for kind, share in check.shares.items()]
     return "\n".join(lines)

@@ -31,6 +31,9 @@ SYNAPSE_TABLE = TableSchema(
     key="id",
     may_be_empty=False,
 )
+UNIT_NM = "unit_nm"
+"""Attribute of a table whose positions came in nm: size (x, y, z) of the unit in which they were read."""
+
 _IN_NM = frozenset({"ctr_pos_x_nm", "ctr_pos_y_nm", "ctr_pos_z_nm"})
 
 
@@ -43,7 +46,8 @@ def check_synapse_table(table: pd.DataFrame, unit_nm: tuple[float, float, float]
         unit_nm: Size of the voxels (x, y, z) in which positions are returned; needed for those in nm.
 
     Returns:
-        The table with 64-bit integer ids and float64 positions ``ctr_pos_{x,y,z}_vx``; further columns stay.
+        The table with 64-bit integer ids and float64 positions ``ctr_pos_{x,y,z}_vx``; further columns stay. One whose
+        positions came in nm has the attribute :data:`UNIT_NM`.
 
     Raises:
         TableError: If a column is missing, the table is empty, an id occurs twice, or a value is not a whole number
@@ -51,7 +55,10 @@ def check_synapse_table(table: pd.DataFrame, unit_nm: tuple[float, float, float]
     """
     if unit_nm is not None and _IN_NM.issubset(table.columns) and not set(POSITION_COLUMNS) & set(table.columns):
         in_vx = {f"ctr_pos_{axis}_vx": table[f"ctr_pos_{axis}_nm"] / unit_nm[d] for d, axis in enumerate("xyz")}
-        table = table.drop(columns=list(_IN_NM)).assign(**in_vx)
+        read_in_nm = table.attrs.get(UNIT_NM, (1.0, 1.0, 1.0))
+        checked = SYNAPSE_TABLE.validate(table.drop(columns=list(_IN_NM)).assign(**in_vx))
+        checked.attrs[UNIT_NM] = read_in_nm
+        return checked
     return SYNAPSE_TABLE.validate(table)
 
 

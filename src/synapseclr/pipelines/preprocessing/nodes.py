@@ -31,6 +31,7 @@ from synapseclr.volumes import (
 )
 from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
 from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
+from synapseclr.volumes.root_versions import PROVENANCE
 from synapseclr.volumes.traits import class_texts, trait_values
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ _COUNTS = {
     "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
     "chunk_size_vx": "chunk size (voxels)",
     "voxel_size_nm": "voxel size (nm)",
+}
+_SOURCE = {
+    "datastack": "CAVE datastack",
+    "table": "table of the datastack",
+    "materialization_version": "materialization version",
+    "root_ids_at": "root ids as of",
+    "n_changed_root_ids": "root ids that are others than in the version",
+    "n_unmapped_root_ids": "root ids that could not be looked up",
+    "bounding_box_nm": "box (nm)",
 }
 _FACTS = ("n_neurites", "n_rejected", "chunk_size_vx", "voxel_size_nm")
 
@@ -146,6 +156,8 @@ def describe_chunks(
             f"The chunks cannot be right. {' '.join(errors)} To go on nevertheless, raise "
             f"preprocessing.max_suspect_fraction ({config.max_suspect_fraction:g})."
         )
+    if source := synapse_table.attrs.get(PROVENANCE):
+        report["synapse_source"] = source
     report["suspect"], report["warnings"] = as_document(shares), [finding.text for finding in findings]
     for text in report["warnings"]:
         logger.warning(text)
@@ -189,6 +201,8 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
     rows = [
         [label, as_text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report
     ]
+    if source := preprocessing_report.get("synapse_source"):
+        rows += [[label, as_text(source[key])] for key, label in _SOURCE.items() if source.get(key) is not None]
     tables = [Table(("data", "value"), rows)]
     shares = preprocessing_report.get("suspect", {})
     if shares:

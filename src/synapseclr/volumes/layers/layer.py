@@ -7,15 +7,16 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from synapseclr.errors import DecoderError, UnreachableError, VolumeError
 from synapseclr.storage.addresses import is_local, is_unreachable, unreachable
+from synapseclr.volumes.root_versions import RootVersion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,15 +66,25 @@ class VolumeLayer(ABC):
         unit: Unit of the axes of an OME-Zarr volume or an N5, such as ``nanometer``; goes before the file's.
         layer_type: ``image`` (intensities) or ``segmentation`` (ids); None: as the volume says.
         fill_missing: Whether a storage block that does not exist is background, id 0. Of label layers only.
+        materialization_version: CAVE's number of the version of a segmentation's root ids, if it is known.
     """
 
     uri: str
     role: str = "volume"
-    storage_options: Mapping[str, Any] | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)  # secrets
     channel: int | None = None
     unit: str | None = None
     layer_type: LayerType | None = None
     fill_missing: bool = False
+    materialization_version: int | None = None
+
+    agglomerates: ClassVar[bool] = False
+    """Whether supervoxels of a chunked graph are read as the root ids of a moment."""
+
+    @property
+    def root_version(self) -> RootVersion:
+        """Version of a segmentation's root ids, as far as it is known."""
+        return RootVersion(self.materialization_version)
 
     @property
     def is_local(self) -> bool:
@@ -95,7 +106,7 @@ class VolumeLayer(ABC):
                 storage blocks are too large to be read, or its ids are agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
-        if self.uri.lower().startswith("graphene://"):
+        if self.uri.lower().startswith("graphene://") and not self.agglomerates:
             raise self.agglomerated()
         opened = self._open(voxel_size_nm)
         block_vx = np.minimum(opened.block_size_vx, opened.upper_vx - opened.lower_vx)
@@ -147,8 +158,9 @@ class VolumeLayer(ABC):
         """The error of a chunked graph, whose voxels hold supervoxels: no root id of a table occurs among them."""
         return VolumeError(
             f"The {self.role} at {self.uri} is a chunked graph, agglomerated on demand: its voxels hold supervoxels, "
-            "among which no root id of the synapse table occurs. Flatten it at the table's timestamp (docs/data.md, "
-            "'Agglomerated segmentations', has the lines), or name a flat release of it (precomputed://...)."
+            "among which no root id of the synapse table occurs. Read it at the table's version, with `type: "
+            "synapseclr.datasets.GrapheneVolumeDataset` and `timestamp:` in its catalog entry (docs/cave.md), or name "
+            "a flat release of that version (precomputed://...)."
         )
 
     def nearest_scale(self, wanted_nm: Sequence[float], sizes_nm: Sequence[Sequence[float]]) -> int:
