@@ -119,10 +119,10 @@ def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:
             return nothing
         spread = imputed.get(f"{trait.name}_probability_sd", np.nan)
         return {"imputed": f"{probability:.0%} {trait.class_names[1]}", "interval": f"± {spread:.0%}"}
-    mean = imputed.get(f"{trait.column}_mean", np.nan)
+    mean = imputed.get(f"{trait.measured_name}_mean", np.nan)
     if pd.isna(mean):
         return nothing
-    low, high = (imputed.get(f"{trait.column}_{end}_90", np.nan) for end in ("lower", "upper"))
+    low, high = (imputed.get(f"{trait.measured_name}_{end}_90", np.nan) for end in ("lower", "upper"))
     unit = _UNITS.get(trait.unit or "", trait.unit or "")
     digits = 0 if abs(mean) >= 10 else 3
     interval = "" if pd.isna(low) else f"90 %: {low:,.{digits}f} to {high:,.{digits}f}"

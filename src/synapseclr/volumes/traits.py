@@ -138,6 +138,11 @@ class Trait(BaseModel):
         return _SCALE_LABELS.get(self.transform, "")
 
     @property
+    def measured_name(self) -> str:
+        """Start of the names of columns in the measured unit, which are not those of the transformed values."""
+        return f"{self.name}_measured" if self.column == self.name else self.column
+
+    @property
     def scale_transform(self) -> str:
         """Name of the transform in ``annotation_scales``, where that of zero-inflated traits has one of its own."""
         is_zero_inflated = self.kind == "zero_inflated" and self.transform == "log1p_zscore"

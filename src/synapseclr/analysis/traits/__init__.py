@@ -4,11 +4,12 @@ from synapseclr.analysis.traits.calibration import (
     BetaCalibration,
     calibration_of_classes,
     calibration_of_intervals,
+    calibration_of_several,
     grouped_interval,
     reliability_table,
 )
 from synapseclr.analysis.traits.folds import Fold, TraitSplit, UnscorableTraitError, grouped_folds, split_trait
-from synapseclr.analysis.traits.probes import fold_score, knn_probe, linear_probe
+from synapseclr.analysis.traits.probes import balanced_accuracy, fold_score, knn_probe, linear_probe
 from synapseclr.volumes.traits import (
     TRAITS,
     Metric,
@@ -33,8 +34,10 @@ __all__ = [
     "TraitSplit",
     "Traits",
     "UnscorableTraitError",
+    "balanced_accuracy",
     "calibration_of_classes",
     "calibration_of_intervals",
+    "calibration_of_several",
     "class_columns",
     "class_texts",
     "class_traits",
