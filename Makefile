@@ -15,7 +15,7 @@ export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
 export NO_GCE_CHECK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system explore demo test fuzz lint format bench viz viz-static mlflow jupyter docs docs-serve lock clean
+.PHONY: help setup system explore demo test fuzz lint format bench gpu-bench viz viz-static mlflow jupyter docs docs-serve lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -53,7 +53,10 @@ format: $(READY) ## Put the code into form
 	$(BIN)/ruff format .
 
 bench: $(READY) system ## Run the benchmarks; results go to benchmarks/results
-	@for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+	@for benchmark in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+
+gpu-bench: $(READY) ## Measure what a GPU does, in ten minutes; without a network: scripts/gpu_bundle.sh
+	$(BIN)/python benchmarks/gpu.py $(OPTIONS)
 
 explore: $(READY) ## Look at the synapses of the last run on http://127.0.0.1:8050
 	$(BIN)/kedro explore $(OPTIONS)

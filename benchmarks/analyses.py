@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.config import ManifoldConfig
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,
@@ -28,17 +29,16 @@ from synapseclr.analysis.features import (
     layer_spectra,
     trait_summaries,
 )
+from synapseclr.analysis.leakage_scores import measure_leakage
 from synapseclr.analysis.manifold import (
-    ManifoldConfig,
     axis_position_table,
     axis_profiles,
     cluster_axes,
     cluster_profiles,
     find_clusters,
     fit_manifold,
-    measure_leakage,
+    principal_components,
 )
-from synapseclr.analysis.manifold.projection import principal_components
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.simulation.embeddings import simulate_embeddings
 
@@ -66,7 +66,7 @@ def imputed_values(obs: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     table = {"synapse_id": obs["synapse_id"]}
     for trait in TRAITS:
-        if trait.kind == "class":
+        if trait.is_class:
             table[f"{trait.name}_probability"] = rng.random(len(obs))
         else:
             table |= {f"{trait.name}_mean": rng.normal(size=len(obs)), f"{trait.name}_sd": np.full(len(obs), 0.5)}

@@ -24,7 +24,7 @@ from baselines.dense_augmentation import dense_view
 from baselines.synthetic_chunks import synthetic_chunks
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
-from synapseclr.augmentation.operations.published_resampling import published_scale, published_theta
+from synapseclr.augmentation.operations.resampling import published_scale, published_theta
 
 RESULT = Path(__file__).parent / "results" / "augmentation.json"
 

@@ -34,7 +34,7 @@ from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.consensus import CELL_TYPE_TRAITS
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.imputation.ensemble import Prediction, fit_member, mixture, recalibrated
-from synapseclr.analysis.layers import layer_features
+from synapseclr.analysis.representations import layer_features
 from synapseclr.analysis.traits import Trait, TraitSplit, split_trait
 from synapseclr.analysis.traits.calibration import calibration_of_classes, logit
 

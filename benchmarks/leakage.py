@@ -3,7 +3,7 @@
 On the chunks and tables of the demo (``make demo``) and with its parameters, an encoder is trained from each seed with
 the augmentations ``so3`` (random rotations) and ``dihedral`` (the same without the rotation, as published to show what
 too little augmentation does). A random encoder is made from the same seeds. All are scored as the manifold pipeline
-scores them (``synapseclr.analysis.manifold.leakage_scores``): how well the orientation of the cleft's plane and the
+scores them (``synapseclr.analysis.leakage_scores``): how well the orientation of the cleft's plane and the
 position in the volume can be read off the features, and the cell types as in ``evaluation.json``, to show what that
 costs.
 
@@ -75,9 +75,9 @@ def features(store: Any, parameters: dict[str, Any], case: str, seed: int, scrat
 
 def score(table: pd.DataFrame, orientations: pd.DataFrame, layers: dict[str, np.ndarray], parameters: Any) -> Any:
     """Technical effects, and cell types by the linear probe: one row per layer and effect or trait."""
-    from synapseclr.analysis.config import ImputationConfig
+    from synapseclr.analysis.config import ImputationConfig, LeakageConfig
     from synapseclr.analysis.imputation.trait_scores import score_representations
-    from synapseclr.analysis.manifold import LeakageConfig, measure_leakage
+    from synapseclr.analysis.leakage_scores import measure_leakage
     from synapseclr.analysis.traits import trait_named
 
     config = LeakageConfig(**parameters["manifold"]["leakage"])
@@ -121,7 +121,9 @@ def main() -> None:
 
     import torch
 
-    from synapseclr.analysis.manifold import ManifoldConfig, cleft_orientations, fit_manifold
+    from synapseclr.analysis.config import ManifoldConfig
+    from synapseclr.analysis.handcrafted import cleft_orientations
+    from synapseclr.analysis.manifold import fit_manifold
 
     given.scratch.mkdir(parents=True, exist_ok=True)
     store, table, parameters = load(given.data_root)

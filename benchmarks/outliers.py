@@ -88,9 +88,9 @@ def load_parameters() -> dict[str, Any]:
 
 def evaluate_volume(folder: Path, seed: int, weights: Any, parameters: dict[str, Any]) -> pd.DataFrame:
     """Search the defects of one volume in every representation."""
-    from synapseclr.analysis.feature_blocks import FeatureBlocks
     from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
     from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection, known_defects
+    from synapseclr.analysis.representations import FeatureBlocks
     from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, untrained_weights
 
     store = open_store(folder, seed, own=False)

@@ -80,7 +80,7 @@ def main() -> None:
     import torch
 
     from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
-    from synapseclr.analysis.search.neighbours import reciprocal_ranks
+    from synapseclr.analysis.search import reciprocal_ranks
     from synapseclr.analysis.traits import grouped_interval
     from synapseclr.training import embed_store, fit, untrained_weights
     from synapseclr.volumes import ChunkStore

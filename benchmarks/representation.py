@@ -103,8 +103,8 @@ def pretraining_of(parameters: dict[str, Any], variant: str, seed: int) -> Any:
 
 def features_of(store: Any, parameters: dict[str, Any], variant: str, seed: int, scratch: Path) -> tuple[Any, dict]:
     """Features (n, f) or blocks of a variant, and the process seconds of training and embedding."""
-    from synapseclr.analysis.feature_blocks import FeatureBlocks, normal_scores
     from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
+    from synapseclr.analysis.representations import FeatureBlocks, normal_scores
     from synapseclr.training import EmbeddingConfig, embed_store, fit, untrained_weights
 
     if variant in STATISTICS:

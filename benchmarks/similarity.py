@@ -20,7 +20,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from synapseclr.analysis.search.neighbours import FeatureIndex, IndexKind, chosen_index
+from synapseclr.analysis.search import FeatureIndex, IndexKind, chosen_index
 
 RESULT = Path(__file__).parent / "results/similarity.json"
 N_FEATURES, N_LATENT, N_CLUSTERS, K = 512, 24, 200, 10

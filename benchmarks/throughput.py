@@ -1,15 +1,10 @@
-"""Throughput of training: ``python benchmarks/throughput.py [--device cpu|cuda] [--quick]``.
+"""Throughput of training on the CPU: ``python benchmarks/throughput.py [--quick]``; on a GPU: ``benchmarks/gpu.py``.
 
-On the CPU, the demo's configuration: ``fit`` with its trainer, loader, augmentation and callbacks against a plain loop
-with the same model, augmentation, loss and optimiser, in fp32, all chunks in memory and no workers. An epoch of the one
-follows an epoch of the other in one process; medians. The ratio is ours over the loop's, and 1 is all one can reach.
+The demo's configuration: ``fit`` with its trainer, loader, augmentation and callbacks against a plain loop with the
+same model, augmentation, loss and optimiser, in fp32, all chunks in memory and no workers. An epoch of the one follows
+an epoch of the other in one process; medians. The ratio is ours over the loop's, and 1 is all one can reach.
 
-On CUDA, the published configuration (``conf/microns``: batch 48, 96^3, two views, resnet18_no_max_pool) on full-size
-chunks that worker processes read from disk, in several precisions, channels last, and compiled: synapses/s against
-fp32; TFLOP/s against the ceiling, a large bf16 matrix product measured here; and the parts of a step, whose ratio is
-their share. The first epoch warms up and is left out.
-
-Writes ``benchmarks/results/throughput.json``, and ``throughput_cuda.json`` for CUDA.
+Writes ``benchmarks/results/throughput.json``.
 """
 
 import argparse
@@ -27,23 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 from chunk_reading import synthetic_batches
-from kedro.config import OmegaConfigLoader
 
 from synapseclr.augmentation import Augmenter
-from synapseclr.settings import CONFIG_LOADER_ARGS
 from synapseclr.training import PretrainingConfig, fit
 from synapseclr.training.throughput import SHARES
 from synapseclr.volumes import ChunkStore, ChunkStream, write_chunk_store
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks/results"
-VARIANTS: dict[str, dict[str, Any]] = {
-    "fp32 (convolutions in TF32, torch's default)": {},
-    "bf16": {"precision": "bf16-mixed"},
-    "bf16, channels last": {"precision": "bf16-mixed", "channels_last": True},
-    "bf16, compiled": {"precision": "bf16-mixed", "compile": True},
-    "bf16, channels last, compiled": {"precision": "bf16-mixed", "channels_last": True, "compile": True},
-}
 Row = dict[str, Any]
 
 
@@ -66,10 +52,23 @@ class RepeatedStore(ChunkStore):
         return ChunkStore(self.url).read(np.asarray(indices) % (len(self) // self.times))
 
 
-def configuration(environment: str, **changes: Any) -> PretrainingConfig:
-    """The pretraining parameters of an environment of the project, for a run that measures and nothing else."""
+def parameters_of(environment: str) -> dict[str, Any]:
+    """The section ``pretraining`` of an environment's parameters, as Kedro resolves it."""
+    from kedro.config import OmegaConfigLoader
+
+    from synapseclr.settings import CONFIG_LOADER_ARGS
+
     loader = OmegaConfigLoader(str(PROJECT / "conf"), env=environment, runtime_params={}, **CONFIG_LOADER_ARGS)
-    parameters = loader["parameters"]["pretraining"]
+    return dict(loader["parameters"]["pretraining"])
+
+
+def configuration(environment: str, **changes: Any) -> PretrainingConfig:
+    """The pretraining parameters of an environment of the project, for a run that measures and nothing else.
+
+    A bundle for a machine without Kedro has them resolved in ``parameters_<environment>.json`` beside this file.
+    """
+    resolved = Path(__file__).parent / f"parameters_{environment}.json"
+    parameters = json.loads(resolved.read_text()) if resolved.exists() else parameters_of(environment)
     nothing_else = {"validation_fraction": 0.0, "resume": False}
     return PretrainingConfig.model_validate({**parameters, **nothing_else, **changes})
 
@@ -152,59 +151,6 @@ def breakdown(case: str, rows: list[dict[str, float]]) -> list[Row]:
     ]
 
 
-def matmul_ceiling_tflops(size: int = 8192, repeats: int = 20) -> float:
-    """The most that a bf16 matrix product of this size reaches, in TFLOP/s: the best of some repeats."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    best = 0.0
-    for _ in range(repeats):
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(5):
-            a @ b
-        stop.record()
-        torch.cuda.synchronize()
-        best = max(best, 5 * 2 * size**3 / (start.elapsed_time(stop) / 1000) / 1e12)
-    return best
-
-
-def measure_cuda(quick: bool, workers: int) -> list[Row]:
-    """The published configuration, in all variants."""
-    ceiling = matmul_ceiling_tflops()
-    print(f"bf16 matrix product: {ceiling:.0f} TFLOP/s", flush=True)
-    n_chunks, steps = (48, 4) if quick else (96, 40)
-    changes = {"epochs": 2 if quick else 3, "accelerator": "gpu", "num_workers": workers, "chunk_cache_mb": 0}
-    config = configuration("microns", **changes)
-    result: list[Row] = []
-    fp32 = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        times = max(1, steps * config.batch_size // n_chunks)
-        store = make_store(folder, n_chunks, (256, 256, 52), config.augmentation.axial_to_sagittal_spacing, times)
-        for name, variant in VARIANTS.items():
-            config = configuration("microns", **changes, **variant)
-            rows = run_engine(store, config, lambda: None)
-            rate, tflops = median(rows, "synapses_per_second"), median(rows, "tflops_per_second")
-            fp32 = fp32 or rate
-            case = f"CUDA, published model, batch {config.batch_size}, {name}"
-            found = [
-                {"case": f"{case}: training", "ours": rate, "baseline": fp32, "unit": "synapses/s"},
-                {
-                    "case": f"{case}: share of the matrix ceiling",
-                    "ours": tflops,
-                    "baseline": ceiling,
-                    "unit": "TFLOP/s",
-                },
-            ]
-            found = [{**row, "ratio": row["ours"] / row["baseline"]} for row in found] + breakdown(case, rows)
-            memory = median(rows, "gpu_memory_gb")
-            total = torch.cuda.get_device_properties(0).total_memory / 1e9
-            found.append(
-                {"case": f"{case}: memory", "ours": memory, "baseline": total, "unit": "GB", "ratio": memory / total}
-            )
-            show(found)
-            result += found
-    return result
-
-
 def show(rows: list[Row]) -> None:
     """Print rows."""
     for row in rows:
@@ -216,18 +162,11 @@ def show(rows: list[Row]) -> None:
 def main() -> None:
     """Run the benchmark and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="few small epochs: shows that it runs, measures nothing")
-    parser.add_argument(
-        "--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="on CUDA: processes that read"
-    )
-    parser.add_argument("--result", type=Path)
+    parser.add_argument("--result", type=Path, default=RESULTS / "throughput.json")
     arguments = parser.parse_args()
-    if arguments.device == "cuda":
-        rows = measure_cuda(arguments.quick, arguments.workers)
-    else:
-        rows = measure_cpu(arguments.quick)
-        show(rows)
+    rows = measure_cpu(arguments.quick)
+    show(rows)
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -235,15 +174,8 @@ def main() -> None:
         "torch": torch.__version__,
         "load_average": os.getloadavg()[0],
     }
-    if arguments.device == "cuda":
-        machine |= {
-            "gpu": torch.cuda.get_device_name(),
-            "cudnn": torch.backends.cudnn.version(),
-            "workers": arguments.workers,
-        }
-    result = arguments.result or RESULTS / ("throughput_cuda.json" if arguments.device == "cuda" else "throughput.json")
-    result.parent.mkdir(exist_ok=True)
-    result.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    arguments.result.parent.mkdir(exist_ok=True)
+    arguments.result.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
+from synapseclr.augmentation.threads import draw_ahead
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import ModelConfig
 from synapseclr.objectives import nt_xent
 from synapseclr.training import PretrainingConfig
-from synapseclr.training.hardware import check_hardware
-from synapseclr.training.views_ahead import draw_ahead
+from synapseclr.training.engine import check_hardware
 
 RESULT = Path(__file__).parent / "results/training_step.json"
 SYNAPSES, REPEATS, WARM_UP = 32, 15, 3

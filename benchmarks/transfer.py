@@ -67,16 +67,6 @@ def matched(chunk_ncxyz: np.ndarray, reference_ncxyz: np.ndarray) -> np.ndarray:
     return np.stack([table[chunk_ncxyz[:, 0]], chunk_ncxyz[:, 1]], axis=1)
 
 
-def recalibrated(weights: Any, store: Any, config: Any) -> Any:
-    """The weights with batch-norm statistics of a store's views."""
-    from synapseclr.models import EncoderWeights
-    from synapseclr.training.initial_weights import calibrate_batch_norms
-
-    network = weights.build()
-    calibrate_batch_norms(network, store, config)
-    return EncoderWeights(dict(network.eval().state_dict()), weights.model, weights.provenance)
-
-
 def standardised(features_nf: np.ndarray) -> np.ndarray:
     """Features of mean 0 and variance 1 within their volume."""
     std_f = features_nf.std(axis=0)
@@ -107,7 +97,7 @@ def applied(features: dict[str, np.ndarray], tables: dict[str, pd.DataFrame]) ->
             np.concatenate([values[s][known[s]] for s in "AB"]),
             pd.factorize(groups)[0],
         )
-        predicted = probe(train, features["C"][known["C"]], trait.kind == "class")
+        predicted = probe(train, features["C"][known["C"]], trait.is_class)
         scores[trait.name] = fold_score(trait.metric, values["C"][known["C"]], predicted)
     return scores
 
@@ -148,7 +138,14 @@ def main() -> None:
     import torch
 
     from synapseclr.analysis.handcrafted import store_mask_statistics, store_statistics
-    from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, fit, untrained_weights
+    from synapseclr.training import (
+        EmbeddingConfig,
+        PretrainingConfig,
+        adapted_weights,
+        embed_store,
+        fit,
+        untrained_weights,
+    )
 
     given.scratch.mkdir(parents=True, exist_ok=True)
     parameters = demo_parameters()
@@ -173,7 +170,7 @@ def main() -> None:
     def embedded(weights: Any, sources: dict[str, Any], own_norms: bool = False) -> dict[str, np.ndarray]:
         found = {}
         for style, store in sources.items():
-            used = recalibrated(weights, store, config) if own_norms else weights
+            used = adapted_weights(weights, store, config) if own_norms else weights
             found[style] = embed_store(used.build(), store, config.augmentation, embedding)[LAYER]
         return found
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter, View
-from synapseclr.augmentation.operations.corner_cutout import corner_boxes
+from synapseclr.augmentation.operations.cutouts import corner_boxes
 from synapseclr.errors import SynapseCLRError
 from synapseclr.plotting.sections import draw_section, mask_legend
 from synapseclr.plotting.theme import figure_png, new_figure, panel_grid, style_image

@@ -12,13 +12,14 @@ from synapseclr.analysis.config import (
     ConsensusConfig,
     GaussianProcessConfig,
     ImputationConfig,
-    ReportingConfig,
+    LeakageConfig,
+    ManifoldConfig,
     SimilarityConfig,
 )
 from synapseclr.analysis.features import FeaturesConfig
-from synapseclr.analysis.manifold import LeakageConfig, ManifoldConfig
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines import (
@@ -33,8 +34,10 @@ from synapseclr.pipelines import (
     reporting,
     similarity,
 )
+from synapseclr.plotting.report import ReportingConfig
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
-from synapseclr.volumes.query_chunks import QueryChunks
+from synapseclr.volumes import TRAITS
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 N_SYNAPSES = 90
 CONFIGS = {
@@ -96,8 +99,7 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
-    "search.similarity": ("similarity_results", "distance_histograms"),
-    "search.neighbours": ("nearest_neighbours", "index_recall"),
+    "search": ("similarity_results", "distance_histograms", "nearest_neighbours", "index_recall"),
     "handcrafted": ("mask_statistics",),
     "outliers": (
         "outlier_scores",
@@ -164,6 +166,12 @@ def simulated_embeddings(signal, seed, annotated=True):
     return AnnData(X=features_nf, obs=obs, obsm=layers, uns={"provenance": {"weights_sha256": "abc"}})
 
 
+def _morphometry(synapse_id):
+    rng = np.random.default_rng(0)
+    sizes = {name: rng.uniform(1, 2, len(synapse_id)) for name in MORPHOMETRY_LABELS}
+    return pd.DataFrame({"synapse_id": synapse_id, **sizes}).assign(is_cleft_at_border=False)
+
+
 def _truth(embeddings):
     """The features of the first six synapses are made to stand out, and these are called defective."""
     embeddings.X[:6] *= 5.0
@@ -184,6 +192,7 @@ def run_analyses(annotated=True):
         "random.synapse_embeddings": simulated_embeddings(0.0, 2, annotated),
         "other_representations": {"imported": simulated_embeddings(5.0, 3, annotated)[::-1]},
         "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
+        "synapse_morphometry": _morphometry(embeddings.obs["synapse_id"].to_numpy()),
         "training_history": history,
         "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
         "pipeline_seconds": {"pretraining": 61.5},
@@ -195,6 +204,7 @@ def run_analyses(annotated=True):
         "params:pretraining": PRETRAINING,
         "params:embedding": EmbeddingConfig(device="cpu"),
         "params:neuroglancer": NeuroglancerConfig(),
+        "params:traits": TRAITS,
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),
@@ -202,7 +212,9 @@ def run_analyses(annotated=True):
         "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
-    pipeline += preprocessing.create_pipeline().only_nodes("plot_preprocessing", "describe_preprocessing")
+    pipeline += preprocessing.create_pipeline().only_nodes(
+        "plot_preprocessing", "plot_morphometry", "describe_preprocessing"
+    )
     pipeline += pretraining.create_pipeline().only_nodes("draw_augmented_pairs", "describe_pretraining")
     pipeline += embedding.create_pipeline().only_nodes("describe_embedding")
     catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})

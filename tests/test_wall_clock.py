@@ -13,7 +13,7 @@ from kedro.pipeline import Node
 import synapseclr
 from synapseclr.datasets import LedgerDataset
 from synapseclr.hooks import PipelineClock
-from synapseclr.training import checkpoint_writing
+from synapseclr.training import checkpoints
 from synapseclr.training.config import CheckpointConfig
 from synapseclr.training.workers import Mailbox
 
@@ -55,13 +55,13 @@ def set_clock(request, monkeypatch):
 
 
 def test_checkpoints_within_an_epoch_keep_their_ten_minutes(set_clock, monkeypatch):
-    callback = checkpoint_writing.Checkpoints(SimpleNamespace(), CheckpointConfig(every_n_minutes=10), None, None)
+    callback = checkpoints.Checkpoints(SimpleNamespace(), CheckpointConfig(every_n_minutes=10), None, None)
     trainer = SimpleNamespace(is_global_zero=True, fit_loop=SimpleNamespace(total_batch_idx=0))
     set_clock()
-    assert callback._decide_alone(trainer) == checkpoint_writing._GO_ON
+    assert callback._decide_alone(trainer) == checkpoints._GO_ON
     now = time.monotonic() + 601
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert callback._decide_alone(trainer) == checkpoint_writing._WRITE
+    assert callback._decide_alone(trainer) == checkpoints._WRITE
 
 
 def test_seconds_of_a_pipeline_are_neither_negative_nor_hours(set_clock, tmp_path):

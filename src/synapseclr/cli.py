@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from synapseclr.commands.check import check
 from synapseclr.commands.explore import explore
+from synapseclr.commands.export import export
+from synapseclr.commands.init import init
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
-from synapseclr.commands.upkeep import synapseclr
+from synapseclr.commands.synapseclr import check, synapseclr
 
 
 @click.group(name="synapseclr")
@@ -17,5 +18,7 @@ def cli() -> None:
 
 
 synapseclr.add_command(check)
+synapseclr.add_command(export)
+synapseclr.add_command(init)
 for command in (synapseclr, explore, sweep, make_run_command()):
     cli.add_command(command)

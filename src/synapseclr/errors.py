@@ -1,6 +1,6 @@
 """Errors that say what was wrong, where, what was expected and what to do."""
 
-from synapseclr.privacy.redaction import mask_secrets
+from synapseclr.privacy import mask_secrets
 
 
 class SynapseCLRError(ValueError):

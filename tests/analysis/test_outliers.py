@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 from sklearn.neighbors import LocalOutlierFactor
 
-from synapseclr.analysis.feature_blocks import FeatureBlocks
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
     OutliersConfig,
     detect,
@@ -20,7 +20,7 @@ from synapseclr.analysis.outliers import (
     whiten,
     without_excluded,
 )
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.representations import FeatureBlocks
 from synapseclr.errors import SynapseCLRError, TableError
 
 N, N_DEFECTS = 300, 30

@@ -5,20 +5,23 @@ import torch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
 from synapseclr.augmentation.masks import ball_volume, dilate_ball
-from synapseclr.augmentation.operations.corner_cutout import corner_keep
+from synapseclr.augmentation.operations.active_zone import active_zone
+from synapseclr.augmentation.operations.cutouts import (
+    BoxDraws,
+    corner_keep,
+    holes_keep,
+    periphery_keep,
+    random_box_keep,
+)
 from synapseclr.augmentation.operations.flips import flip_axes, swap_xy
 from synapseclr.augmentation.operations.gaussian_blur import blur_gaussian, blur_weights
-from synapseclr.augmentation.operations.global_intensity import map_tone
-from synapseclr.augmentation.operations.periphery_cutout import periphery_keep
+from synapseclr.augmentation.operations.intensity import map_tone
 from synapseclr.augmentation.operations.pixel_noise import add_pixel_noise
-from synapseclr.augmentation.operations.published_active_zone import active_zone
-from synapseclr.augmentation.operations.published_resampling import (
+from synapseclr.augmentation.operations.resampling import (
     published_scale,
     published_theta,
     resample_published,
 )
-from synapseclr.augmentation.operations.random_cutout import BoxDraws, random_box_keep
-from synapseclr.augmentation.operations.swiss_cheese import holes_keep
 
 MODES = ["coupled", "decoupled"]
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
-from synapseclr.augmentation.operations.rotation import draw_rotations, spread_rotations
-from synapseclr.augmentation.operations.swiss_cheese import draw_hole_centres, hole_probability
+from synapseclr.augmentation.operations.cutouts import draw_hole_centres, hole_probability
+from synapseclr.augmentation.operations.pose import draw_rotations, spread_rotations
 
 N = 4000
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
-from synapseclr.augmentation.operations.rotation import draw_rotations
+from synapseclr.augmentation.operations.pose import draw_rotations
 from synapseclr.augmentation.preparation import Preparation
 from synapseclr.augmentation.sampling import Pose, place, sample, sample_by_grid
 

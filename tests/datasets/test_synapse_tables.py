@@ -73,7 +73,7 @@ def test_cremi_pairs_take_their_neurites_from_the_labels(cremi):
     loaded = SynapseTableDataset(filepath=str(cremi)).load()
     assert loaded["pre_root_id"].tolist() == [2**63 + 1] * 2
     assert loaded["post_root_id"].tolist() == [20, 30]
-    np.testing.assert_array_equal(loaded[POSITIONS], [[16.5, 8.5, 40.5], [18, 12, 60]])
+    np.testing.assert_array_equal(loaded[POSITIONS], [[20.5, 16.5, 80.5], [22, 20, 100]])
     sites = SynapseTableDataset(filepath=str(cremi), polyadic="connectors").load()
     assert sites["partner_root_ids"].tolist() == ["20 30"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.explorer.label_tables import LabelTables
 from synapseclr.explorer.run_outputs import RunOutputs
 from synapseclr.explorer.web_server import create_app, make_explorer_server

@@ -8,10 +8,9 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synapseclr.commands.check import check
 from synapseclr.commands.explore import explore
 from synapseclr.commands.run import make_run_command
-from synapseclr.commands.upkeep import verify
+from synapseclr.commands.synapseclr import check, verify
 from synapseclr.errors import ConfigurationError, TableError
 from synapseclr.hooks import ParameterGuard, untracked
 from synapseclr.hooks.error_sentences import did_you_mean, parameter_sentences, sentence_of

@@ -12,7 +12,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from synapseclr.datasets import LedgerDataset, PublishedCheckpointDataset
 from synapseclr.errors import ConfigurationError
 from synapseclr.hooks import OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
-from synapseclr.hooks.tracking import _system_metrics, flatten_names
+from synapseclr.hooks.tracking import _system_metrics
 from synapseclr.tracking import Outbox, set_current_outbox
 
 
@@ -58,7 +58,7 @@ def test_the_clock_adds_up_nodes_and_keeps_earlier_pipelines(tmp_path):
 )
 def test_the_clock_counts_nodes_without_inputs_and_without_outputs(tmp_path, monkeypatch, inputs, outputs):
     now = iter(range(0, 100, 10))
-    monkeypatch.setattr("synapseclr.hooks.saving.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("synapseclr.hooks.inputs_and_outputs.time.monotonic", lambda: next(now))
     seconds = LedgerDataset(filepath=str(tmp_path / "s.json"))
     catalog = DataCatalog({"pipeline_seconds": seconds, "x": MemoryDataset(1), "y": MemoryDataset()})
     clock = PipelineClock()
@@ -85,13 +85,9 @@ def test_system_metrics_are_on_for_runs_that_train_unless_the_environment_says_o
         assert MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() == (choice == "true")
 
 
-def test_nested_parameters_are_flattened():
-    assert flatten_names({"b": 1, "c": {"d": [2]}, "e": {}}, "a") == {"a.b": 1, "a.c.d": [2], "a.e": {}}
-
-
 @pytest.mark.parametrize("machine", [0, 1])
 def test_only_machine_0_writes(tmp_path, monkeypatch, machine):
-    monkeypatch.setattr("synapseclr.hooks.saving.machine_index", lambda: machine)
+    monkeypatch.setattr("synapseclr.hooks.inputs_and_outputs.machine_index", lambda: machine)
     weights = JSONDataset(filepath=str(tmp_path / "weights.json"))
     catalog = DataCatalog({"weights": weights})
     node = Node(lambda x: x, "x", "weights", name="train")

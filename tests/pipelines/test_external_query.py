@@ -7,16 +7,16 @@ import zarr
 from anndata import AnnData
 
 from synapseclr.analysis.config import SimilarityConfig
-from synapseclr.analysis.search.neighbours import FeatureIndex
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.search import FeatureIndex
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.datasets import QueryChunksDataset
 from synapseclr.errors import ConfigurationError, SynapseCLRError, VolumeError
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines.similarity.nodes import answer_queries, draw_neighbours, embed_query
-from synapseclr.training import PretrainingConfig
+from synapseclr.training import PretrainingConfig, adapted_weights
 from synapseclr.training.extraction import embed_batches, pick_device
-from synapseclr.volumes.query_chunks import QueryChunks, read_query_chunks
+from synapseclr.volumes.imported_chunks import QueryChunks, read_query_chunks
 
 N = 9
 PRETRAINING = PretrainingConfig(
@@ -28,14 +28,18 @@ class Store:
     voxel_size_nm = (16.0, 16.0, 40.0)
     chunk_size_vx = (20, 20, 8)
     synapse_id = np.arange(N) + 2**60
+    sha256 = "0" * 64
 
     def __init__(self):
         rng = np.random.default_rng(0)
         self.chunks = rng.integers(1, 256, (N, 2, *self.chunk_size_vx), dtype=np.uint8)
         self.chunks[:, 1] %= 4
 
+    def __len__(self):
+        return N
+
     def read(self, indices):
-        return self.chunks[indices]
+        return self.chunks[np.asarray(indices)]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,24 @@ def test_a_chunk_finds_itself_among_the_synapses(tmp_path, store, weights, embed
     drawn = draw_neighbours(results, store, query)
     assert [axes.get_title(loc="left").split("\n")[0] for axes in drawn.axes][:2] == [f"mine.{kind}", str(2**60 + 4)]
     assert len(draw_neighbours(results, store).axes) == 3  # a report made later does not have the chunk
+
+
+def test_a_chunk_is_embedded_with_the_batch_norms_of_the_embeddings(tmp_path, store, weights):
+    adapted = adapted_weights(weights, store, PRETRAINING)
+    obs = pd.DataFrame({"synapse_id": store.synapse_id}, index=store.synapse_id.astype(str))
+    provenance = {"weights_sha256": weights.sha256, "batch_norm_views": PRETRAINING.augmentation.model_dump_json()}
+    embeddings = AnnData(X=embed_with(adapted, store), obs=obs, uns={"provenance": provenance})
+    np.save(path := str(tmp_path / "mine.npy"), store.chunks[4])
+    query = QueryChunksDataset(query=path).load()
+    config = SimilarityConfig(query=path)
+    features = embed_query(query, lambda: weights, embeddings, store, PRETRAINING, config)
+    assert np.allclose(features["mine.npy"], embeddings.X[4], atol=1e-4)
+    assert not np.allclose(embeddings.X[4], embed_with(weights, store)[4], atol=1e-2)
+
+
+def embed_with(weights, store):
+    layers = embed_batches(weights.build(), [store.chunks], PRETRAINING.augmentation, pick_device("cpu"))
+    return layers["encoder.fc"].numpy()
 
 
 def test_several_chunks_are_queries_of_their_own_or_one(tmp_path, store, weights, embeddings):

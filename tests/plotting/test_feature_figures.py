@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.features import component_traits, layer_spectra
-from synapseclr.analysis.manifold.clusters import AXIS_PROFILE_COLUMNS
-from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS, LEAKAGE_COLUMNS
+from synapseclr.analysis.leakage_scores import EFFECT_LABELS, LEAKAGE_COLUMNS
+from synapseclr.analysis.manifold import AXIS_PROFILE_COLUMNS
 from synapseclr.plotting import (
     figure_png,
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synapseclr.analysis.manifold.leakage_scores import EFFECT_LABELS, LEAKAGE_COLUMNS
+from synapseclr.analysis.leakage_scores import EFFECT_LABELS, LEAKAGE_COLUMNS
 from synapseclr.plotting import (
     Overlay,
     interactive_scatter,

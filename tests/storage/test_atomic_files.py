@@ -1,7 +1,9 @@
-"""Files and folders are there whole, whatever moment their writer is killed at."""
+"""Files and folders are written whole or not at all."""
 
 import errno
 import json
+import logging
+import multiprocessing
 import os
 import shutil
 import stat
@@ -17,8 +19,10 @@ from synapseclr.storage.atomic_files import (
     check_folder,
     folder_written_whole,
     pipeline_at_work,
+    read_json_object,
     remove_leftovers,
     settle_folder,
+    update_json,
     write_whole,
     written_whole,
 )
@@ -265,3 +269,30 @@ def test_runs_that_write_and_read_the_same_file_at_once_find_it_whole(tmp_path):
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
     check_file(tmp_path / "t.csv")
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", ".written"}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_a_damaged_file_is_begun_anew_with_a_warning(tmp_path, caplog, content):
+    path = tmp_path / "seconds.json"
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert read_json_object(path) == {}
+    assert f"{path} is damaged" in caplog.text
+    assert update_json(path, {"b": 2}) == {"b": 2}
+    assert json.loads(path.read_text()) == {"b": 2}
+
+
+def _count(path, name, n):
+    for value in range(n):
+        update_json(path, {f"{name}-{value}": value})
+
+
+def test_processes_that_change_a_file_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "seconds.json"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_count, args=(path, name, 25)) for name in "abc"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(json.loads(path.read_text())) == 75

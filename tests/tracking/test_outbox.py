@@ -13,7 +13,7 @@ from loopback_mlflow import RUN_ID
 from synapseclr.cli import cli
 from synapseclr.errors import ConfigurationError, UnreachableError
 from synapseclr.tracking import Outbox, request_limits
-from synapseclr.tracking.unsent import send_unsent
+from synapseclr.tracking.outbox import send_unsent
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from synapseclr.hooks.tracking import _leave_run
 from synapseclr.tracking import Outbox
-from synapseclr.tracking.unsent import send_unsent
+from synapseclr.tracking.outbox import send_unsent
 
 
 @pytest.fixture(scope="module")

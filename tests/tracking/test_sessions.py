@@ -169,7 +169,7 @@ def test_first_runs_at_once_make_one_database(fresh_uri):
 
 def test_the_clock_counts_no_time_between_sessions_and_no_earlier_ones(tmp_path, monkeypatch, catalog):
     now = iter([0.0, 1.0, 3600.0, 3602.0])
-    monkeypatch.setattr("synapseclr.hooks.saving.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("synapseclr.hooks.inputs_and_outputs.time.monotonic", lambda: next(now))
     clock = PipelineClock()
     node = Node(lambda x: x, "x", "y", name="embed", tags="embedding")
     for _ in range(2):

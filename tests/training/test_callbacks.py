@@ -11,11 +11,17 @@ import torch
 from synapseclr.errors import SynapseCLRError, TrainingDivergedError, VolumeError
 from synapseclr.training import PretrainingConfig, fit
 from synapseclr.training.callbacks import EpochRecorder, TrainingGuard
-from synapseclr.training.checkpoint_folder import BEST, LAST, CheckpointFolder
-from synapseclr.training.checkpoint_writing import Checkpoints
+from synapseclr.training.checkpoints import (
+    BEST,
+    LAST,
+    CheckpointFolder,
+    Checkpoints,
+    FolderCheckpointIO,
+    Progress,
+    Resumption,
+)
 from synapseclr.training.data import ChunkDataModule
 from synapseclr.training.module import PretrainingModule
-from synapseclr.training.resuming import FolderCheckpointIO, Progress, Resumption
 from synapseclr.training.serving.encoder_model import EncoderModel
 from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 

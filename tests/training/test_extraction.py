@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from synapseclr.augmentation import Augmenter
-from synapseclr.augmentation.operations.rotation import spread_rotations
+from synapseclr.augmentation.operations.pose import spread_rotations
 from synapseclr.errors import ConfigurationError
 from synapseclr.training import EmbeddingConfig, embed_store
 from synapseclr.training.extraction import embed_batches

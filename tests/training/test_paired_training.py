@@ -126,10 +126,10 @@ def test_the_pipeline_tags_the_run_and_the_evaluation_warns(chunks, tiny_config,
     import mlflow
     from anndata import AnnData
 
-    from synapseclr.analysis.config import ReportingConfig
     from synapseclr.pipelines.embedding.nodes import describe_embedding, embed_synapses
     from synapseclr.pipelines.pretraining.nodes import train_encoder
-    from synapseclr.pipelines.reporting.nodes import evaluate_run
+    from synapseclr.pipelines.reporting import evaluate_run
+    from synapseclr.plotting.report import ReportingConfig
     from synapseclr.training import EmbeddingConfig
 
     positives = same_neurite(pair_annotated_neurites=True)

@@ -122,8 +122,8 @@ def test_a_missing_volume_is_an_error_that_names_it(tiny_volume, tmp_path):
 
 
 def test_a_resolution_that_no_scale_has_is_an_error_that_lists_the_scales(tiny_volume):
-    with pytest.raises(VolumeError, match=r"has no scale of 8 x 8 x 40 nm; it has 16 x 16 x 40 nm"):
-        cut(tiny_volume, voxel_size_nm=(8, 8, 40))
+    with pytest.raises(VolumeError, match=r"has no scale of 2 x 2 x 40 nm; it has 16 x 16 x 40 nm"):
+        cut(tiny_volume, voxel_size_nm=(2, 2, 40))
 
 
 def test_store_order_does_not_depend_on_the_row_order(tiny_volume, tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from synapseclr.errors import ConfigurationError, TableError, VolumeError
-from synapseclr.storage.npy_files import NpyFolder
+from synapseclr.storage.foreign_files import NpyFolder
 from synapseclr.volumes import (
     ChunkSource,
     ChunkStore,

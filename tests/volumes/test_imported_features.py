@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from synapseclr.errors import TableError, VolumeError
-from synapseclr.pipelines.published_features.nodes import import_features
+from synapseclr.pipelines.published_features import import_features
 from synapseclr.volumes import FeatureFiles, PreprocessingConfig
 
 CONFIG = PreprocessingConfig(voxel_size_nm=(8, 8, 40), position_voxel_size_nm=(4, 4, 40))

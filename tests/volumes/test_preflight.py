@@ -13,7 +13,7 @@ from synapseclr.errors import InputError
 from synapseclr.volumes import OmeZarrLayer, PrecomputedLayer, check_synapse_table, write_precomputed
 from synapseclr.volumes.layers.blocks import BlockCache
 from synapseclr.volumes.preflight import check_inputs, check_tables, describe, diagnose_ids
-from synapseclr.volumes.synapse_table import POSITION_COLUMNS
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS, UNIT_NM
 
 SIZE_NM = (16, 16, 40)
 NO_IDS = pd.Series([], dtype="int64")
@@ -93,7 +93,7 @@ def test_supervoxels_are_named(tiny_volume, tmp_path):
     write_precomputed(supervoxels_xyz, f"file://{tmp_path}/raw", SIZE_NM, "segmentation", (32, 32, 8))
     (error,) = check(tiny_volume, segmentation=PrecomputedLayer(f"file://{tmp_path}/raw", "segmentation volume")).errors
     assert "the segmentation holds supervoxels, which are not agglomerated" in error
-    assert "Flatten it" in error
+    assert "Read the graph itself at the table's version" in error
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,19 @@ def test_positions_in_another_unit_are_an_error_that_gives_the_unit(tiny_volume,
     assert "of the synapse table lie outside of the em volume at file://" in error
     assert f"set preprocessing.position_voxel_size_nm to {unit}. So read, 100 % of 2 synapses tried" in error
     assert found.first_chunk is None or unit == "[8, 8, 40]"
+
+
+def test_for_positions_in_nm_the_unit_of_the_table_is_named(tiny_volume):
+    """``position_voxel_size_nm`` would change nothing for these."""
+    size_nm = np.asarray(SIZE_NM)
+    voxels_n3 = tiny_volume.synapses[POSITION_COLUMNS].to_numpy() * size_nm / (8, 8, 40)
+    for read_nm in ((1.0, 1.0, 1.0), (4.0, 4.0, 40.0)):  # taken for nm, or for other voxels
+        in_nm = pd.DataFrame(voxels_n3 * read_nm, columns=[f"ctr_pos_{axis}_nm" for axis in "xyz"])
+        table = pd.concat([tiny_volume.synapses.drop(columns=POSITION_COLUMNS), in_nm], axis=1)
+        table.attrs[UNIT_NM] = read_nm
+        (error,) = check(tiny_volume, check_synapse_table(table, SIZE_NM)).errors
+        assert "set unit_nm of the catalog's synapse_table (a SynapseTableDataset) to [8, 8, 40]" in error
+        assert "position_voxel_size_nm" not in error
 
 
 def test_swapped_axes_are_an_error_that_gives_the_order(tiny_volume):

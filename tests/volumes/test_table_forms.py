@@ -23,6 +23,8 @@ TABLES = {
     f'{LARGE},{ROOTS["pre"]},{ROOTS["post"]},"[50, 140, 70]","[54, 144, 70]",120,0.2\n',
     "neuprint": "bodyId_pre,bodyId_post,roi_pre,x_pre,y_pre,z_pre,x_post,y_post,z_post,confidence_pre\n"
     f"{ROOTS['pre']},{ROOTS['post']},EB,50,140,69,54,144,71,0.9\n",
+    "flyem": "x_pre,y_pre,z_pre,body_pre,conf_pre,x_post,y_post,z_post,body_post,conf_post,primary_post\n"
+    f"50,140,69,{ROOTS['pre']},0.9,54,144,71,{ROOTS['post']},0.8,EB\n",
     "sjcabs": f"pre,post,x,y,z,connector_id,syn_top_nt\n{ROOTS['pre']},{ROOTS['post']},52,142,70,7,gaba\n",
     "cremi": "pre_root_id,post_root_id,pre_site_id,pre_pos_x_nm,pre_pos_y_nm,pre_pos_z_nm,post_pos_x_nm,post_pos_y_nm,"
     f"post_pos_z_nm\n{ROOTS['pre']},{ROOTS['post']},3,50,140,69,54,144,71\n",
@@ -66,6 +68,7 @@ def test_further_columns_and_both_points_are_kept():
         "(52.0, 142.0, 7e1)",
         "52;142;70",
         " [  52  142 70 ] ",
+        "[np.int64(52), np.int64(142), np.float64(70.0)]",  # a list that pandas has written into a CSV
         [52, 142, 70],
         np.array([52, 142, 70]),
     ],

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.feature_blocks import Features
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes
-from synapseclr.analysis.schema_columns import COUNT, NOT_NEGATIVE, SHARE, SHARE_RULE, TEXT
+from synapseclr.analysis.representations import Features
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
@@ -23,8 +22,8 @@ from synapseclr.analysis.traits.calibration import (
     logit,
 )
 from synapseclr.analysis.traits.folds import UnscorableTraitError, grouped_folds
-from synapseclr.volumes.synapse_ids import table_rows
-from synapseclr.volumes.table_schema import Column, TableSchema
+from synapseclr.volumes.synapse_table import table_rows
+from synapseclr.volumes.table_schema import COUNT, NOT_NEGATIVE, SHARE, SHARE_RULE, TEXT, Column, TableSchema
 
 _MAYBE_SHARE = Column(nullable=True, rule=SHARE_RULE)
 _TYPE = Column(nullable=True, rule=("isin", {"allowed_values": [0.0, 1.0]}))

@@ -10,13 +10,14 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.schema_columns import (
+from synapseclr.volumes.synapse_table import positions_in_store
+from synapseclr.volumes.table_schema import (
     COUNT,
     NOT_NEGATIVE,
     SHARE,
+    Column,
+    TableSchema,
 )
-from synapseclr.volumes.synapse_ids import positions_in_store
-from synapseclr.volumes.table_schema import Column, TableSchema
 
 CHUNK_STATISTICS = TableSchema(
     "The table of chunk statistics",

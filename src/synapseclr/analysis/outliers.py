@@ -11,9 +11,12 @@ import pandas as pd
 
 from synapseclr.analysis.config import OutliersConfig as OutliersConfig
 from synapseclr.analysis.config import UnsupervisedScore
-from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
-from synapseclr.analysis.layers import PROJECTOR_LAYERS
-from synapseclr.analysis.schema_columns import (
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
+from synapseclr.analysis.representations import PROJECTOR_LAYERS, FeatureBlocks, Features
+from synapseclr.analysis.search import nearest_neighbours
+from synapseclr.errors import SynapseCLRError, TableError
+from synapseclr.volumes.synapse_table import rows_of_ids, table_rows
+from synapseclr.volumes.table_schema import (
     COUNT,
     KEY,
     NEUROGLANCER_URL,
@@ -22,12 +25,9 @@ from synapseclr.analysis.schema_columns import (
     POSITIVE_COUNT,
     SHARE,
     TEXT,
+    Column,
+    TableSchema,
 )
-from synapseclr.analysis.search.neighbours import nearest_neighbours
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig, synapse_links
-from synapseclr.errors import SynapseCLRError, TableError
-from synapseclr.volumes.synapse_ids import rows_of_ids, table_rows
-from synapseclr.volumes.table_schema import Column, TableSchema
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -3,9 +3,12 @@
 import pkgutil
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from synapseclr.parameters import Parameters
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -67,7 +70,7 @@ _SWITCHES = {
 _BEFORE_RESAMPLING = ("rotation", "displacement", "magnification")
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Parameters):
     """Parameters of the random views; the defaults are the published SO(3) pretraining values.
 
     ``operations`` lists what is done, in order. An entry is the name of an operation, whose parameters are then the
@@ -82,8 +85,6 @@ class AugmentationConfig(BaseModel):
 
     Source: Wilson & Babadi 2022, doi:10.1101/2022.06.07.495207, and the configurations of its repository.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     operations: tuple[str | dict[str, dict[str, Any] | None], ...] = OPERATIONS
     fidelity: Literal["corrected", "published"] = "corrected"
@@ -331,7 +332,7 @@ def find_operation(name: str) -> type[Any]:
     """Load the class of an operation.
 
     Args:
-        name: The file name in ``operations/``, or a class elsewhere, ``my_package.my_module.MyOperation``.
+        name: Of an operation in a file of ``operations/``, or a class elsewhere, ``my_package.my_module.MyOperation``.
 
     Returns:
         A subclass of ``Operation``. Loading it imports torch.
@@ -339,21 +340,20 @@ def find_operation(name: str) -> type[Any]:
     Raises:
         ValueError: If there is none.
     """
-    module_name, _, class_name = name.rpartition(".")
+    module_name, _, last = name.rpartition(".")
+    ours = [f"{_FOLDER}.{found.name}" for found in pkgutil.iter_modules(import_module(_FOLDER).__path__)]
     try:
-        module = import_module(module_name or f"{_FOLDER}.{name}")
+        found = _classes_with_apply(module_name) if module_name else list(chain(*map(_classes_with_apply, ours)))
     except ModuleNotFoundError as error:
-        found = sorted(each.name for each in pkgutil.iter_modules(import_module(_FOLDER).__path__))
-        found = [each for each in found if not each.startswith("published_")]
+        raise ValueError(f"there is no operation '{name}': {error}") from error
+    known = {kind.__name__ if module_name else getattr(kind, "name", ""): kind for kind in found}
+    if last not in known:
         raise ValueError(
-            f"there is no operation '{name}': {error}. The operations are: {', '.join(found)}; one of your own is "
+            f"there is no operation '{name}'. The operations are: {', '.join(sorted(known))}; one of your own is "
             "named by its place, my_package.my_module.MyOperation"
-        ) from error
-    classes = [each for each in vars(module).values() if isinstance(each, type) and hasattr(each, "apply")]
-    if module_name:
-        classes = [each for each in classes if each.__name__ == class_name]
-    else:
-        classes = [each for each in classes if getattr(each, "name", None) == name]
-    if not classes:
-        raise ValueError(f"{module.__name__} has no subclass of Operation named '{class_name or name}'")
-    return classes[0]
+        )
+    return known[last]
+
+
+def _classes_with_apply(module: str) -> list[type[Any]]:
+    return [each for each in vars(import_module(module)).values() if isinstance(each, type) and hasattr(each, "apply")]

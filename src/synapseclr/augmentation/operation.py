@@ -1,8 +1,8 @@
 """Base class of the operations, the random numbers they draw, and the state of a view between two of them.
 
 A view is made by a list of operations. All of them draw their random numbers first, on the CPU, so that a view can be
-replayed; then each changes the state in turn. A new operation is a subclass of ``Operation`` in a file of its own,
-``operations/<name>.py`` or anywhere else, and a line in the list (docs/extending.md shows one).
+replayed; then each changes the state in turn. A new operation is a subclass of ``Operation`` in a file
+in ``operations/`` or anywhere else, and a line in the list (docs/extending.md shows one).
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from synapseclr.augmentation.config import AugmentationConfig, check_ranges
 from synapseclr.augmentation.masks import CLEFT
 from synapseclr.augmentation.preparation import Preparation, PreparedChunks
 from synapseclr.augmentation.sampling import Pose
+from synapseclr.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -142,15 +143,13 @@ def chosen_rows(apply_n: Tensor) -> Tensor | None:
     return None if len(apply_n) == 1 else torch.nonzero(apply_n).flatten()
 
 
-class Operation(BaseModel):
+class Operation(Parameters):
     """Base class of the operations; a subclass adds its parameters as fields.
 
     Attributes:
         name: The name under which lists of operations know it.
         random: True if it draws random numbers. Such operations are left out of extraction.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     random: ClassVar[bool] = True

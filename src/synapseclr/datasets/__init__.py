@@ -1,16 +1,9 @@
 """Kedro datasets for volumes, chunks, embeddings, weights and published files."""
 
 from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
+from synapseclr.datasets.cave_tables import CaveTableDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
-from synapseclr.datasets.synapse_tables import SynapseTableDataset
-from synapseclr.datasets.volumes import OmeZarrVolumeDataset, PrecomputedVolumeDataset
-from synapseclr.datasets.weights import (
-    EncoderWeightsDataset,
-    FeatureFilesDataset,
-    NoTrainingDataset,
-    PublishedCheckpointDataset,
-)
-from synapseclr.datasets.whole_files import (
+from synapseclr.datasets.files import (
     CSVDataset,
     FolderDataset,
     JSONDataset,
@@ -22,20 +15,34 @@ from synapseclr.datasets.whole_files import (
     PlotlyJSONDataset,
     TextDataset,
 )
+from synapseclr.datasets.synapse_tables import SynapseTableDataset
+from synapseclr.datasets.volumes import (
+    GrapheneVolumeDataset,
+    Hdf5VolumeDataset,
+    OmeZarrVolumeDataset,
+    PrecomputedVolumeDataset,
+)
+from synapseclr.datasets.weights import (
+    EncoderWeightsDataset,
+    FeatureFilesDataset,
+    PublishedCheckpointDataset,
+)
 
 __all__ = [
     "AnnDataFolderDataset",
     "AnnDataZarrDataset",
     "CSVDataset",
+    "CaveTableDataset",
     "ChunkSourceDataset",
     "ChunkStoreDataset",
     "EncoderWeightsDataset",
     "FeatureFilesDataset",
     "FolderDataset",
+    "GrapheneVolumeDataset",
+    "Hdf5VolumeDataset",
     "JSONDataset",
     "LedgerDataset",
     "MatplotlibDataset",
-    "NoTrainingDataset",
     "OmeZarrVolumeDataset",
     "OnDemandDataset",
     "OptionalCSVDataset",

@@ -6,12 +6,11 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, NewType
 
 from kedro.io import AbstractDataset
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
-from synapseclr.storage.addresses import is_local, open_filesystem
+from synapseclr.datasets.files import AtAddress, ReadOnlyDataset
 from synapseclr.storage.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
 
 if TYPE_CHECKING:
@@ -22,25 +21,13 @@ TablePreview = NewType("TablePreview", dict)
 """The return type by whose name kedro-viz recognises a table."""
 
 
-class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
+class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData", "AnnData"]):
     """Annotated matrix stored as Zarr v3, the form that scanpy and CELLxGENE open.
 
     Args:
         filepath: Local path or fsspec URL of the Zarr group.
         credentials: Passed to fsspec.
     """
-
-    def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath = filepath
-        self._credentials = credentials
-        self._filesystem, self._path = open_filesystem(filepath, credentials)
-        self.metadata = metadata
-
-    @property
-    def _is_local(self) -> bool:
-        return is_local(self._filepath)
 
     def load(self) -> AnnData:
         """Read the whole matrix into memory.
@@ -49,7 +36,7 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
             OutputError: If a file of it is missing or not as it was written; Zarr would read a missing one as zeros.
             VolumeError: If an array declares another size than its table has, or than its files can hold.
         """
-        from synapseclr.storage.declared_sizes import read_anndata
+        from synapseclr.storage.foreign_files import read_anndata
 
         if self._is_local:
             settle_folder(self._path)
@@ -131,11 +118,8 @@ class AnnDataZarrDataset(AbstractDataset["AnnData", "AnnData"]):
             return Path(self._path, "zarr.json").exists()
         return self._is_staged() or bool(self._filesystem.exists(f"{self._path}/zarr.json"))
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
-
-class AnnDataFolderDataset(ReadOnlyDataset[dict[str, "AnnData"]]):
+class AnnDataFolderDataset(AtAddress, ReadOnlyDataset[dict[str, "AnnData"]]):
     """Every ``<name>.zarr`` of a folder, by name, in alphabetical order; nothing where there is no folder.
 
     Args:
@@ -144,13 +128,6 @@ class AnnDataFolderDataset(ReadOnlyDataset[dict[str, "AnnData"]]):
     """
 
     refusal = "{filepath} is filled by hand: copy the embeddings to be compared there."
-
-    def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath, self._credentials = filepath, credentials
-        self._filesystem, self._path = open_filesystem(filepath, credentials)
-        self.metadata = metadata
 
     def load(self) -> dict[str, AnnData]:
         """Read all of them."""

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.datasets.files import ReadOnlyDataset
 from synapseclr.storage.addresses import open_filesystem
 from synapseclr.volumes.imported_chunks import ChunkSource, SourceKind
 from synapseclr.volumes.store.chunk_store import ChunkStore
 from synapseclr.volumes.store.shards import ChunkStream
 from synapseclr.volumes.store.writing import write_chunk_store
-from synapseclr.volumes.synapse_ids import is_chunk_path
+from synapseclr.volumes.synapse_table import is_chunk_path
 
 if TYPE_CHECKING:
-    from synapseclr.volumes.query_chunks import QueryChunks
+    from synapseclr.volumes.imported_chunks import QueryChunks
 
 
 class ChunkSourceDataset(ReadOnlyDataset[ChunkSource]):
@@ -107,7 +107,7 @@ class ChunkStoreDataset(AbstractDataset[ChunkStream, ChunkStore]):
 
 
 class QueryChunksDataset(ReadOnlyDataset["QueryChunks"]):
-    """Loads :class:`synapseclr.volumes.query_chunks.QueryChunks` from a ``.npy`` file or a Zarr array.
+    """Loads :class:`synapseclr.volumes.imported_chunks.QueryChunks` from a ``.npy`` file or a Zarr array.
 
     Args:
         query: Local path or fsspec URL. None, a number, or a text of synapse ids: there are no such chunks. Not called
@@ -126,7 +126,7 @@ class QueryChunksDataset(ReadOnlyDataset["QueryChunks"]):
 
     def load(self) -> QueryChunks:
         """Read the chunks, or none; raises VolumeError where the file holds something else."""
-        from synapseclr.volumes.query_chunks import QueryChunks, read_query_chunks
+        from synapseclr.volumes.imported_chunks import QueryChunks, read_query_chunks
 
         return QueryChunks() if self._filepath is None else read_query_chunks(self._filepath, self._storage_options)
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 import fsspec
 import pandas as pd
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
+from synapseclr.datasets.files import ReadOnlyDataset
 from synapseclr.errors import TableError
 from synapseclr.volumes.table_forms import Polyadic, VoxelSize, read_cremi, standard_synapse_table
 

@@ -1,4 +1,4 @@
-"""Volumes as Kedro datasets: Neuroglancer precomputed (and whatever else CloudVolume reads), and OME-Zarr."""
+"""Volumes as Kedro datasets: Neuroglancer precomputed and whatever else CloudVolume reads, graphene, OME-Zarr, HDF5."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
-from synapseclr.storage.addresses import cloud_secrets, file_url, is_local, open_filesystem, plain_address
+from synapseclr.datasets.files import ReadOnlyDataset
+from synapseclr.errors import ConfigurationError
+from synapseclr.storage.addresses import cave_token, cloud_secrets, file_url, is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import folder_written_whole
+from synapseclr.volumes.cave_service import CaveService
+from synapseclr.volumes.layers.graphene import GrapheneLayer
+from synapseclr.volumes.layers.hdf5 import Hdf5Layer
 from synapseclr.volumes.layers.layer import LayerType, VolumeArray, VolumeLayer
 from synapseclr.volumes.layers.ome_zarr import OmeZarrLayer, split_zip
 from synapseclr.volumes.layers.precomputed import PrecomputedLayer, write_precomputed
+from synapseclr.volumes.root_versions import as_utc
 
 LAYOUTS = {
     "precomputed": ("info",),
@@ -44,6 +49,8 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
         unit: Unit of an N5's voxel sizes, such as ``um``; goes before the file's. Precomputed volumes are in nm.
         fill_missing: Whether storage blocks that do not exist are background, id 0: label layers are often written
             without their empty blocks. Images may not have it; there a missing block is missing data.
+        materialization_version: CAVE's number of the version that a flat segmentation has the root ids of. The check
+            before the cutting refuses a synapse table of another one.
         credentials: As fsspec takes them.
         metadata: Of other Kedro plugins.
     """
@@ -57,6 +64,7 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
         channel: int | None = None,
         unit: str | None = None,
         fill_missing: bool = False,
+        materialization_version: int | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -78,6 +86,7 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
         self._channel = channel
         self._unit = unit
         self._fill_missing = fill_missing
+        self._materialization_version = materialization_version
         self._storage_options = credentials
         self.metadata = metadata
 
@@ -100,6 +109,7 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
             unit=self._unit,
             layer_type=layer_type,
             fill_missing=self._fill_missing,
+            materialization_version=self._materialization_version,
         )
 
     def save(self, data: VolumeArray) -> None:
@@ -130,6 +140,95 @@ class PrecomputedVolumeDataset(AbstractDataset[VolumeArray, VolumeLayer]):
 
     def _describe(self) -> dict[str, Any]:
         return {"uri": self.uri, "layer_type": self._layer_type, "role": self._role}
+
+
+class GrapheneVolumeDataset(ReadOnlyDataset[VolumeLayer]):
+    """Loads a :class:`VolumeLayer` handle on a segmentation that a chunked graph agglomerates; reads no voxel yet.
+
+    Its voxels are root ids of one moment, never supervoxels.
+
+    Example catalog entry::
+
+        segmentation_volume:
+          type: synapseclr.datasets.GrapheneVolumeDataset
+          filepath: graphene://https://minnie.microns-daf.com/segmentation/table/minnie3_v1
+          datastack: minnie65_public      # with the table's version, or `timestamp: 2024-01-22T08:10:01` (UTC) alone
+          materialization_version: 943
+          role: segmentation volume       # what error messages call it
+
+    Args:
+        filepath: Address of the graph, ``graphene://https://...``.
+        timestamp: Moment (UTC) of the root ids; None: that of the version.
+        datastack: Whose version it is.
+        materialization_version: CAVE's number of the version, whose moment the server of the datastack tells.
+        server_address: Of the global server of the datastack; None: the one that caveclient knows.
+        role: What error messages call it.
+        fill_missing: Whether storage blocks of supervoxels that do not exist are background.
+        use_https: Read a bucket's supervoxels over https, without credentials; false for a private bucket.
+        credentials: ``token``; None: that of ``cave`` in ``conf/local/credentials.yml``, or the one that CloudVolume
+            has saved.
+        metadata: Of other Kedro plugins.
+    """
+
+    refusal = "{filepath} is a chunked graph, which is read and never written."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        timestamp: str | float | None = None,
+        datastack: str | None = None,
+        materialization_version: int | None = None,
+        server_address: str | None = None,
+        role: str = "segmentation volume",
+        fill_missing: bool = False,
+        use_https: bool = True,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if not filepath.startswith("graphene://"):
+            raise ConfigurationError(
+                f"{filepath} is no chunked graph: its address has no graphene:// in front. A flat segmentation needs "
+                "`type: synapseclr.datasets.PrecomputedVolumeDataset`."
+            )
+        if timestamp is None and (datastack is None or materialization_version is None):
+            raise ConfigurationError(
+                f"The entry of {filepath} does not say as of when its root ids are. Set `timestamp`, or `datastack` "
+                "and `materialization_version`, those of the synapse table."
+            )
+        self._filepath = filepath
+        self._moment = None if timestamp is None else as_utc(timestamp)
+        self._version = materialization_version
+        token = cave_token(credentials)
+        self._service = None if datastack is None else CaveService(datastack, server_address, token)
+        self._role, self._fill_missing, self._use_https = role, fill_missing, use_https
+        self._credentials = None if token is None else {"token": token}
+        self.metadata = metadata
+
+    def load(self) -> VolumeLayer:
+        """Return the handle; the server of the datastack is asked when the version was.
+
+        Raises:
+            TableError: If the datastack does not have the version.
+            UnreachableError: If the server does not answer, or does not accept the token.
+        """
+        if self._moment is None and self._service is not None and self._version is not None:
+            self._moment = self._service.moment_of(self._version)
+        assert self._moment is not None
+        return GrapheneLayer(
+            self._filepath,
+            self._role,
+            self._credentials,
+            layer_type="segmentation",
+            fill_missing=self._fill_missing,
+            materialization_version=self._version,
+            timestamp=self._moment.timestamp(),
+            use_https=self._use_https,
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        moment = None if self._moment is None else self._moment.isoformat()
+        return {"filepath": self._filepath, "timestamp": moment, "materialization_version": self._version}
 
 
 class OmeZarrVolumeDataset(ReadOnlyDataset[VolumeLayer]):
@@ -182,3 +281,50 @@ class OmeZarrVolumeDataset(ReadOnlyDataset[VolumeLayer]):
 
     def _describe(self) -> dict[str, Any]:
         return {"uri": self._layer.uri, "role": self._layer.role, "channel": self._layer.channel}
+
+
+class Hdf5VolumeDataset(ReadOnlyDataset[VolumeLayer]):
+    """Loads a :class:`VolumeLayer` handle on an array of an HDF5 file, as CREMI publishes them; reads nothing yet.
+
+    Arrays are (z, y, x), with the attributes ``resolution`` and ``offset`` in nm. The highest ids, by which BigCat
+    marks voxels without a label, are read as 0.
+
+    Example catalog entry::
+
+        cleft_volume:
+          type: synapseclr.datasets.Hdf5VolumeDataset
+          filepath: sample_A_20160501.hdf
+          array: volumes/labels/clefts
+          role: cleft volume              # what error messages call it
+
+    Args:
+        filepath: Local path or fsspec URL of the file.
+        array: Path of the array in the file.
+        role: What error messages call it.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{uri} is an HDF5 file, which is read and never written."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        array: str,
+        role: str = "volume",
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._layer = Hdf5Layer(file_url(filepath), role, credentials, array=array)
+        self.metadata = metadata
+
+    def load(self) -> VolumeLayer:
+        """Return the handle; the file is opened when it is read."""
+        return self._layer
+
+    def _exists(self) -> bool:
+        filesystem, path = open_filesystem(self._layer.uri, self._layer.storage_options)
+        return bool(filesystem.exists(path))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"uri": self._layer.uri, "array": self._layer.array, "role": self._layer.role}

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from synapseclr.datasets.read_only import ReadOnlyDataset
-from synapseclr.storage.addresses import is_local, open_filesystem
+from synapseclr.datasets.files import AtAddress, ReadOnlyDataset
 from synapseclr.storage.atomic_files import check_file, write_whole
 from synapseclr.volumes.imported_features import FeatureFiles
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from synapseclr.models import EncoderWeights
 
 
-class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"]):
+class EncoderWeightsDataset(AtAddress, AbstractDataset["EncoderWeights", "EncoderWeights"]):
     """Reads and writes :class:`synapseclr.models.EncoderWeights`; never a pickle.
 
     Args:
         filepath: Local path or fsspec URL of the ``.safetensors`` file.
         credentials: Passed to fsspec.
     """
-
-    def __init__(
-        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath = filepath
-        self._filesystem, self._path = open_filesystem(filepath, credentials)
-        self.metadata = metadata
 
     def load(self) -> EncoderWeights:
         """Read the file; raises CheckpointError when it is not one of ours, OutputError when it has changed."""
@@ -47,15 +39,8 @@ class EncoderWeightsDataset(AbstractDataset["EncoderWeights", "EncoderWeights"])
         else:
             self._filesystem.pipe_file(self._path, data.to_bytes())
 
-    @property
-    def _is_local(self) -> bool:
-        return is_local(self._filepath)
-
     def _exists(self) -> bool:
         return bool(self._filesystem.exists(self._path))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
@@ -64,6 +49,7 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
     Args:
         filepath: Local path or fsspec URL.
         model: The architecture: fields of :class:`synapseclr.models.ModelConfig`.
+        voxel_size_nm: Of the chunks (x, y, z) that the weights were trained on; the file does not say.
         credentials: Passed to fsspec.
     """
 
@@ -76,11 +62,14 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
         *,
         filepath: str,
         model: dict[str, Any],
+        voxel_size_nm: Sequence[float] | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = filepath
         self._model = model
+        size = " x ".join(f"{length:g}" for length in voxel_size_nm or ())
+        self._scale = {"voxel_size_nm": size} if size else {}
         self._storage_options = credentials
         self.metadata = metadata
 
@@ -88,32 +77,11 @@ class PublishedCheckpointDataset(ReadOnlyDataset["EncoderWeights"]):
         """Read the file as tensors; raises CheckpointError when it does not fit the architecture."""
         from synapseclr.models import ModelConfig, import_checkpoint
 
-        return import_checkpoint(
-            self._filepath, ModelConfig(**self._model), storage_options=self._storage_options
-        ).weights
+        imported = import_checkpoint(self._filepath, ModelConfig(**self._model), storage_options=self._storage_options)
+        return replace(imported.weights, provenance=imported.weights.provenance | self._scale)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "model": self._model}
-
-
-class NoTrainingDataset(ReadOnlyDataset["pd.DataFrame"]):
-    """Loads as a training history without epochs: the weights or features were made elsewhere."""
-
-    refusal = "A run that uses published weights has no training history to save."
-
-    read_only = "It says that weights were trained elsewhere."
-
-    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
-        self.metadata = metadata
-
-    def load(self) -> pd.DataFrame:
-        """Return the columns that every history has, and no rows."""
-        import pandas as pd
-
-        return pd.DataFrame({"epoch": pd.Series(dtype="int64"), "train_loss": pd.Series(dtype="float64")})
-
-    def _describe(self) -> dict[str, Any]:
-        return {}
 
 
 class FeatureFilesDataset(ReadOnlyDataset[FeatureFiles]):

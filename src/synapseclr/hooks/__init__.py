@@ -1,9 +1,13 @@
 """Hooks around every run: guards, credentials, outputs, accepted defects, and tracking in MLflow."""
 
-from synapseclr.hooks.defect_exclusion import DefectExclusion
 from synapseclr.hooks.guards import EnvironmentGuard, LogGuard, ParameterGuard, ReadOnlyGuard, SimulationGuard
-from synapseclr.hooks.saving import OneWriter, OutputCare, PipelineClock
-from synapseclr.hooks.storage_credentials import StorageCredentials
+from synapseclr.hooks.inputs_and_outputs import (
+    DefectExclusion,
+    OneWriter,
+    OutputCare,
+    PipelineClock,
+    StorageCredentials,
+)
 from synapseclr.hooks.tracking import RunTracking, untracked
 
 __all__ = [

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from synapseclr.errors import ConfigurationError
 from synapseclr.hooks.error_sentences import did_you_mean, parameter_sentences
-from synapseclr.privacy.redaction import SecretsFilter, mask_exception
+from synapseclr.privacy import SecretsFilter, mask_exception
 
 SIMULATED = "simulated"
 
@@ -86,7 +86,7 @@ class ParameterGuard:
             if name.startswith("params:")
         }
         # These are resolved in the configuration, not read by nodes.
-        known |= {"data_root", "results_root", "published_root", "query"}
+        known |= {"data_root", "results_root", "published_root", "query", "sources"}
         known |= {name for name in ("augmentation", "configuration") if f"params:{name}s" in catalog}
         unknown = sorted(set(given) - known)
         if unknown:

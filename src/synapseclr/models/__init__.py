@@ -3,8 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from synapseclr.models.backbones import BACKBONE_NAMES
-from synapseclr.models.encoders import ENCODER_NAMES, ModelConfig, build_encoder
+from synapseclr.models.encoders import BACKBONE_NAMES, ENCODER_NAMES, ModelConfig, build_encoder
 from synapseclr.models.weights import EncoderWeights, load_encoder, load_weights
 
 if TYPE_CHECKING:

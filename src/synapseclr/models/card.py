@@ -89,7 +89,8 @@ The model is in evaluation mode, on the CPU. It also returns the projector's lay
 - For research on segmented volumes: similar synapses, cell types, imputation of traits, segmentation defects, with
   probes trained on annotations of your own.
 - Input must be prepared as in training: the same voxel size, chunk size, channels, masking and normalisation. The file
-  does not check it; other input gives features without meaning, and no error.
+  does not check it (the pipeline `embedding` compares channels and, where `view_voxel_nm` is given above, the scale of
+  its views); other input gives features without meaning, and no error.
 - Other tissue, species, staining, or another microscope is a shift of domain: measure on annotated synapses of your own
   before you rely on it. Split them by neurite; a random split overstates.
 - Errors of the segmentation are in the features: a merged or cut neurite looks like a trait of the synapse.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from synapseclr.errors import CheckpointError
 from synapseclr.models.encoders import ModelConfig
-from synapseclr.privacy.redaction import mask_secrets
+from synapseclr.privacy import mask_secrets
 from synapseclr.storage.addresses import open_filesystem
-from synapseclr.storage.declared_sizes import parse_json
+from synapseclr.storage.foreign_files import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

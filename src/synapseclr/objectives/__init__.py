@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from synapseclr.objectives.config import ObjectiveConfig
 
 if TYPE_CHECKING:
-    from synapseclr.objectives.contrastive import dcl, nt_xent
-    from synapseclr.objectives.vicreg import vicreg_loss
+    from synapseclr.objectives.losses import dcl, nt_xent, vicreg_loss
     from synapseclr.objectives.views import gather_views
 
 __all__ = ["ObjectiveConfig", "dcl", "gather_views", "nt_xent", "vicreg_loss"]
 
 _LAZY = {
-    "dcl": "contrastive",
+    "dcl": "losses",
     "gather_views": "views",
-    "nt_xent": "contrastive",
-    "vicreg_loss": "vicreg",
+    "nt_xent": "losses",
+    "vicreg_loss": "losses",
 }
 
 

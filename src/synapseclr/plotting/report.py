@@ -11,10 +11,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from synapseclr.parameters import Parameters
 from synapseclr.plotting.theme import figure_png
-from synapseclr.privacy.redaction import redact
+from synapseclr.privacy import redact
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,6 +27,24 @@ if TYPE_CHECKING:
     Drawing = Figure | bytes  # drawn, or as the catalog loads what was saved: a PNG file
 
 _PX_PER_INCH = 110  # of a figure as the page shows it, whatever its resolution
+
+
+class ReportingConfig(Parameters):
+    """Contents of the report."""
+
+    title: str = Field(default="Synapse representations", description="Heading of the report.")
+    probe: Literal["linear", "knn"] = Field(default="linear", description="Probe whose scores make up the evaluation.")
+    n_examples: int = Field(default=12, ge=1, le=60, description="Example synapses on the contact sheet.")
+    interactive: bool = Field(
+        default=False, description="Put an interactive manifold into the report; adds about 5 MB of plotly to the file."
+    )
+    dpi: int = Field(
+        default=150,
+        ge=50,
+        le=300,
+        description="Resolution of the report's images, dots per inch; those that pipelines save have 150.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of examples.")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from synapseclr.plotting.theme import (
     panel_grid,
     style_image,
 )
-from synapseclr.volumes.synapse_ids import positions_in_store
+from synapseclr.volumes.synapse_table import positions_in_store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

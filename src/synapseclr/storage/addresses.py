@@ -1,15 +1,22 @@
-"""Addresses of files and folders: on this machine or elsewhere, and the options and credentials that open them."""
+"""Addresses of files and folders, here or elsewhere: options and credentials that open them, errors that name them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from synapseclr.errors import OutputError, SynapseCLRError, UnreachableError
 
 _LOCAL = ("file", "local")
+_CAVE = "cave"
 _SAME = {"gs": ("gcs", "gs"), "gcs": ("gcs", "gs"), "s3": ("s3", "s3a")}
+_CLIENTS = ("requests", "urllib3", "aiohttp", "google", "gcsfs", "botocore", "aiobotocore")
+_ABOUT_THE_OBJECT = (404, 416)
 
 
 def is_local(address: str | os.PathLike[str]) -> bool:
@@ -57,14 +64,27 @@ def set_default_options(options_of_protocol: Mapping[str, Any]) -> None:
     """Make options the default of fsspec for a protocol's URLs, here and in the processes started from here.
 
     Args:
-        options_of_protocol: Such as ``{"gs": {"token": "anon"}}``; names that are no protocol are passed over.
+        options_of_protocol: Such as ``{"gs": {"token": "anon"}}``, or ``{"cave": {"token": "0123..."}}`` for CAVE
+            servers; other names that are no protocol are passed over.
     """
     import fsspec
 
     for protocol, options in options_of_protocol.items():
-        if protocol in fsspec.available_protocols() and isinstance(options, dict):
+        if protocol in (*fsspec.available_protocols(), _CAVE) and isinstance(options, dict):
             fsspec.config.conf[protocol] = options
             os.environ[f"FSSPEC_{protocol.upper()}"] = json.dumps(options)
+
+
+def cave_token(credentials: Mapping[str, Any] | None = None) -> str | None:
+    """Token for CAVE servers and their graphs: of an entry's credentials, or of ``cave`` in Kedro's credentials.
+
+    Returns:
+        None where neither has one: caveclient and CloudVolume then look where they have saved it.
+    """
+    import fsspec
+
+    token = (credentials or {}).get("token") or fsspec.config.conf.get(_CAVE, {}).get("token")
+    return str(token) if token else None
 
 
 def cloud_secrets(uri: str, storage_options: Mapping[str, Any] | None = None) -> Any:
@@ -97,3 +117,63 @@ def cloud_secrets(uri: str, storage_options: Mapping[str, Any] | None = None) ->
     if isinstance(token, str) and Path(token).is_file():
         return json.loads(Path(token).read_text())
     return dict(token) if isinstance(token, Mapping) else None
+
+
+@contextmanager
+def explained(
+    address: str | PathLike[str], what: Literal["read", "written", "listed", "deleted"] = "read"
+) -> Iterator[None]:
+    """Name the file or object in what the operating system or a bucket's client complains about, and say what to do.
+
+    Clients of object stores try again by themselves, with growing pauses, before they raise.
+
+    Args:
+        address: Path or URL.
+        what: What is being done with it.
+
+    Raises:
+        OutputError: If a local file or folder cannot be written.
+        UnreachableError: If a store does not answer, or refuses access. What concerns the object alone, such as that
+            there is none, is raised as it is.
+    """
+    try:
+        yield
+    except SynapseCLRError:
+        raise
+    except Exception as error:
+        if not is_local(address):
+            if is_unreachable(error):
+                raise UnreachableError(unreachable(str(address), error, what)) from error
+        elif what == "written" and isinstance(error, OSError) and error.errno is not None:
+            raise OutputError(
+                f"{address} cannot be written ({error.strerror or error}). What lay there before is untouched. Make "
+                "room or see to the rights of the folder, and run the same command again."
+            ) from error
+        raise
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Tell whether an error concerns the connection or the access, and so everything in the same store.
+
+    Args:
+        error: As a client of an object store raised it; its causes are looked at too.
+    """
+    while error is not None:
+        status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(error, FileNotFoundError) or status in _ABOUT_THE_OBJECT:
+            return False
+        is_network = isinstance(error, (ConnectionError, TimeoutError, PermissionError))
+        is_forbidden = type(error) is OSError and str(error).startswith("Forbidden")  # gcsfs, of status 403
+        if is_network or is_forbidden or type(error).__module__.partition(".")[0] in _CLIENTS:
+            return True
+        error = error.__cause__
+    return False
+
+
+def unreachable(address: str, error: BaseException, what: str = "read") -> str:
+    """Word the message of an :class:`UnreachableError`."""
+    reason = (str(error).strip().splitlines() or ["no message"])[0].partition(": {")[0]
+    return (
+        f"{address} cannot be {what} ({type(error).__name__}: {reason}). Check the bucket's name, your credentials "
+        "(docs/data.md) and the connection, and run the same command again: it continues."
+    )

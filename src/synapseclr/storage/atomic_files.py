@@ -4,6 +4,8 @@ A file is written beside its target, flushed to the disk and renamed. What it ha
 ``.written/<name>.json`` in the same folder. A folder is written beside its target and gets a list of its files with
 their digests, ``.written.json``, last of all; then the old folder is renamed, the new one takes its place, and the old
 one is deleted. Whatever moment a process is killed at, the old or the new one is there, whole.
+
+Small JSON files that a run keeps about itself are locked, replaced as a whole, and never worth a run's end.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from synapseclr.errors import OutputError
-from synapseclr.storage.addresses import plain_address
-from synapseclr.storage.storage_errors import explained
+from synapseclr.storage.addresses import explained, plain_address
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = ".written.json"
 RECORDS = ".written"
@@ -38,7 +41,7 @@ pipeline_at_work: ContextVar[str] = ContextVar("pipeline_at_work", default="")
 """Pipeline whose outputs are being saved; messages about a damaged output name it."""
 
 _ours: set[str] = set()  # what this process is writing now
-logger = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 30.0
 
 
 @contextmanager
@@ -369,3 +372,50 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], patience_seconds: float = _PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold a file's lock among processes, ``.<name>.lock`` beside it; go on without it where it cannot be had.
+
+    The lock is the operating system's: it ends with the process that holds it, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    target = Path(path)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    with contextlib.ExitStack() as held:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock.acquire(timeout=patience_seconds))
+        except (OSError, NotImplementedError, Timeout) as error:
+            logger.debug("Going on without the lock of %s: %s", path, error)
+        yield
+
+
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object; empty if there is no such file, or, with a warning, if it is damaged."""
+    try:
+        return parse_json_object(Path(path).read_bytes(), str(path))
+    except FileNotFoundError:
+        return {}
+
+
+def parse_json_object(content: bytes, name: str) -> dict[str, Any]:
+    """Parse a JSON object; empty, with a warning that has the name, if it is damaged."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    logger.warning("%s is damaged, and is begun anew.", name)
+    return {}
+
+
+def update_json(path: str | os.PathLike[str], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change entries of a JSON object that other processes may be changing too, and return the whole of it."""
+    with locked(path):
+        merged = {**read_json_object(path), **changes}
+        write_whole(Path(path), json.dumps(merged).encode(), is_recorded=False)
+    return merged

@@ -10,6 +10,7 @@ __all__ = [
     "PretrainingConfig",
     "ProbeTargets",
     "TrainingResult",
+    "adapted_weights",
     "embed_store",
     "fit",
     "sample_augmented_pairs",
@@ -17,6 +18,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "adapted_weights": "initial_weights",
     "embed_store": "extraction",
     "fit": "engine",
     "TrainingResult": "engine",

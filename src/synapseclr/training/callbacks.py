@@ -19,9 +19,9 @@ from synapseclr.training.config import MonitoringConfig, ProbeTargets
 from synapseclr.training.extraction import embed_batches
 from synapseclr.training.module import PretrainingModule, TwoViews
 from synapseclr.training.prepared_store import PreparedStore
-from synapseclr.training.processes import join_shares, own_share
 from synapseclr.training.quality import has_constant_intensity, knn_roc_auc
 from synapseclr.training.throughput import ThroughputMonitor
+from synapseclr.training.workers import join_shares, own_share
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from synapseclr.augmentation import PreparedChunks
+from synapseclr.augmentation.threads import draw_ahead
 from synapseclr.errors import ConfigurationError
 from synapseclr.training.config import PretrainingConfig
 from synapseclr.training.positives import NeuriteTable, make_partners
 from synapseclr.training.prepared_store import PreparedStore, prepared_store
-from synapseclr.training.views_ahead import draw_ahead
 from synapseclr.volumes import ChunkStore
 
 Partners: TypeAlias = Callable[[NDArray[np.int64], np.random.Generator], NDArray[np.int64]]

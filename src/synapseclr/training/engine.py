@@ -10,22 +10,28 @@ from dataclasses import dataclass
 import lightning
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from synapseclr.errors import ConfigurationError, TrainingInterrupted
 from synapseclr.models import EncoderWeights
 from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe, TrainingGuard
-from synapseclr.training.checkpoint_folder import CheckpointFolder
-from synapseclr.training.checkpoint_writing import Checkpoints
+from synapseclr.training.checkpoints import (
+    CheckpointFolder,
+    Checkpoints,
+    FolderCheckpointIO,
+    PartialEpochMetrics,
+    find_unfinished,
+    fingerprint,
+)
 from synapseclr.training.config import PretrainingConfig, ProbeTargets
 from synapseclr.training.data import ChunkDataModule
-from synapseclr.training.hardware import check_hardware
 from synapseclr.training.module import PretrainingModule
 from synapseclr.training.positives import NeuriteTable
-from synapseclr.training.processes import trainer_processes
-from synapseclr.training.resuming import FolderCheckpointIO, PartialEpochMetrics, find_unfinished, fingerprint
 from synapseclr.training.throughput import ThroughputMonitor
+from synapseclr.training.view_scale import VIEW_VOXEL, VOXEL_SIZE, ViewScale, fitted_augmentation
+from synapseclr.training.workers import trainer_processes
 from synapseclr.volumes import ChunkStore
 
 logger = logging.getLogger(__name__)
@@ -111,6 +117,7 @@ def train_in_process(
     excluded = probe.indices if probe is not None and config.drop_annotated else np.empty(0, dtype=np.int64)
     data = ChunkDataModule(store, config, excluded, neurites)
     module = PretrainingModule(config)
+    _check_initial_scale(module, store)
     folder = CheckpointFolder(f"{checkpoint_folder.rstrip('/')}/{fingerprint(store, config, neurites)}")
     resumption = find_unfinished(folder, module, config)
     knn = KNNProbe(data.synapses, probe) if probe is not None and len(probe.indices) and probe.labels else None
@@ -162,6 +169,7 @@ def _result(module: PretrainingModule, data: ChunkDataModule, recorder: EpochRec
         "epochs": str(module.config.epochs),
         "chunks_sha256": data.store.sha256,
         "n_training_synapses": str(len(data.training_indices)),
+        **ViewScale.of_views(module.config.augmentation, data.store.voxel_size_nm).record(),
         **module.initial_provenance,
         **(data.partners.provenance if data.partners is not None else {}),
     }
@@ -171,6 +179,12 @@ def _result(module: PretrainingModule, data: ChunkDataModule, recorder: EpochRec
 
 def _history(recorder: EpochRecorder) -> pd.DataFrame:
     return pd.DataFrame(recorder.rows).astype({"epoch": "int64"}) if recorder.rows else pd.DataFrame()
+
+
+def _check_initial_scale(module: PretrainingModule, store: ChunkStore) -> None:
+    known = {name: module.initial_provenance.get(f"initial_{name}", "") for name in (VOXEL_SIZE, VIEW_VOXEL)}
+    source = f"The weights of pretraining.initial_weights, {module.config.initial_weights},"
+    fitted_augmentation(known, module.config.augmentation, store.voxel_size_nm, resample=None, name=source)
 
 
 def _check_fit(store: ChunkStore, config: PretrainingConfig) -> None:
@@ -186,3 +200,31 @@ def _check_fit(store: ChunkStore, config: PretrainingConfig) -> None:
             f"pretraining.model.in_channels is {config.model.in_channels}, but channel_organization "
             f"'{config.augmentation.channel_organization}' makes {channels}. Set one to fit the other."
         )
+
+
+def check_hardware(config: PretrainingConfig) -> None:
+    """Check precision and compilation against the device that will train.
+
+    Raises:
+        ConfigurationError: If half precision is asked for without a GPU, or nothing can be compiled here.
+    """
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    if config.precision == "16-mixed" and not on_gpu:
+        raise ConfigurationError(
+            "pretraining.precision is 16-mixed, which needs a GPU, and the training runs on the CPU (accelerator "
+            f"'{config.accelerator}'). Set it to bf16-mixed or 32-true."
+        )
+    if config.compile:
+        _check_compiler("cuda" if on_gpu else "cpu")
+
+
+def _check_compiler(device: str) -> None:
+    """Compile one small function: that finds out more than a look for a compiler's name."""
+    try:
+        torch.compile(lambda x: torch.relu(x) + 1, dynamic=False)(torch.ones(8, device=device))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigurationError(
+            f"pretraining.compile is true, but torch cannot compile for {device} here ({reason}). Install a C++ "
+            "compiler (g++, or the one that the environment variable CXX names), or set pretraining.compile to false."
+        ) from error

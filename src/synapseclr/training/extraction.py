@@ -12,7 +12,7 @@ from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
 from synapseclr.models.simclr import BACKBONE
 from synapseclr.training.prepared_store import prepared_store
-from synapseclr.training.processes import collect_shares, own_share, rank
+from synapseclr.training.workers import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,8 +60,7 @@ def embed_batches(
     Raises:
         ConfigurationError: If published fidelity is to be embedded in other poses than its own.
     """
-    from synapseclr.augmentation.operations.magnification import magnified
-    from synapseclr.augmentation.operations.rotation import spread_rotations
+    from synapseclr.augmentation.operations.pose import magnified, spread_rotations
     from synapseclr.training.config import EmbeddingPoses
 
     poses = poses or EmbeddingPoses()

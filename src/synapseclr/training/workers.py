@@ -1,4 +1,4 @@
-"""The worker process: its job, and the mailbox through which it sends messages to the process that launched it."""
+"""The worker process: its job, its mailbox to the process that launched it, its rank, and its share of the work."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synapseclr.errors import ConfigurationError, SynapseCLRError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """Time after which a collective operation fails because a worker does not answer."""
@@ -202,3 +205,67 @@ def _configure_logging(mailbox: Mailbox, rank: int, job: Job) -> None:
     root.handlers = [MailboxHandler(mailbox, rank, level)]
     root.setLevel(logging.WARNING)
     logging.getLogger("synapseclr").setLevel(level)
+
+
+def rank() -> int:
+    """Of this process among all of the job."""
+    group = _group()
+    return group.get_rank() if group else 0
+
+
+def world_size() -> int:
+    """Number of processes of the job."""
+    group = _group()
+    return group.get_world_size() if group else 1
+
+
+def trainer_processes() -> dict[str, Any]:
+    """Arguments of ``lightning.Trainer`` for the processes that there are."""
+    if not _group():
+        return {"devices": 1}
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    return {"devices": devices, "num_nodes": world_size() // devices, "strategy": "ddp"}
+
+
+def own_share(n: int) -> range:
+    """Indices of this process's share of n items: consecutive, the ranks' shares following each other."""
+    return range(n * rank() // world_size(), n * (rank() + 1) // world_size())
+
+
+def join_shares(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Concatenate the processes' rows by name, in rank order, on every process.
+
+    Args:
+        own: Tensors on the CPU; a process without a share may give none.
+    """
+    group = _group()
+    if not group:
+        return dict(own)
+    parts: list[Mapping[str, Tensor]] = [{}] * world_size()
+    group.all_gather_object(parts, dict(own))
+    return _concatenate(parts)
+
+
+def collect_shares(own: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Concatenate the processes' rows by name, in rank order, on rank 0; None on the others."""
+    group = _group()
+    if not group:
+        return dict(own)
+    parts: list[Mapping[str, Tensor]] | None = [{}] * world_size() if rank() == 0 else None
+    group.gather_object(dict(own), parts)
+    return _concatenate(parts) if parts is not None else None
+
+
+def _concatenate(parts: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    import torch
+
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
+
+
+def _group() -> Any:
+    """Return ``torch.distributed`` where several processes work together, else None."""
+    from torch import distributed
+
+    together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return distributed if together else None

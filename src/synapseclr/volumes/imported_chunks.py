@@ -1,4 +1,4 @@
-"""Chunks that others have made, in a folder: read as they are, checked, and given our form."""
+"""Chunks that others have made: sets in a folder, checked and given our form, and those to search with."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -20,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from synapseclr.errors import ConfigurationError, TableError, VolumeError
-from synapseclr.storage.npy_files import NpyFolder, UnusableFileError
+from synapseclr.storage.addresses import open_filesystem, plain_address
+from synapseclr.storage.foreign_files import NpyFolder, UnusableFileError, check_zarr_array, parse_npy
 from synapseclr.volumes.chunk_metadata import MASK_VOLUMES, VOLUME_CODES
 from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES, ChunkBatch, ChunkStream, ShardRecord, ShardSource
 from synapseclr.volumes.table_schema import COUNT, ID, Column, TableSchema
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 
     from synapseclr.volumes.config import PreprocessingConfig
 
+logger = logging.getLogger(__name__)
 
 SourceKind = Literal["volumes", "processed_chunks", "raw_chunks"]
+MOST_CHUNKS = 24
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,6 @@ class ChunkSource:
             table[int(code)] = MASK_CODES[name]
         return table
 
-
-logger = logging.getLogger(__name__)
 
 METADATA_FILE = "meta.csv"
 PUBLISHED_METADATA = TableSchema(
@@ -373,3 +375,87 @@ class _FolderShards(ShardSource):
 
 
 _DETERMINING = {"chunk_size_vx", "voxel_size_nm", "cutout_zero_fraction", "synapses_per_shard"}
+
+
+@dataclass(frozen=True)
+class QueryChunks:
+    """Chunks to search with.
+
+    Attributes:
+        names: The file's name, with ``#1``, ``#2``, ... where it holds several.
+        chunk_qcxyz: uint8 (q, 2, x, y, z): intensity, mask codes; q is 0 where nothing is asked for.
+    """
+
+    names: tuple[str, ...] = ()
+    chunk_qcxyz: np.ndarray = field(default_factory=lambda: np.empty((0, len(CHANNELS), 0, 0, 0), np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def check_size(self, chunk_size_vx: tuple[int, int, int]) -> None:
+        """Refuse chunks of another size than those that were embedded; raises :class:`VolumeError`."""
+        found = self.chunk_qcxyz.shape[2:]
+        if len(self) and tuple(found) != tuple(chunk_size_vx):
+            raise VolumeError(
+                f"The query {self.names[0]} has {' x '.join(map(str, found))} voxels, but the embedded chunks have "
+                f"{' x '.join(map(str, chunk_size_vx))}. Cut it at that size and at the same voxel size."
+            )
+
+
+def read_query_chunks(url: str, storage_options: dict[str, Any] | None = None) -> QueryChunks:
+    """Read chunks from a file.
+
+    Args:
+        url: Local path or fsspec URL of a ``.npy`` file or a Zarr array (also the ``chunks`` of a chunk store): uint8
+            ``(2, x, y, z)``, or ``(q, 2, x, y, z)`` with at most 24 chunks. Channels are intensity and mask codes
+            0 background, 1 presynaptic, 2 cleft, 3 postsynaptic.
+        storage_options: Passed to fsspec.
+
+    Returns:
+        The chunks.
+
+    Raises:
+        VolumeError: If the file cannot be read or holds something else; says what it holds and what was expected.
+    """
+    array = _read_npy(url, storage_options) if url.endswith(".npy") else _open_zarr(url, storage_options)
+    shape, expected = array.shape, "uint8 (2, x, y, z) or (q, 2, x, y, z): intensity and mask codes"
+    if array.dtype != np.uint8 or len(shape) not in (4, 5) or shape[-4] != len(CHANNELS) or not np.prod(shape):
+        raise VolumeError(f"The query {url} holds {array.dtype} {tuple(shape)}, expected {expected}.")
+    if len(shape) == 5 and shape[0] > MOST_CHUNKS:
+        raise VolumeError(
+            f"The query {url} holds {shape[0]} chunks, expected at most {MOST_CHUNKS}. Give a part of it."
+        )
+    if not isinstance(array, np.ndarray):
+        check_zarr_array(array, f"The query {url}")
+    chunk_qcxyz = np.asarray(array[...])
+    chunk_qcxyz = chunk_qcxyz[None] if len(shape) == 4 else chunk_qcxyz
+    codes = np.unique(chunk_qcxyz[:, 1])
+    if codes.max() >= len(MASK_CODES) or not (codes == MASK_CODES["synaptic_cleft"]).any():
+        raise VolumeError(
+            f"The query {url} has the mask codes {codes[:8].tolist()}, expected 0 background, 1 presynaptic, 2 cleft "
+            "and 3 postsynaptic, with a cleft among them."
+        )
+    name = PurePosixPath(url.rstrip("/")).name.replace("+", "_")
+    names = (name,) if len(chunk_qcxyz) == 1 else tuple(f"{name}#{row + 1}" for row in range(len(chunk_qcxyz)))
+    return QueryChunks(names, chunk_qcxyz)
+
+
+def _read_npy(url: str, storage_options: dict[str, Any] | None) -> np.ndarray:
+    try:
+        filesystem, path = open_filesystem(url, storage_options)
+        return parse_npy(filesystem.cat_file(path))
+    except FileNotFoundError as error:
+        raise VolumeError(f"There is no query {url}. Give synapse ids, or the path of a .npy file.") from error
+    except (OSError, ValueError) as error:
+        raise VolumeError(f"The query {url} cannot be read as an array ({error}).") from error
+
+
+def _open_zarr(url: str, storage_options: dict[str, Any] | None) -> Any:
+    import zarr
+
+    try:
+        return zarr.open_array(plain_address(url), mode="r", storage_options=storage_options)
+    except (FileNotFoundError, ValueError, KeyError, OSError, TypeError, RecursionError) as error:
+        raise VolumeError(
+            f"The query {url} is neither synapse ids (12 or 12+34), nor a .npy file, nor a Zarr array that can be read."
+        ) from error

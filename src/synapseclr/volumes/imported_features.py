@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from synapseclr.errors import TableError, VolumeError
-from synapseclr.storage.npy_files import NpyFolder, UnusableFileError
+from synapseclr.storage.foreign_files import NpyFolder, UnusableFileError
 
 logger = logging.getLogger(__name__)
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.errors import DecoderError, InputError, SynapseCLRError, UnreachableError, VolumeError
-from synapseclr.volumes.cutting import centres_vx, check_layer, open_cutter
+from synapseclr.errors import (
+    ConfigurationError,
+    DecoderError,
+    InputError,
+    SynapseCLRError,
+    UnreachableError,
+    VolumeError,
+)
+from synapseclr.volumes.cutting import centres_vx, check_layer, layers_to_read, open_cutter, points_vx
 from synapseclr.volumes.input_shares import LABELS, Finding, Share, as_document, judge, neurite_shares
-from synapseclr.volumes.synapse_table import POSITION_COLUMNS
+from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
+from synapseclr.volumes.root_versions import PROVENANCE, RootVersion, disagreement
+from synapseclr.volumes.synapse_cutter import Site
+from synapseclr.volumes.synapse_table import POSITION_COLUMNS, UNIT_NM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,13 +37,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SEED = 0
+_CLEFT = 2  # place of the cleft volume among the layers
 _READ_AHEAD = 16
 _MOST_TRIED = 12  # synapses by which a setting is judged
-_POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
+_POSITION_KINDS = ("outside", "at_border", "cleft_far", "no_contact", "without_either")
 _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 for supervoxels, more for what they form
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
+_MOST_OF_THEM = 0.8  # share of clefts with their synapse's id from which on ids are those of synapses
+_UNIT_OF_PARAMETER = "preprocessing.position_voxel_size_nm"
+_UNIT_OF_ENTRY = "unit_nm of the catalog's synapse_table (a SynapseTableDataset)"
 _MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
@@ -59,8 +73,7 @@ def diagnose_ids(table_ids: NDArray[np.int64], ids_near: NDArray[np.uint64]) -> 
     if layer_near == 1 and layer_of_table > 1:
         return (
             f"Most likely the segmentation holds supervoxels, which are not agglomerated ({seen}): the highest byte of "
-            "a chunked graph's ids is 1 for supervoxels. Flatten it at the table's timestamp (docs/data.md, "
-            "'Agglomerated segmentations')."
+            "a chunked graph's ids is 1 for supervoxels. Read the graph itself at the table's version (docs/cave.md)."
         )
     is_rounded = (table_ids > _EXACT_BELOW) & (np.array([int(float(i)) == i for i in table_ids.tolist()]))
     if is_rounded.all():
@@ -70,7 +83,7 @@ def diagnose_ids(table_ids: NDArray[np.int64], ids_near: NDArray[np.uint64]) -> 
         )
     return (
         f"Most likely the table is of another version of the segmentation ({seen}). Take table and segmentation of "
-        "one version, or look the root ids up again at the segmentation's timestamp."
+        "one version, or look the root ids up again at the segmentation's timestamp (docs/cave.md)."
     )
 
 
@@ -80,6 +93,7 @@ def diagnose_positions(
     is_inside: Score,
     fit: Score,
     corner_vx: NDArray[np.int64] | None = None,
+    scales_nm: Sequence[tuple[float, float, float]] = (),
 ) -> str | None:
     """Look for a unit, an axis order or an origin with which positions fit the volumes.
 
@@ -89,18 +103,22 @@ def diagnose_positions(
         is_inside: Share of centres (n, 3) that lie in the volume; costs nothing.
         fit: Share of centres that have a cleft and their neurites nearby; reads the volumes.
         corner_vx: First voxel (3,) of the EM volume, of which positions in a cut-out may not know; none by default.
+        scales_nm: Voxel sizes of the layers, where they are others than the chunks'.
 
     Returns:
         The setting that fits clearly better than the present one, in a sentence; None if there is none.
     """
     unit_nm = config.position_unit_nm
+    read_nm = synapses.attrs.get(UNIT_NM)  # of positions that came in nm, and now are in units of the parameter
+    setting = _UNIT_OF_PARAMETER if read_nm is None else _UNIT_OF_ENTRY
     tried: list[tuple[float, str, NDArray[np.int64]]] = []
-    for other_nm in _units(config.voxel_size_nm):
-        if other_nm != tuple(unit_nm):
-            listed = ", ".join(f"{v:g}" for v in other_nm)
-            text = f"the positions are in units of {' x '.join(f'{v:g}' for v in other_nm)} nm: set "
-            text += f"preprocessing.position_voxel_size_nm to [{listed}]"
-            centre_vx = centres_vx(synapses, other_nm, config)
+    of_layers = [(x * f, y * f, z) for x, y, z in scales_nm for f in (1, 1 / 2)]
+    for right_nm in dict.fromkeys([*of_layers, *_units(config.voxel_size_nm)]):
+        if right_nm != tuple(read_nm or unit_nm):
+            listed = [f"{v:g}" for v in right_nm]
+            text = f"the positions are in units of {' x '.join(listed)} nm: set {setting} to [{', '.join(listed)}]"
+            x, y, z = (n * u / r for n, u, r in zip(right_nm, unit_nm, read_nm or unit_nm, strict=True))
+            centre_vx = centres_vx(synapses, (x, y, z), config)
             tried.append((is_inside(centre_vx), text, centre_vx))
     for order in list(permutations(range(3)))[1:]:
         swapped = synapses.copy()
@@ -132,7 +150,8 @@ def _other_origins(
 ) -> list[tuple[float, str, NDArray[np.int64]]]:
     """Positions counted from the volume's own corner, and positions that the corner was added to once too often."""
     centre_vx = centres_vx(synapses, config.position_unit_nm, config)
-    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(config.position_unit_nm)).astype(int)
+    unit_nm = synapses.attrs.get(UNIT_NM, config.position_unit_nm)
+    unit = np.round(corner_vx * np.asarray(config.voxel_size_nm) / np.asarray(unit_nm)).astype(int)
     corner = ", ".join(map(str, corner_vx.tolist()))
     shift = ", ".join(map(str, unit.tolist()))
     found = []
@@ -161,7 +180,8 @@ class LayerFacts:
         role: Such as "EM volume".
         uri: Its address.
         scale_nm: Voxel size (x, y, z) of the scale that is read.
-        lower_vx: First voxel (x, y, z).
+        resampled_nm: Voxel size of the chunks, if that scale is resampled to it.
+        lower_vx: First voxel of the scale (x, y, z).
         upper_vx: One past the last voxel.
         block_size_vx: Size of a storage block.
         dtype: Type of a voxel.
@@ -171,6 +191,7 @@ class LayerFacts:
     role: str
     uri: str
     scale_nm: list[float]
+    resampled_nm: list[float] | None
     lower_vx: list[int]
     upper_vx: list[int]
     block_size_vx: list[int]
@@ -189,6 +210,8 @@ class InputCheck:
         shares: By kind; those of root ids, clefts and sections are of a sample.
         findings: Errors and warnings.
         first_chunk: Synapse id and chunk, uint8 (2, x, y, z), of the first one of the sample that could be read.
+        source: Where the synapse table comes from, if it tells.
+        root_versions: Versions of the root ids of table and segmentation, by role, as far as they are known.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -197,6 +220,8 @@ class InputCheck:
     shares: dict[str, Share]
     findings: tuple[Finding, ...]
     first_chunk: tuple[int, NDArray[np.uint8]] | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    root_versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[str]:
@@ -210,6 +235,7 @@ class InputCheck:
 
     def document(self) -> dict[str, Any]:
         """All but the chunk, for a JSON file."""
+        known = {"synapse_source": self.source, "root_versions": self.root_versions}
         return {
             "layers": [vars(layer) for layer in self.layers],
             "n_synapses": self.n_synapses,
@@ -217,6 +243,7 @@ class InputCheck:
             "shares": as_document(self.shares),
             "errors": self.errors,
             "warnings": self.warnings,
+            **{name: value for name, value in known.items() if value},
         }
 
     def conclude(self) -> None:
@@ -264,16 +291,21 @@ def check_tables(synapses: pd.DataFrame, annotated_ids: pd.Series, config: Prepr
         text = f"None of the {len(annotated_ids):,} annotated synapses is in the synapse table, so no trait can be "
         text += f"scored: the annotation table has {annotated_ids.iloc[0]}, the synapse table {synapses['id'].iloc[0]}."
         findings.append(Finding("warning", f"{text} Take the ids of both tables from one source."))
-    return InputCheck((), len(synapses), n_annotated, shares, tuple(findings))
+    source, version = dict(synapses.attrs.get(PROVENANCE) or {}), RootVersion.of_table(synapses.attrs)
+    versions = {"synapse table": str(version)} if version.is_known else {}
+    return InputCheck((), len(synapses), n_annotated, shares, tuple(findings), source=source, root_versions=versions)
 
 
 def check_inputs(
-    layers: Sequence[VolumeLayer], synapses: pd.DataFrame, annotated_ids: pd.Series, config: PreprocessingConfig
+    layers: Sequence[VolumeLayer | None],
+    synapses: pd.DataFrame,
+    annotated_ids: pd.Series,
+    config: PreprocessingConfig,
 ) -> InputCheck:
     """Look at tables and volumes: scales, codecs, bounds, a first block, and how a sample of synapses fits them.
 
     Args:
-        layers: EM, segmentation and clefts.
+        layers: EM, segmentation and clefts, which are not looked at where they are painted.
         synapses: As :func:`synapseclr.volumes.synapse_table.check_synapse_table` returns it.
         annotated_ids: Ids of the annotation table.
         config: Resolution, size of a chunk, ``check_synapses`` and the limits.
@@ -285,16 +317,30 @@ def check_inputs(
     opened: list[OpenLayer] = []
     findings = list(tables.findings)
     facts = []
-    for number, layer in enumerate(layers):
+    try:
+        wanted = layers_to_read(layers, config)
+    except ConfigurationError as error:
+        return replace(tables, findings=(*findings, Finding("error", str(error))))
+    for number, layer in enumerate(wanted):
         try:
-            found = layer.at_resolution(config.voxel_size_nm)
+            found = open_on_grid(layer, config.voxel_size_nm, config.max_resampling, holds_ids=number > 0)
             facts.append(_facts(found, config))
             check_layer(found, config, holds_ids=number > 0)
             opened.append(found)
         except SynapseCLRError as error:
-            findings.append(Finding("error", str(error)))
+            unread = str(error)
+            if number == _CLEFT and not isinstance(error, UnreachableError):
+                unread += " If there is no cleft volume, set preprocessing.cleft to painted."
+            findings.append(Finding("error", unread))
     shares, first_chunk = dict(tables.shares), None
-    if len(opened) == len(layers):
+    versions = dict(tables.root_versions)
+    for layer in wanted:
+        if layer.root_version.is_known:
+            versions[layer.role] = str(layer.root_version)
+        told = disagreement(RootVersion.of_table(synapses.attrs), layer.root_version, layer.uri)
+        if told is not None:
+            findings.append(Finding("error", told))
+    if len(opened) == len(wanted):
         surroundings = _Surroundings(open_cutter(opened, config), synapses, config)
         shares |= surroundings.placement()
         try:
@@ -303,8 +349,18 @@ def check_inputs(
             findings.append(Finding("error", str(error)))
         else:
             findings += surroundings.explain(judge(shares, config), shares)
+            findings += surroundings.matching(shares)
         first_chunk = surroundings.first_chunk
-    return InputCheck(tuple(facts), len(synapses), tables.n_annotated, shares, tuple(findings), first_chunk)
+    return InputCheck(
+        tuple(facts),
+        len(synapses),
+        tables.n_annotated,
+        shares,
+        tuple(findings),
+        first_chunk,
+        source=tables.source,
+        root_versions=versions,
+    )
 
 
 class _Surroundings:
@@ -320,6 +376,7 @@ class _Surroundings:
         # a row of the table would hold its ids as floats, beside the positions
         self._root_ids = [synapses[f"{side}_root_id"].to_numpy(np.int64) for side in ("pre", "post")]
         self._centre_vx = centres_vx(synapses, config.position_unit_nm, config)
+        self._points_vx = points_vx(synapses, config) if config.cleft == "painted" else None
         self._is_inside = cutter.is_inside(self._centre_vx)
         self._rng = np.random.default_rng(_SEED)
         self._ids_near: NDArray[np.uint64] = np.empty(0, np.uint64)
@@ -369,10 +426,13 @@ class _Surroundings:
         self._ids_near = ids[ids != 0]
         roots = table[["pre_root_id", "post_root_id"]].to_numpy(np.int64).ravel()
         self._sampled_roots = roots[roots != 0]
+        without_cleft = "no_contact" if self._config.cleft == "painted" else "cleft_far"
+        n_own = sum(found.has_own_cleft for _, found in seen)
         sections = [(found.n_constant_sections, found.n_sections) for _, found in seen]
         return {
             "unreadable": Share(len(rows) - len(seen), len(rows), is_sample=True),
-            "cleft_far": Share(len(seen) - sum(is_near), len(seen), is_sample=True),
+            without_cleft: Share(len(seen) - sum(is_near), len(seen), is_sample=True),
+            **({} if self._config.cleft == "painted" else {"own_cleft": Share(n_own, len(seen), is_sample=True)}),
             **neurite_shares(
                 pd.Series([found.has_pre for _, found in seen], dtype=bool),
                 pd.Series([found.has_post for _, found in seen], dtype=bool),
@@ -402,18 +462,36 @@ class _Surroundings:
             findings.append(Finding(severity, told, kind))
         return findings
 
+    def matching(self, shares: dict[str, Share]) -> list[Finding]:
+        """Say so where clefts have the ids of their synapses and are matched by distance."""
+        own = shares.get("own_cleft")
+        if own is None or self._config.cleft_match != "proximity" or own.n < max(_MOST_OF_THEM * own.of, 1):
+            return []
+        return [
+            Finding(
+                "warning",
+                f"{own} synapses tried have a label of their own id near them in the cleft volume: the ids of clefts "
+                "are those of synapses. Set preprocessing.cleft_match to id, which takes these and not the nearest.",
+                "own_cleft",
+            )
+        ]
+
     def _place(self, kind: str) -> str:
+        caches = (self._cutter.em, self._cutter.segmentation, self._cutter.cleft)
         em, segmentation, cleft = (
-            f"{cache.layer.layer.role} at {cache.layer.layer.uri}"
-            for cache in (self._cutter.em, self._cutter.segmentation, self._cutter.cleft)
+            f"{cache.layer.layer.role} at {cache.layer.layer.uri}" if cache else "" for cache in caches
         )
+        of_own_id = " of their own id" if self._config.cleft_match == "id" else ""
         bounds = self._cutter.em.layer
         sampled = "synapses tried"
         return {
             "outside": f"synapses of the synapse table lie outside of the {em}, which spans voxels "
             f"{bounds.lower_vx.tolist()} to {bounds.upper_vx.tolist()}",
             "at_border": f"chunks hang over the border of the {em}, more than its size explains",
-            "cleft_far": f"{sampled} have no label of the {cleft} within {self._config.max_cleft_distance_nm:g} nm",
+            "cleft_far": f"{sampled} have no label{of_own_id} of the {cleft} within "
+            f"{self._config.max_cleft_distance_nm:g} nm",
+            "no_contact": f"{sampled}: their segments do not touch in the {segmentation} within "
+            f"{self._config.max_cleft_distance_nm:g} nm, where a cleft would be painted",
             "without_pre": f"{sampled}: the pre_root_id of the synapse table does not occur near them in the "
             f"{segmentation}",
             "without_post": f"{sampled}: the post_root_id of the synapse table does not occur near them in the "
@@ -438,14 +516,25 @@ class _Surroundings:
             )
         if kind == "unreadable":
             return "Check that the volume is complete and that its address is the right one."
+        if kind == "cleft_far" and self._config.cleft_match == "id":
+            return (
+                "Most likely the ids of the cleft volume are not those of the synapses: set preprocessing.cleft_match "
+                "to proximity."
+            )
+        if kind == "no_contact" and "without_either" not in severities:
+            return (
+                "Most likely gaps between the segments are wider than preprocessing.cleft_thickness_nm, or the points "
+                "lie far from the contact."
+            )
         if kind == "cleft_far" and "without_either" not in severities:
             return (
                 "The neurites are where the table says, so most likely the cleft volume has another voxel size, offset "
                 "or axis order, or preprocessing.max_cleft_distance_nm is too small."
             )
+        setting = _UNIT_OF_ENTRY if UNIT_NM in self._synapses.attrs else _UNIT_OF_PARAMETER
         return (
-            "Check preprocessing.position_voxel_size_nm, the order of the axes, the volumes' scale and offset, and "
-            "that table and volumes are of one data set."
+            f"Check {setting}, the order of the axes, the volumes' scale and offset, and that table and volumes are of "
+            "one data set."
         )
 
     def _positions(self) -> str | None:
@@ -459,7 +548,12 @@ class _Surroundings:
         def fit(centre_vx: NDArray[np.int64]) -> float:
             return float(np.mean([self._fits(int(row), centre) for row, centre in zip(chosen, centre_vx, strict=True)]))
 
-        return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx)
+        return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx, self._scales_nm())
+
+    def _scales_nm(self) -> list[tuple[float, float, float]]:
+        caches = (self._cutter.em, self._cutter.segmentation, self._cutter.cleft)
+        layers = [cache.layer for cache in caches if cache is not None]
+        return [layer.source_size_nm for layer in layers if isinstance(layer, ResampledLayer)]
 
     def _fits(self, row: int, centre_vx: NDArray[np.int64]) -> bool:
         if not self._cutter.is_inside(centre_vx):
@@ -474,20 +568,29 @@ class _Surroundings:
 
     def _examine(self, row: int, centre_vx: NDArray[np.int64], with_em: bool = True) -> Examination:
         pre, post = (int(root_id_n[row]) for root_id_n in self._root_ids)
-        return self._cutter.examine(centre_vx, pre, post, with_em)
+        is_moved = (centre_vx != self._centre_vx[row]).any()  # the points of another reading are not known
+        points = None if self._points_vx is None or is_moved else self._points_vx[row]
+        return self._cutter.examine(Site(centre_vx, pre, post, int(self._synapses["id"].iloc[row]), points), with_em)
 
 
 def _facts(layer: OpenLayer, config: PreprocessingConfig) -> LayerFacts:
+    is_resampled = isinstance(layer, ResampledLayer)
+    stored = layer.stored
     return LayerFacts(
         role=layer.layer.role,
         uri=layer.layer.uri,
-        scale_nm=list(config.voxel_size_nm),
-        lower_vx=layer.lower_vx.tolist(),
-        upper_vx=layer.upper_vx.tolist(),
-        block_size_vx=layer.block_size_vx.tolist(),
+        scale_nm=list(_scale_nm(layer, config)),
+        resampled_nm=list(config.voxel_size_nm) if is_resampled else None,
+        lower_vx=stored.lower_vx.tolist(),
+        upper_vx=stored.upper_vx.tolist(),
+        block_size_vx=stored.block_size_vx.tolist(),
         dtype=str(layer.dtype),
         codec=layer.codec,
     )
+
+
+def _scale_nm(layer: OpenLayer, config: PreprocessingConfig) -> tuple[float, float, float]:
+    return layer.source_size_nm if isinstance(layer, ResampledLayer) else config.voxel_size_nm
 
 
 def describe(check: InputCheck) -> str:
@@ -498,8 +601,11 @@ def describe(check: InputCheck) -> str:
             " x ".join(f"{v:g}" for v in values)
             for values in (layer.scale_nm, layer.lower_vx, layer.upper_vx, layer.block_size_vx)
         )
+        if layer.resampled_nm:
+            size += f" nm, resampled to {' x '.join(f'{v:g}' for v in layer.resampled_nm)}"
         lines.append(f"{layer.role}: {layer.uri}")
         lines.append(f"    scale {size} nm; voxels {lower} to {upper}; {layer.dtype}; {layer.codec}, blocks of {block}")
+    lines += [f"root ids of the {role}: {version}" for role, version in check.root_versions.items()]
     width = max(map(len, LABELS.values()))
     lines += [f"{LABELS[kind]:<{width}}  {share}" for kind, share in check.shares.items()]
     return "\n".join(lines)

@@ -16,15 +16,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from synapseclr.errors import TableError
+from synapseclr.volumes.synapse_table import UNIT_NM
 from synapseclr.volumes.table_schema import as_ids, check_columns, some, strip_names
 
 VoxelSize: TypeAlias = tuple[float, float, float]
 Polyadic: TypeAlias = Literal["pairs", "connectors"]
 
 AXES = ("x", "y", "z")
+FORM = "form"
+"""Attribute of a standard table: name of the form in which it was."""
+
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _SEPARATOR = r"\s*[,;\s]\s*"
 _TRIPLE = rf"^\s*[\[(]?\s*({_NUMBER}){_SEPARATOR}({_NUMBER}){_SEPARATOR}({_NUMBER})\s*[\])]?\s*$"
+_NUMPY_NUMBER = r"np\.\w+\(([^()]*)\)"  # a list of numpy's numbers in a text: "[np.int64(52), np.int64(142), ...]"
 _TRUE, _FALSE = ("true", "t", "1", "1.0"), ("false", "f", "0", "0.0")
 _CREMI_PAIRS, _CREMI_LABELS = "annotations/presynaptic_site/partners", "volumes/labels/neuron_ids"
 _CREMI_POINTS = ("annotations/ids", "annotations/locations")
@@ -126,6 +131,17 @@ FORMS: dict[str, TableForm] = {
         unit_nm=(8.0, 8.0, 8.0),
         connector=("bodyId_pre", "pre"),
     ),
+    # Flat connectomes of FlyEM, as of the male CNS: syn-partners-*.feather.
+    "flyem": TableForm(
+        "a table of a FlyEM flat connectome",
+        "body_pre",
+        "body_post",
+        ("pre", "post"),
+        id=None,
+        split="{axis}_{stem}",
+        unit_nm=(8.0, 8.0, 8.0),
+        connector=("body_pre", "pre"),
+    ),
     # The parquet files of the sjcabs releases of fly connectomes; positions in nm.
     "sjcabs": TableForm(
         "an sjcabs table", "pre", "post", ("",), id=None, split="{axis}", unit_nm=_NM, connector=("connector_id",)
@@ -194,7 +210,8 @@ def standard_synapse_table(
         TableError: If the form is unknown, a column is missing, an id is damaged or missing, a position cannot be
             read, or ``connectors`` is asked of a table that does not tell presynaptic sites apart.
     """
-    chosen = _form(recognise(table) if form == "auto" else form)
+    form = recognise(table) if form == "auto" else form
+    chosen = _form(form)
     named = strip_names(table, _known_names())
     subject = chosen._subject
     check_columns(named, chosen.ids, subject)
@@ -216,7 +233,9 @@ def standard_synapse_table(
     if polyadic == "connectors":
         whole = _one_row_a_connector(whole, _connectors(valid, chosen))
     logger.info("The synapse table is read as %s: %d synapses.", chosen.title, len(whole))
-    return whole.reset_index(drop=True)
+    whole = whole.reset_index(drop=True)
+    whole.attrs |= {FORM: form} | ({} if unit is None else {UNIT_NM: tuple(map(float, unit))})
+    return whole
 
 
 def _form(name: str) -> TableForm:
@@ -278,7 +297,7 @@ def _points(table: pd.DataFrame, form: TableForm, stem: str) -> NDArray[np.float
         split = table[columns]
     else:
         # arrays are printed as "[52 142 70]", lists as "[52, 142, 70]": all of them are three numbers in a text
-        text = table[columns[0]].map(_as_text)
+        text = table[columns[0]].map(_as_text).str.replace(_NUMPY_NUMBER, r"\1", regex=True)
         split = text.str.extract(_TRIPLE)
     numbers = split.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(numbers).all(axis=1)
@@ -326,7 +345,8 @@ def _one_row_a_connector(table: pd.DataFrame, connector_n: NDArray[np.int64]) ->
 def read_cremi(file: IO[bytes]) -> pd.DataFrame:
     """Read the synapses of a CREMI file (https://cremi.org/data): pairs of annotated points, in nm.
 
-    Neurites are those of ``volumes/labels/neuron_ids`` at the points.
+    Neurites are those of ``volumes/labels/neuron_ids`` at the points. Positions count from the corner of
+    ``volumes/raw``, out of which padded files cut the labels.
 
     Args:
         file: HDF5, open for reading bytes; must be seekable.
@@ -347,7 +367,7 @@ def read_cremi(file: IO[bytes]) -> pd.DataFrame:
         pairs_n2 = h5[_CREMI_PAIRS][:]
         ids, locations = (h5[name][:] for name in _CREMI_POINTS)
         labels = h5[_CREMI_LABELS]
-        to_labels = _zyx(h5["annotations"], "offset", 0.0) - _zyx(labels, "offset", 0.0)
+        to_volume, corner = _zyx(h5["annotations"], "offset", 0.0), _zyx(labels, "offset", 0.0)
         unit_zyx = _zyx(labels, "resolution", 1.0)
         row_of = pd.Series(np.arange(len(ids)), index=ids)
         unknown = ~np.isin(pairs_n2, ids)
@@ -355,8 +375,8 @@ def read_cremi(file: IO[bytes]) -> pd.DataFrame:
             raise TableError(f"partners name the points {some(pairs_n2[unknown])}, which are not in annotations/ids.")
         table = {"pre_site_id": pairs_n2[:, 0], "post_site_id": pairs_n2[:, 1]}
         for side, site_ids in zip(("pre", "post"), pairs_n2.T, strict=True):
-            point_n3 = locations[row_of.loc[site_ids].to_numpy()] + to_labels
-            voxel_n3 = np.floor(point_n3 / unit_zyx).astype(np.int64)
+            point_n3 = locations[row_of.loc[site_ids].to_numpy()] + to_volume
+            voxel_n3 = np.floor((point_n3 - corner) / unit_zyx).astype(np.int64)
             outside = ((voxel_n3 < 0) | (voxel_n3 >= labels.shape)).any(axis=1)
             if outside.any():
                 raise TableError(f"the points {some(site_ids[outside])} lie outside of {_CREMI_LABELS}.")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.feature_blocks import FeatureBlocks
 from synapseclr.analysis.imputation.trait_scores import score_representations
+from synapseclr.analysis.representations import FeatureBlocks
 from synapseclr.analysis.traits import TRAITS, trait_named, trait_values
 from synapseclr.analysis.traits.folds import UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_coordinates, knn_probe, linear_probe

@@ -25,7 +25,9 @@ def changed_info(layer, folder, change):
 
 @pytest.mark.parametrize("address", ["graphene://https://example.com/table", "Graphene://middleauth+https://x/y"])
 def test_a_chunked_graph_is_refused_with_the_way_to_flatten_it(address):
-    with pytest.raises(VolumeError, match=r"segmentation volume at .* is a chunked graph.*supervoxels.*Flatten it"):
+    with pytest.raises(
+        VolumeError, match=r"segmentation volume at .* is a chunked graph.*supervoxels.*GrapheneVolumeDataset"
+    ):
         PrecomputedLayer(address, "segmentation volume").at_resolution(SIZE_NM)
 
 

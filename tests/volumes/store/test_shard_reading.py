@@ -10,8 +10,7 @@ import pytest
 import zarr
 
 from synapseclr.errors import VolumeError
-from synapseclr.storage.local_cache import LocalCache
-from synapseclr.storage.object_folder import ObjectFolder
+from synapseclr.storage.object_folder import LocalCache, ObjectFolder
 from synapseclr.volumes import ChunkBatch, ChunkStore, ChunkStream, write_chunk_store
 from synapseclr.volumes.store.shard_reading import open_shards, shard_reader, zarr_reader
 

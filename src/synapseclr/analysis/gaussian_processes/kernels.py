@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import GaussianProcessConfig, Kernel
-from synapseclr.analysis.feature_blocks import Features, blocks_of, with_statistics
-from synapseclr.analysis.layers import layer_features
+from synapseclr.analysis.representations import Features, blocks_of, layer_features, with_statistics
 
 if TYPE_CHECKING:
     import torch

@@ -1,1 +1,1 @@
-"""Operations of the augmentation, one in each file named after it: its parameters, its draw, its application."""
+"""Operations of the augmentation; each is one class: its parameters, its draw, its application."""

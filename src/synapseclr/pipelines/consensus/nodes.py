@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from synapseclr.analysis.config import ConsensusConfig, ImputationConfig, ReportingConfig
+from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
 from synapseclr.analysis.consensus import (
     censored_metrics,
     consensus_document,
@@ -20,17 +20,9 @@ from synapseclr.analysis.consensus import (
 )
 from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.traits.calibration import reliability_table
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.pipelines import AnnData, Drawing, Figure
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus_figure
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from synapseclr import __version__
-from synapseclr.analysis.config import ReportingConfig
 from synapseclr.models import EncoderWeights
 from synapseclr.models.encoders import SINGLE_CONVOLUTION
-from synapseclr.plotting.report import Section, embedding_digests, pipeline_section
+from synapseclr.pipelines import AnnData
+from synapseclr.plotting.report import ReportingConfig, Section, embedding_digests, pipeline_section
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.positives import annotation_provenance, leakage_warning
 from synapseclr.volumes import ChunkStore
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-else:  # Kedro resolves the hints of nodes to validate parameters
-    AnnData = Any
 
 _LAYERS = {"projector.mlp.0": "the projector's middle", "projector.mlp.3": "the projector's end"}
 
@@ -51,15 +46,28 @@ def embed_synapses(
     ``obs["rotation_spread"]`` says how much a synapse's features depend on its pose, where several poses are averaged.
 
     Raises:
-        ConfigurationError: If the weights take other channels than pretraining's augmentation makes.
+        ConfigurationError: If the weights take other channels than pretraining's augmentation makes, or were trained at
+            another scale and ``embedding.resample_to_weights`` is off.
     """
     from anndata import AnnData
 
-    from synapseclr.training import embed_store
+    from synapseclr.training import adapted_weights, embed_store
     from synapseclr.training.extraction import check_channels
+    from synapseclr.training.view_scale import fitted_augmentation
 
     check_channels(encoder_weights.model, pretraining.augmentation)
-    layers = embed_store(encoder_weights.build(), synapse_chunks, pretraining.augmentation, embedding)
+    augmentation = fitted_augmentation(
+        encoder_weights.provenance,
+        pretraining.augmentation,
+        synapse_chunks.voxel_size_nm,
+        embedding.resample_to_weights,
+    )
+    used, adaptation = encoder_weights, {}
+    if embedding.batch_norm == "these_chunks":
+        fitted = pretraining.model_copy(update={"augmentation": augmentation})
+        used = adapted_weights(encoder_weights, synapse_chunks, fitted)
+        adaptation = {"batch_norm_views": augmentation.model_dump_json()}
+    layers = embed_store(used.build(), synapse_chunks, augmentation, embedding)
     obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     if "rotation_spread" in layers:
         obs["rotation_spread"] = layers.pop("rotation_spread")
@@ -68,8 +76,9 @@ def embed_synapses(
         "weights_sha256": encoder_weights.sha256,
         "chunks_sha256": synapse_chunks.sha256,
         "model": encoder_weights.model.model_dump_json(),
-        "augmentation": pretraining.augmentation.for_extraction().model_dump_json(),
+        "augmentation": augmentation.for_extraction().model_dump_json(),
         "poses": embedding.poses.model_dump_json(),
+        **adaptation,
         "synapseclr_version": __version__,
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
         **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),
@@ -99,6 +108,8 @@ def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> 
             f"{synapse_embeddings.obs['rotation_spread'].median():.2f} standard deviations between synapses (root mean "
             "square over the features, median over the synapses)."
         )
+    if "batch_norm_views" in provenance:
+        text.append("The statistics of the encoder's batch norms were taken anew from views of these synapses.")
     return pipeline_section(
         [Section("Embedding", text)],
         config.dpi,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
-from synapseclr.analysis.feature_blocks import FeatureBlocks, Features
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
-from synapseclr.analysis.layers import layer_features, recorded_layers
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import (
     DETECTION_COLUMNS,
     OutliersConfig,
@@ -24,22 +22,13 @@ from synapseclr.analysis.outliers import (
     unsupervised_score,
     whiten,
 )
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.analysis.representations import FeatureBlocks, Features, layer_features, recorded_layers
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
 from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
-from synapseclr.volumes.synapse_ids import aligned_rows, rows_of_ids
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = Any
+from synapseclr.volumes.synapse_table import aligned_rows, rows_of_ids
 
 logger = logging.getLogger(__name__)
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig
-from synapseclr.analysis.traits import trait_named
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS, store_morphometry
 from synapseclr.errors import InputError
-from synapseclr.plotting.report import Picture, Section, Table, as_text, pipeline_section
+from synapseclr.pipelines import Drawing, Figure
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, as_text, pipeline_section
 from synapseclr.plotting.sections import contact_sheet, read_slabs, section_rows, synapse_section
 from synapseclr.volumes import (
+    PUBLISHED_TRAITS,
     ChunkSource,
     ChunkStore,
     ChunkStream,
     PreprocessingConfig,
+    Traits,
     VolumeLayer,
     check_annotation_table,
     check_synapse_table,
@@ -31,13 +33,8 @@ from synapseclr.volumes import (
 )
 from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
 from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-else:  # Kedro resolves the hints of nodes to validate parameters
-    Drawing = Figure = Any
+from synapseclr.volumes.root_versions import PROVENANCE
+from synapseclr.volumes.traits import class_texts, trait_values
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +47,20 @@ _COUNTS = {
     "n_pre_missing": "without presynaptic mask",
     "n_post_missing": "without postsynaptic mask",
     "n_autapses": "autapses: both root ids are the same",
+    "n_painted": "with a painted cleft, at the contact of the segments",
     "n_neurites": "neurites",
     "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
     "chunk_size_vx": "chunk size (voxels)",
     "voxel_size_nm": "voxel size (nm)",
+}
+_SOURCE = {
+    "datastack": "CAVE datastack",
+    "table": "table of the datastack",
+    "materialization_version": "materialization version",
+    "root_ids_at": "root ids as of",
+    "n_changed_root_ids": "root ids that are others than in the version",
+    "n_unmapped_root_ids": "root ids that could not be looked up",
+    "bounding_box_nm": "box (nm)",
 }
 _FACTS = ("n_neurites", "n_rejected", "chunk_size_vx", "voxel_size_nm")
 
@@ -66,10 +73,11 @@ def check_before_cutting(
     annotation_table: pd.DataFrame,
     config: PreprocessingConfig,
     chunk_source: ChunkSource,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[dict[str, Any], Figure]:
     """Stop before the first chunk is cut if tables and volumes cannot belong together or cannot be read."""
     layers = (em_volume, segmentation_volume, cleft_volume)
-    found = inspect(layers, synapse_table, annotation_table, config, chunk_source)
+    found = inspect(layers, synapse_table, annotation_table, config, chunk_source, traits)
     found.conclude()
     return found.document(), draw_first_chunk(found, config)
 
@@ -80,11 +88,12 @@ def inspect(
     annotation_table: pd.DataFrame,
     config: PreprocessingConfig,
     chunk_source: ChunkSource,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> InputCheck:
     """Look at what preprocessing would read: tables and volumes, or the tables alone if chunks are imported."""
     synapses, annotations = (
         check_synapse_table(synapse_table, config.position_unit_nm),
-        check_annotation_table(annotation_table),
+        check_annotation_table(annotation_table, traits),
     )
     annotated_ids = annotations["syn_id" if "syn_id" in annotations else "synapse_id"]
     if chunk_source.kind != "volumes":
@@ -120,17 +129,32 @@ def cut_synapse_chunks(
     return cut_chunks(em_volume, segmentation_volume, cleft_volume, synapses, config)
 
 
+def measure_morphometry(synapse_chunks: ChunkStore) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure areas, volumes, lengths and distances of every synapse; the same table as Parquet and as CSV."""
+    table = store_morphometry(synapse_chunks)
+    return table, table
+
+
 def describe_chunks(
-    synapse_chunks: ChunkStore, synapse_table: pd.DataFrame, annotation_table: pd.DataFrame, config: PreprocessingConfig
+    synapse_chunks: ChunkStore,
+    synapse_table: pd.DataFrame,
+    annotation_table: pd.DataFrame,
+    synapse_morphometry: pd.DataFrame,
+    config: PreprocessingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Tabulate the stored chunks, transform their annotations, and report what was dropped and why.
+
+    The columns of the morphometry stand last in the metadata; a column of the synapse table under such a name stays.
 
     Raises:
         InputError: If the chunks as a whole show that tables and volumes do not belong together.
     """
     synapses = check_synapse_table(synapse_table, config.position_unit_nm)
     metadata, statistics = tabulate_chunks(synapse_chunks, synapses, config.position_unit_nm)
-    annotations = transform_annotations(annotation_table, synapses["id"])
+    measured = ["synapse_id", *(name for name in MORPHOMETRY_LABELS if name not in metadata)]
+    metadata = metadata.merge(synapse_morphometry[measured], on="synapse_id", how="left", validate="one_to_one")
+    annotations = transform_annotations(annotation_table, synapses["id"], traits)
     report = summarise(synapse_chunks, synapses, metadata, statistics, annotations.unknown_ids)
     shares, findings = judge_chunks(metadata, synapse_chunks.rejected, Share(**statistics["constant_sections"]), config)
     errors = [finding.text for finding in findings if finding.severity == "error"]
@@ -139,6 +163,8 @@ def describe_chunks(
             f"The chunks cannot be right. {' '.join(errors)} To go on nevertheless, raise "
             f"preprocessing.max_suspect_fraction ({config.max_suspect_fraction:g})."
         )
+    if source := synapse_table.attrs.get(PROVENANCE):
+        report["synapse_source"] = source
     report["suspect"], report["warnings"] = as_document(shares), [finding.text for finding in findings]
     for text in report["warnings"]:
         logger.warning(text)
@@ -157,18 +183,32 @@ def plot_preprocessing(report: dict[str, Any]) -> Figure:
     return preprocessing_histograms(report)
 
 
+def plot_morphometry(synapse_morphometry: pd.DataFrame) -> Figure:
+    """Draw how the synapses' sizes are distributed."""
+    from synapseclr.plotting import morphometry_histograms
+
+    return morphometry_histograms(synapse_morphometry)
+
+
 def describe_preprocessing(
     preprocessing_report: dict[str, Any],
     histograms: Drawing,
+    synapse_morphometry: pd.DataFrame,
+    morphometry_figure: Drawing,
     synapse_chunks: ChunkStore,
     synapse_metadata: pd.DataFrame,
     annotations: pd.DataFrame,
     config: ReportingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> dict[str, Any]:
-    """Write the report's sections on the data: what preprocessing found, and synapses drawn at random."""
+    """Write the report's sections on the data: what preprocessing found, sizes, and synapses drawn at random."""
     obs = synapse_metadata[["synapse_id"]].merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     return pipeline_section(
-        [describe_data(preprocessing_report, histograms), describe_examples(synapse_chunks, obs, config)],
+        [
+            describe_data(preprocessing_report, histograms),
+            describe_sizes(synapse_morphometry, morphometry_figure),
+            describe_examples(synapse_chunks, obs, config, traits),
+        ],
         config.dpi,
         made_from={"chunks": synapse_chunks.sha256},
         warnings=preprocessing_report.get("warnings", ()),
@@ -181,6 +221,8 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
     rows = [
         [label, as_text(preprocessing_report[key])] for key, label in _COUNTS.items() if key in preprocessing_report
     ]
+    if source := preprocessing_report.get("synapse_source"):
+        rows += [[label, as_text(source[key])] for key, label in _SOURCE.items() if source.get(key) is not None]
     tables = [Table(("data", "value"), rows)]
     shares = preprocessing_report.get("suspect", {})
     if shares:
@@ -195,20 +237,43 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
     return Section("Data quality", warnings, [Picture(histograms, caption)], tables)
 
 
-def describe_examples(synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig) -> Section:
+def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Section:
+    """Tabulate the sizes of the synapses in physical units, with how much the chunk's border cuts off."""
+    rows = []
+    for name, (label, unit) in MORPHOMETRY_LABELS.items():
+        values = synapse_morphometry[name].astype("float64").dropna()
+        if len(values):
+            numbers = [values.mean()] if name.startswith("is_") else values.quantile([0.5, 0.05, 0.95])
+            shown = [f"{100 * value:.0f} %" if _is_share(name) else f"{value:,.4g}" for value in numbers]
+            rows.append([label, unit, *shown, *([""] * (3 - len(shown))), f"{len(values):,}"])
+    n_cut = int(synapse_morphometry["is_cleft_at_border"].sum())
+    text = (
+        "Sizes off the masks, in physical units; areas are of triangulated surfaces. Everything is measured inside of "
+        "the chunk: volumes of both sides, their distance and their contact area are those of the part in it, and of "
+        f"{n_cut:,} synapses the chunk's border cuts the cleft."
+    )
+    caption = "Synapses by their sizes. Black: the median. Values beyond the 99.5th percentile are left out."
+    columns = ("size", "unit", "median", "5 %", "95 %", "synapses")
+    return Section("Sizes of synapses", [text], [Picture(figure, caption)], [Table(columns, rows, has_numbers=True)])
+
+
+def _is_share(name: str) -> bool:
+    return name.startswith("is_") or name.endswith("_share")
+
+
+def describe_examples(
+    synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig, traits: Traits = PUBLISHED_TRAITS
+) -> Section:
     """Show synapses drawn at random, good and bad alike."""
     rng = np.random.default_rng(config.seed)
     rows = np.sort(rng.choice(len(obs), size=min(config.n_examples, len(obs)), replace=False))
     chosen = obs.iloc[rows]
-    types = chosen["pre_cell_type"] if "pre_cell_type" in chosen else [np.nan] * len(chosen)
-    titles = [_example_title(*known) for known in zip(chosen["synapse_id"], types, strict=True)]
+    shown = next((trait for trait in traits if trait.level == "neurite" and trait.name in chosen), None)
+    types = [""] * len(chosen) if shown is None else class_texts(trait_values(chosen, shown), shown, "type unknown")
+    titles = [f"{synapse_id}\n{text}".strip() for synapse_id, text in zip(chosen["synapse_id"], types, strict=True)]
     slabs = read_slabs(synapse_chunks, chosen["synapse_id"].to_numpy())
     figure = contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
     text = f"{len(rows)} synapses drawn at random, not chosen: what the encoder sees, defects included."
-    caption = "Synapse id and presynaptic type; the section through the widest part of the cleft, with its masks."
+    named = f"Synapse id and {shown.label}" if shown is not None else "Synapse id"
+    caption = f"{named}; the section through the widest part of the cleft, with its masks."
     return Section("Examples", [text], [Picture(figure, caption)])
-
-
-def _example_title(synapse_id: int, pre_cell_type: float) -> str:
-    known = trait_named("pre_cell_type").class_names
-    return f"{synapse_id}\n{'type unknown' if pd.isna(pre_cell_type) else known[int(pre_cell_type)]}"

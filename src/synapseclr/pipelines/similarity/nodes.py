@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.config import ReportingConfig, SimilarityConfig
-from synapseclr.analysis.layers import layer_features
-from synapseclr.analysis.search.neighbours import APPROXIMATE, FeatureIndex, measure_recall, neighbour_table
-from synapseclr.analysis.search.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.search.similarity import (
+from synapseclr.analysis.config import SimilarityConfig
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.representations import layer_features
+from synapseclr.analysis.search import (
+    APPROXIMATE,
+    FeatureIndex,
     answer_query,
     distance_histograms,
     eligible_rows,
     make_queries,
+    measure_recall,
+    neighbour_table,
     result_table,
 )
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
-from synapseclr.plotting.report import Picture, Section, Table, embedding_digests, pipeline_section
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
+from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
-from synapseclr.volumes.query_chunks import QueryChunks
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = Any
+from synapseclr.volumes import PUBLISHED_TRAITS, Traits
+from synapseclr.volumes.imported_chunks import QueryChunks
 
 _SHOWN_EXAMPLES = 4
 _MEASURE_ALL_BELOW = 50_000
@@ -70,7 +65,7 @@ def embed_query(
     if not len(query_chunks):
         return {}
     from synapseclr.augmentation import AugmentationConfig
-    from synapseclr.training import EmbeddingPoses
+    from synapseclr.training import EmbeddingPoses, adapted_weights
     from synapseclr.training.extraction import embed_batches, pick_device
 
     query_chunks.check_size(synapse_chunks.chunk_size_vx)
@@ -82,6 +77,9 @@ def embed_query(
             f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
             "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
         )
+    if "batch_norm_views" in provenance:
+        views = AugmentationConfig.model_validate_json(provenance["batch_norm_views"])
+        weights = adapted_weights(weights, synapse_chunks, pretraining.model_copy(update={"augmentation": views}))
     known = provenance.get("augmentation")
     augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
     poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
@@ -122,6 +120,7 @@ def answer_queries(
     query_features: dict[str, np.ndarray],
     config: SimilarityConfig,
     neuroglancer: NeuroglancerConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the synapses most like the examples that the parameters name, or like chosen representatives.
 
@@ -131,6 +130,7 @@ def answer_queries(
         query_features: Features of external chunks, if the query is by these.
         config: The parameters ``similarity``.
         neuroglancer: The parameters ``neuroglancer``: where links lead.
+        traits: The parameter ``traits``: names of classes in the filter.
 
     Returns:
         The results with positions and links, and histograms of the distances of all synapses that were searched.
@@ -138,7 +138,7 @@ def answer_queries(
     features_nf = feature_index.features_nf
     obs = synapse_embeddings.obs
     queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config, query_features)
-    rows_m = eligible_rows(obs, config.filter)
+    rows_m = eligible_rows(obs, config.filter, traits)
     index = FeatureIndex(features_nf[rows_m], "flat") if config.filter else feature_index
     found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
     results = result_table(queries, found, features_nf, obs, neuroglancer)

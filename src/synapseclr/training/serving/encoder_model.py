@@ -22,7 +22,7 @@ from synapseclr.errors import CheckpointError, SynapseCLRError
 from synapseclr.models import EncoderWeights
 from synapseclr.models.simclr import BACKBONE
 from synapseclr.models.weights import FILE_NAME
-from synapseclr.privacy.redaction import redact_tree
+from synapseclr.privacy import redact_tree
 from synapseclr.training.config import EmbeddingPoses
 from synapseclr.training.extraction import check_channels, embed_batches, pick_device
 from synapseclr.volumes.store.shards import CHANNELS, MASK_CODES

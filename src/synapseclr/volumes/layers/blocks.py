@@ -56,7 +56,7 @@ class BlockCache:
     """Reads a layer block by block and keeps the blocks used last.
 
     Args:
-        layer: The layer.
+        layer: The layer; of one that is resampled the blocks are those of its stored scale.
         capacity_mb: Memory for decoded blocks; at least the blocks of one chunk are kept in any case by who uses them.
         attempts: How often a block is tried before its error counts. Missing blocks and refused access are not retried.
         executor: Fetches requested blocks in the background; without one they are fetched when they are needed.
@@ -67,6 +67,7 @@ class BlockCache:
 
     def __init__(self, layer: OpenLayer, capacity_mb: int, attempts: int = 4, executor: Executor | None = None) -> None:
         self.layer = layer
+        self.stored = layer.stored
         self.n_decoded = 0
         self._capacity = capacity_mb * 2**20
         self._attempts = attempts
@@ -74,12 +75,12 @@ class BlockCache:
         self._blocks: OrderedDict[BlockIndex, Block | VolumeError] = OrderedDict()
         self._nbytes = 0
         self._coming: dict[BlockIndex, Future[Block]] = {}
-        self._size_vx = layer.block_size_vx
+        self._size_vx = self.stored.block_size_vx
 
     def indices(self, lower_vx: NDArray[np.int64], size_vx: NDArray[np.int64]) -> list[BlockIndex]:
-        """Blocks that a box touches; none where it is outside of the volume."""
-        start = np.maximum(lower_vx, self.layer.lower_vx) - self.layer.lower_vx
-        stop = np.minimum(lower_vx + size_vx, self.layer.upper_vx) - self.layer.lower_vx
+        """Blocks that a box of the stored scale touches; none where it is outside of the volume."""
+        start = np.maximum(lower_vx, self.stored.lower_vx) - self.stored.lower_vx
+        stop = np.minimum(lower_vx + size_vx, self.stored.upper_vx) - self.stored.lower_vx
         if (stop <= start).any():
             return []
         first, last = start // self._size_vx, (stop - 1) // self._size_vx
@@ -132,13 +133,13 @@ class BlockCache:
             self._nbytes -= _size(self._blocks.popitem(last=False)[1])
 
     def _fetch(self, index: BlockIndex) -> Block:
-        lower = self.layer.lower_vx + np.asarray(index, np.int64) * self._size_vx
-        upper = np.minimum(lower + self._size_vx, self.layer.upper_vx)
+        lower = self.stored.lower_vx + np.asarray(index, np.int64) * self._size_vx
+        upper = np.minimum(lower + self._size_vx, self.stored.upper_vx)
         for attempt in range(1, self._attempts + 1):
             try:
-                return _compact(self.layer.download(lower, upper), lower)
+                return _compact(self.stored.download(lower, upper), lower)
             except VolumeError as error:
-                if attempt == self._attempts or self.layer.is_permanent(error):
+                if attempt == self._attempts or self.stored.is_permanent(error):
                     raise
                 pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
                 logger.warning("%s Attempt %d of %d; the next in %.1f s.", error, attempt, self._attempts, pause_s)

@@ -7,16 +7,16 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from synapseclr.errors import DecoderError, UnreachableError, VolumeError
-from synapseclr.storage.addresses import is_local
-from synapseclr.storage.storage_errors import is_unreachable, unreachable
+from synapseclr.storage.addresses import is_local, is_unreachable, unreachable
+from synapseclr.volumes.root_versions import RootVersion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,18 @@ SCALE_TOLERANCE = 1e-4
 
 MOST_BLOCK_BYTES = 2**32
 """A storage block is decoded as a whole."""
+
+
+class NoScaleError(VolumeError):
+    """No scale of a volume has the wanted voxel size.
+
+    Attributes:
+        sizes_nm: Voxel sizes (x, y, z) of the scales that there are.
+    """
+
+    def __init__(self, message: str, sizes_nm: Sequence[Sequence[float]] = ()) -> None:
+        super().__init__(message)
+        self.sizes_nm = [(float(x), float(y), float(z)) for x, y, z in sizes_nm]
 
 
 @dataclass(frozen=True)
@@ -54,15 +66,25 @@ class VolumeLayer(ABC):
         unit: Unit of the axes of an OME-Zarr volume or an N5, such as ``nanometer``; goes before the file's.
         layer_type: ``image`` (intensities) or ``segmentation`` (ids); None: as the volume says.
         fill_missing: Whether a storage block that does not exist is background, id 0. Of label layers only.
+        materialization_version: CAVE's number of the version of a segmentation's root ids, if it is known.
     """
 
     uri: str
     role: str = "volume"
-    storage_options: Mapping[str, Any] | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)  # secrets
     channel: int | None = None
     unit: str | None = None
     layer_type: LayerType | None = None
     fill_missing: bool = False
+    materialization_version: int | None = None
+
+    agglomerates: ClassVar[bool] = False
+    """Whether supervoxels of a chunked graph are read as the root ids of a moment."""
+
+    @property
+    def root_version(self) -> RootVersion:
+        """Version of a segmentation's root ids, as far as it is known."""
+        return RootVersion(self.materialization_version)
 
     @property
     def is_local(self) -> bool:
@@ -80,11 +102,11 @@ class VolumeLayer(ABC):
             voxel_size_nm: Voxel size (x, y, z) in nm.
 
         Raises:
-            VolumeError: If nothing readable lies at the address, no scale has this voxel size, its storage blocks are
-                too large to be read, or its ids are agglomerated on demand.
+            VolumeError: If nothing readable lies at the address, no scale has this voxel size (NoScaleError), its
+                storage blocks are too large to be read, or its ids are agglomerated on demand.
             UnreachableError: If the store does not answer, or refuses access.
         """
-        if self.uri.lower().startswith("graphene://"):
+        if self.uri.lower().startswith("graphene://") and not self.agglomerates:
             raise self.agglomerated()
         opened = self._open(voxel_size_nm)
         block_vx = np.minimum(opened.block_size_vx, opened.upper_vx - opened.lower_vx)
@@ -136,8 +158,9 @@ class VolumeLayer(ABC):
         """The error of a chunked graph, whose voxels hold supervoxels: no root id of a table occurs among them."""
         return VolumeError(
             f"The {self.role} at {self.uri} is a chunked graph, agglomerated on demand: its voxels hold supervoxels, "
-            "among which no root id of the synapse table occurs. Flatten it at the table's timestamp (docs/data.md, "
-            "'Agglomerated segmentations', has the lines), or name a flat release of it (precomputed://...)."
+            "among which no root id of the synapse table occurs. Read it at the table's version, with `type: "
+            "synapseclr.datasets.GrapheneVolumeDataset` and `timestamp:` in its catalog entry (docs/cave.md), or name "
+            "a flat release of that version (precomputed://...)."
         )
 
     def nearest_scale(self, wanted_nm: Sequence[float], sizes_nm: Sequence[Sequence[float]]) -> int:
@@ -148,15 +171,16 @@ class VolumeLayer(ABC):
             sizes_nm: That of every scale.
 
         Raises:
-            VolumeError: If no scale has it; lists those that there are, with all digits that count.
+            NoScaleError: If no scale has it; lists those that there are, with all digits that count.
         """
         wanted = np.asarray(wanted_nm, np.float64)
         differences = [float(np.max(np.abs(np.asarray(size, np.float64) / wanted - 1))) for size in sizes_nm]
         nearest = int(np.argmin(differences)) if differences else -1
         if nearest < 0 or not differences[nearest] <= SCALE_TOLERANCE:
-            raise VolumeError(
-                f"The {self.role} at {self.uri} has no scale of {_size(wanted_nm)}; it has "
-                f"{', '.join(map(_size, sizes_nm)) or 'none'}. Set preprocessing.voxel_size_nm to one of these."
+            raise NoScaleError(
+                f"The {self.role} at {self.uri} has no scale of {as_size(wanted_nm)}; it has "
+                f"{', '.join(map(as_size, sizes_nm)) or 'none'}. Set preprocessing.voxel_size_nm to one of these.",
+                sizes_nm,
             )
         return nearest
 
@@ -205,6 +229,21 @@ class OpenLayer(ABC):
     @abstractmethod
     def upper_vx(self) -> NDArray[np.int64]:
         """One past the last voxel of the volume (x, y, z)."""
+
+    @property
+    def stored(self) -> OpenLayer:
+        """The scale whose blocks are read: this one, unless it is resampled."""
+        return self
+
+    @property
+    def n_stored_per_voxel(self) -> float:
+        """Voxels that are read for each voxel."""
+        return 1.0
+
+    @property
+    def origin_nm(self) -> NDArray[np.float64]:
+        """Lower edge of voxel 0 (x, y, z) in nm; other than 0 where a volume begins between two voxels."""
+        return np.zeros(3)
 
     @property
     @abstractmethod
@@ -296,7 +335,8 @@ def first_line(error: BaseException) -> str:
     return (_COLOUR.sub("", str(error)).strip().splitlines() or ["no message"])[0]
 
 
-def _size(voxel_size_nm: Sequence[float]) -> str:
+def as_size(voxel_size_nm: Sequence[float]) -> str:
+    """A voxel size as text, with all digits that count: "7.5 x 7.5 x 50 nm"."""
     return " x ".join(f"{v:.9g}" for v in voxel_size_nm) + " nm"
 
 

@@ -100,7 +100,24 @@ class OmeZarrLayer(VolumeLayer):
         n_channels = array.shape[names.index("c")] if "c" in names else 1
         channel = self.chosen_channel(n_channels, _channel_names(attributes))
         lower_vx = np.floor((place / size)[order] + 0.5).astype(np.int64)
-        return OpenOmeZarr(self, array, names, lower_vx, json.dumps([attributes, scale.path], sort_keys=True), channel)
+        description = json.dumps([attributes, scale.path], sort_keys=True)
+        origin_nm = tuple(_first_edge_nm(multiscale, scale, order, to_nm) - lower_vx * size[order] * to_nm)
+        return OpenOmeZarr(self, array, names, lower_vx, description, channel, origin_nm)
+
+
+def _first_edge_nm(
+    multiscale: Multiscale, scale: Scale, order: list[int], to_nm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Lower edge of the first voxel (x, y, z), in a frame in which the finest scale's voxels begin at its translation.
+
+    By the specification translations are places of centres, so that those of coarser scales lie further inside. Where
+    all scales have one translation, their writer has left that out, and they begin at the same edge.
+    """
+    placements = [multiscale.placement(other) for other in multiscale.datasets]
+    finest = min(placements, key=lambda sized: float(np.prod(sized[0][order])))
+    size, place = (values[order] for values in multiscale.placement(scale))
+    inwards = np.where(place == finest[1][order], 0, (size - finest[0][order]) / 2)
+    return np.asarray((place - inwards) * to_nm, np.float64)
 
 
 def split_zip(uri: str) -> tuple[str, str] | None:
@@ -144,6 +161,7 @@ class OpenOmeZarr(OpenLayer):
         first_vx: First voxel (x, y, z): the translation, rounded to voxels.
         description: What the image says of itself.
         channel: Which channel is read.
+        first_nm: Lower edge of voxel 0 (x, y, z): what the rounding has left out.
     """
 
     layer: VolumeLayer
@@ -152,6 +170,12 @@ class OpenOmeZarr(OpenLayer):
     first_vx: NDArray[np.int64]
     description: str
     channel: int = 0
+    first_nm: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+    @property
+    def origin_nm(self) -> NDArray[np.float64]:
+        """Lower edge of voxel 0 (x, y, z) in nm."""
+        return np.asarray(self.first_nm)
 
     @cached_property
     def lower_vx(self) -> NDArray[np.int64]:

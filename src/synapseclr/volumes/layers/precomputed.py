@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synapseclr.errors import VolumeError
+from synapseclr.errors import SynapseCLRError, VolumeError
 from synapseclr.storage.addresses import cloud_secrets, is_local, plain_address
 from synapseclr.volumes.layers.layer import OpenLayer, VolumeLayer
 
@@ -28,25 +28,31 @@ class PrecomputedLayer(VolumeLayer):
     """A volume that CloudVolume reads: Neuroglancer precomputed, N5, Zarr; its attributes are those of a layer."""
 
     def _open(self, voxel_size_nm: tuple[float, float, float]) -> OpenPrecomputed:
-        from cloudvolume import CloudVolume
-
         try:
-            secrets = cloud_secrets(self.uri, self.storage_options)
-            volume = CloudVolume(self.uri, mip=0, progress=False, fill_missing=self.fill_missing, secrets=secrets)
+            volume = self._open_volume()
             to_nm = _nm_of_n5(self, volume) if self.uri.startswith("n5://") else np.ones(3)
             scales: list[tuple[float, ...]] = [
                 tuple(float(v) * nm for v, nm in zip(scale["resolution"], to_nm, strict=True))
                 for scale in volume.scales
             ]
             n_channels = int(volume.num_channels)
-        except VolumeError:
+        except SynapseCLRError:
             raise
         except Exception as error:  # CloudVolume raises many kinds, all of which mean: no volume can be read here
             raise self.failure(error, "cannot be opened", _how_to_open(self)) from error
-        if _GRAPH_KEYS & set(volume.info):
+        if _GRAPH_KEYS & set(volume.info) and not self.agglomerates:
             raise self.agglomerated()
         volume.mip = self.nearest_scale(voxel_size_nm, scales)
-        return OpenPrecomputed(self, volume, self.chosen_channel(n_channels))
+        return self._opened(volume, self.chosen_channel(n_channels))
+
+    def _open_volume(self) -> Any:
+        from cloudvolume import CloudVolume
+
+        secrets = cloud_secrets(self.uri, self.storage_options)
+        return CloudVolume(self.uri, mip=0, progress=False, fill_missing=self.fill_missing, secrets=secrets)
+
+    def _opened(self, volume: Any, channel: int) -> OpenPrecomputed:
+        return OpenPrecomputed(self, volume, channel)
 
 
 def _how_to_open(layer: VolumeLayer) -> str:

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import UnreachableError, VolumeError
-from synapseclr.storage.addresses import is_local
-from synapseclr.storage.declared_sizes import check_zarr_array, parse_json
-from synapseclr.storage.local_cache import LocalCache
-from synapseclr.storage.object_folder import ObjectFolder
-from synapseclr.storage.storage_errors import explained
+from synapseclr.storage.addresses import explained, is_local
+from synapseclr.storage.foreign_files import check_zarr_array, parse_json
+from synapseclr.storage.object_folder import LocalCache, ObjectFolder
 from synapseclr.volumes.store.shard_reading import has_our_codecs, open_shards, shard_reader
 from synapseclr.volumes.store.shards import (
     CHANNELS,

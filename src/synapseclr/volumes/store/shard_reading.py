@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synapseclr.errors import UnreachableError, VolumeError
-from synapseclr.storage.storage_errors import explained, is_unreachable, unreachable
+from synapseclr.storage.addresses import explained, is_unreachable, unreachable
 from synapseclr.volumes.store.shards import shard_key
 
 if TYPE_CHECKING:
-    from synapseclr.storage.local_cache import LocalCache
-    from synapseclr.storage.object_folder import ObjectFolder
+    from synapseclr.storage.object_folder import LocalCache, ObjectFolder
 
 
 Piece = tuple[int, int, int]

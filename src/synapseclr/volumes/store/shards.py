@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.storage.declared_sizes import parse_json
+from synapseclr.storage.foreign_files import parse_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synapseclr.errors import VolumeError
-from synapseclr.storage.addresses import plain_address
+from synapseclr.storage.addresses import explained, plain_address
 from synapseclr.storage.atomic_files import replace_folder
-from synapseclr.storage.declared_sizes import parse_json
+from synapseclr.storage.foreign_files import parse_json
 from synapseclr.storage.object_folder import ObjectFolder
-from synapseclr.storage.storage_errors import explained
 from synapseclr.volumes.store.shards import (
     CHANNELS,
     MASK_CODES,

@@ -1,0 +1,223 @@
+"""Files and folders as Kedro datasets: written whole or not at all, checked when they are read again, or only read.
+
+The catalog's outputs have these types. In every other respect, and in buckets, where an object appears when its upload
+is complete, those of single files are the datasets of ``kedro_datasets`` under the same names.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+
+import kedro_datasets.json
+import kedro_datasets.matplotlib
+import kedro_datasets.pandas
+import kedro_datasets.plotly
+import kedro_datasets.text
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from kedro.io.core import get_filepath_str
+
+from synapseclr.storage.addresses import is_local, open_filesystem
+from synapseclr.storage.atomic_files import check_file, parse_json_object, read_json_object, update_json, written_whole
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class ReadOnlyDataset(AbstractDataset[None, T], Generic[T]):
+    """A dataset that refuses to be saved, and that counts as existing: what is wrong with it is said when it is loaded.
+
+    Attributes:
+        refusal: Reason why it cannot be saved; ``{filepath}`` and the other names of :meth:`_describe` are filled in.
+    """
+
+    refusal: ClassVar[str]
+
+    def save(self, data: None) -> NoReturn:
+        """Refuse; raises DatasetError with the reason."""
+        raise DatasetError(self.refusal.format(**self._describe()))
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath} if hasattr(self, "_filepath") else {}
+
+
+class AtAddress:
+    """Comes before a dataset's other bases: one that lies at a local path or fsspec URL, with its file system.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Passed to fsspec.
+        metadata: Of other Kedro plugins.
+    """
+
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath, self._credentials = filepath, credentials
+        self._filesystem, self._path = open_filesystem(filepath, credentials)
+        self.metadata = metadata
+
+    @property
+    def _is_local(self) -> bool:
+        return is_local(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class _WholeFile:
+    """Comes before a dataset of ``kedro_datasets`` among the bases."""
+
+    _filepath: PurePosixPath
+    _protocol: str
+    _version: Any
+
+    @property
+    def _is_plain_local_file(self) -> bool:
+        return self._protocol == "file" and self._version is None
+
+    def load(self) -> Any:
+        """Load the file; raises OutputError if it is not as it was written."""
+        if self._is_plain_local_file:
+            check_file(str(self._filepath))
+        return super().load()  # type: ignore[misc]
+
+    def save(self, data: Any) -> None:
+        """Save beside the old file, then replace it."""
+        if not self._is_plain_local_file:
+            super().save(data)  # type: ignore[misc]
+            return
+        with written_whole(str(self._filepath)) as partial:
+            beside = copy.copy(self)
+            beside._filepath = PurePosixPath(partial.as_posix())
+            try:
+                super(_WholeFile, beside).save(data)  # type: ignore[misc]
+            except DatasetError as error:  # Kedro's sentence would name the temporary file
+                raise error.__cause__ or error from None
+
+
+class CSVDataset(_WholeFile, kedro_datasets.pandas.CSVDataset):
+    """``pandas.CSVDataset``."""
+
+
+class ParquetDataset(_WholeFile, kedro_datasets.pandas.ParquetDataset):
+    """``pandas.ParquetDataset``."""
+
+
+class JSONDataset(_WholeFile, kedro_datasets.json.JSONDataset):
+    """``json.JSONDataset``."""
+
+
+class TextDataset(_WholeFile, kedro_datasets.text.TextDataset):
+    """``text.TextDataset``."""
+
+
+class PlotlyJSONDataset(_WholeFile, kedro_datasets.plotly.JSONDataset):
+    """``plotly.JSONDataset``."""
+
+
+class OptionalJSONDataset(JSONDataset):
+    """A JSON file that loads as an empty mapping where there is none, such as the section of a pipeline not yet run."""
+
+    def load(self) -> Any:
+        """Read the file, or make an empty mapping."""
+        return super().load() if self.exists() else {}
+
+
+class _LoadableFigure(kedro_datasets.matplotlib.MatplotlibDataset):
+    def load(self) -> bytes:
+        with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), mode="rb") as file:
+            return bytes(file.read())
+
+
+class MatplotlibDataset(_WholeFile, _LoadableFigure):
+    """``matplotlib.MatplotlibDataset``, which loads the bytes of the picture, so that the report need not draw it."""
+
+
+class OptionalCSVDataset(CSVDataset):
+    """A CSV table that loads as an empty one, without columns, where there is no file.
+
+    For what cannot be demanded of real data, such as the truth behind a simulation. In every other respect it is
+    :class:`CSVDataset`.
+    """
+
+    def load(self) -> pd.DataFrame:
+        """Read the table, or make an empty one."""
+        return super().load() if self.exists() else pd.DataFrame()
+
+
+class LedgerDataset(AtAddress, AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """Saves entries into a JSON object, beside those that are there; loads all of them.
+
+    Several runs may save at once: on a local disk the file is locked while it is changed, and replaced as a whole. A
+    missing or damaged file loads as an empty object, and one that cannot be written costs a warning: bookkeeping never
+    ends a run.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Passed to fsspec.
+    """
+
+    _has_warned = False
+
+    @property
+    def local_path(self) -> Path | None:
+        """Path of the file on this machine; None if it is remote."""
+        return Path(self._path) if self._is_local else None
+
+    def load(self) -> dict[str, Any]:
+        """Return all entries."""
+        try:
+            if self.local_path is not None:
+                return read_json_object(self.local_path)
+            return parse_json_object(self._filesystem.cat_file(self._path), self._filepath)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # a bucket's client raises what it likes
+            self._warn("read", error)
+            return {}
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Add entries, or replace those of the same name."""
+        try:
+            if self.local_path is not None:
+                update_json(self.local_path, data)
+            else:
+                self._filesystem.pipe_file(self._path, json.dumps({**self.load(), **data}).encode())
+        except Exception as error:
+            self._warn("written", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s could not be %s: %s. The run goes on without it.", self._filepath, what, error)
+
+    def _exists(self) -> bool:
+        try:
+            return bool(self._filesystem.exists(self._path))
+        except Exception:
+            return False
+
+
+class FolderDataset(AtAddress, ReadOnlyDataset[str]):
+    """Loads as the folder's path or URL; the folder is made when it is missing.
+
+    Args:
+        filepath: Local path or fsspec URL.
+        credentials: Passed to fsspec.
+    """
+
+    refusal = "{filepath} is a folder that nodes write into; it cannot be saved as a dataset."
+
+    def load(self) -> str:
+        """Return the path or URL."""
+        self._filesystem.makedirs(self._path, exist_ok=True)
+        return self._filepath

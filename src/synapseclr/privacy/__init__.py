@@ -1,1 +1,0 @@
-"""Nothing secret or personal leaves the machine: redaction, and usage reporting of dependencies switched off."""
