@@ -114,11 +114,11 @@ def _warm_up() -> None:
     for module in _IMPORTED:
         import_module(module)
     from synapseclr.analysis.manifold import ManifoldConfig, fit_manifold
-    from synapseclr.augmentation import AugmentationConfig
+    from synapseclr.augmentation import AugmentationConfig, Augmenter
     from synapseclr.pipeline_registry import register_pipelines
 
     register_pipelines()
-    AugmentationConfig()  # imports the operations
+    Augmenter(AugmentationConfig())  # imports the operations
     fit_manifold(np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32), ManifoldConfig(n_epochs=2))
     gc.freeze()  # a command that ends would look through all these objects once more, for three seconds
 
