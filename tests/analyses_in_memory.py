@@ -98,8 +98,7 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
-    "search.similarity": ("similarity_results", "distance_histograms"),
-    "search.neighbours": ("nearest_neighbours", "index_recall"),
+    "search": ("similarity_results", "distance_histograms", "nearest_neighbours", "index_recall"),
     "handcrafted": ("mask_statistics",),
     "outliers": (
         "outlier_scores",

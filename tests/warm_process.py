@@ -42,7 +42,7 @@ _IMPORTED = (
     "pytorch_lightning",
     "skimage.measure",
     "sklearn.linear_model",
-    "synapseclr.augmentation.operations.magnification",
+    "synapseclr.augmentation.operations.pose",
     "synapseclr.cli",
     "synapseclr.datasets",
     "synapseclr.hooks",
