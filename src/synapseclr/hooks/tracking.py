@@ -32,6 +32,7 @@ from synapseclr.tracking.server import answers, end_abandoned, keep_requests_sho
 from synapseclr.training.launching import machine_index
 
 _TRAINING = "pretraining"
+_VERSION = ("datastack", "table", "materialization_version", "root_ids_at")  # of a table that a server has versions of
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 _SAMPLING_SECONDS, _SAMPLES_A_POINT = "10", "3"  # a point every half minute: 40,000 in two weeks
 _SWITCH = "SYNAPSECLR_TRACKING"
@@ -165,10 +166,14 @@ class RunTracking(MlflowHook):
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Tag the run with the digest of the chunks it works on."""
+        """Tag the run with the digest of the chunks it works on, and with the version of a table of synapses."""
         outbox = current_outbox()
-        if dataset_name == "synapse_chunks" and outbox is not None:
+        if outbox is None:
+            return
+        if dataset_name == "synapse_chunks":
             outbox.tags({"data_sha256": data.sha256})
+        elif dataset_name == "synapse_table" and (source := getattr(data, "attrs", {}).get("synapse_source")):
+            outbox.tags({f"synapse_table.{name}": source[name] for name in _VERSION if name in source})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
