@@ -34,7 +34,7 @@ _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", 
 HALF_WIDTH_90 = 1.6448536269514722
 """Half of a 90 % interval of the normal distribution, in standard deviations."""
 
-_PANELS = (("roc_auc", "macro_auc"), ("explained_variance",))
+_PANELS: tuple[tuple[str, ...], ...] = (("roc_auc", "macro_auc"), ("explained_variance",))
 """Metrics that share a panel: those of classes, that of numbers."""
 
 _MAX_POINTS = 150
