@@ -78,7 +78,7 @@ def reader(lab, tmp_path_factory):
     """A project after the second section of the page."""
     folder, cave = lab
     project = tmp_path_factory.mktemp("project")
-    skip = shutil.ignore_patterns("__pycache__", "*.egg-info", "local")
+    skip = shutil.ignore_patterns("*.egg-info", "local")  # compiled kernels come along in __pycache__
     for name in ("src", "conf"):
         shutil.copytree(PROJECT / name, project / name, ignore=skip)
     (project / "pyproject.toml").symlink_to(PROJECT / "pyproject.toml")
