@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,9 +21,9 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
-from pydantic import BaseModel
 
 from synapseclr.errors import UnreachableError
+from synapseclr.parameters import flatten_names
 from synapseclr.privacy import project_folder, redact_tree
 from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import locked
@@ -355,15 +355,6 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(_SYSTEM_METRICS)
-
-
-def flatten_names(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings and pydantic models to dotted names."""
-    inner = tree.model_dump(mode="json") if isinstance(tree, BaseModel) else tree
-    if not isinstance(inner, Mapping) or (not inner and prefix):
-        return {prefix: inner}
-    start = f"{prefix}." if prefix else ""
-    return {key: leaf for name, value in inner.items() for key, leaf in flatten_names(value, f"{start}{name}").items()}
 
 
 def _git_state() -> dict[str, str]:
