@@ -11,11 +11,13 @@ from synapseclr.analysis.occlusion import (
     REGIONS,
     choose_synapses,
     explain,
+    followed_traits,
     occlude,
     patch_windows,
     summarise_effects,
 )
-from synapseclr.analysis.traits import trait_named
+from synapseclr.analysis.traits import Trait, trait_named
+from synapseclr.errors import TableError
 
 SHAPE = (12, 10, 6)
 FIRST_ID = 2**60 + 1
@@ -179,3 +181,21 @@ def test_intervals_hold_the_mean():
     assert len(summary) == 2 * len(REGIONS)
     assert (summary["change_lower_90"] <= summary["change"] + 1e-9).all()
     assert (summary["change"] <= summary["change_upper_90"] + 1e-9).all()
+
+
+def test_each_class_of_many_is_followed_against_the_rest():
+    trait = Trait(name="kind", kind="multiclass", classes=("plain", "striped", "absent"), group="pre_root_id")
+    chunks, obs = _dataset("presynaptic")
+    obs["kind"] = obs["pre_cell_type"]
+    found = explain(chunks.__getitem__, _embed, _features(chunks), obs, [trait], CONFIG)
+    assert set(found.effects["trait"]) == {"kind_plain", "kind_striped"}  # nothing is learned of a class without any
+    striped = found.effects.query("trait == 'kind_striped' and group == 'striped'")
+    assert (striped["presynaptic_change"] < -2).all()
+
+
+def test_traits_are_those_named_or_the_first_two_with_classes():
+    assert [trait.name for trait in followed_traits(TRAITS, CONFIG)] == ["pre_cell_type"]
+    named = CONFIG.model_copy(update={"traits": ("cleft_size_log1p_zscore",)})
+    assert [trait.name for trait in followed_traits(TRAITS, named)] == ["cleft_size_log1p_zscore"]
+    with pytest.raises(TableError, match="Unknown trait 'size'"):
+        followed_traits(TRAITS, CONFIG.model_copy(update={"traits": ("size",)}))

@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import OcclusionConfig
-from synapseclr.analysis.traits import Trait, grouped_interval, linear_probe, trait_values
+from synapseclr.analysis.traits import (
+    Trait,
+    grouped_interval,
+    linear_probe,
+    trait_named,
+    trait_values,
+    values_by_class,
+)
 from synapseclr.analysis.traits.probes import fold_coordinates
 from synapseclr.volumes.table_schema import COUNT, KEY, TEXT, Column, TableSchema
 
@@ -121,28 +128,15 @@ def choose_synapses(obs: pd.DataFrame, traits: Sequence[Trait], config: Occlusio
     return rng.permutation(len(obs))[: config.n_synapses]
 
 
-class _Followed(NamedTuple):
-    """A quantity that is predicted: a trait, or one class of several against the rest."""
+def followed_traits(traits: Sequence[Trait], config: OcclusionConfig) -> list[Trait]:
+    """Traits whose prediction is followed: those named, or the first two with classes; without classes the first two.
 
-    name: str
-    label: str
-    values_n: np.ndarray
-    is_class: bool
-    class_names: tuple[str, ...]
-    group: str
-
-
-def _followed(obs: pd.DataFrame, traits: Sequence[Trait]) -> Iterator[_Followed]:
-    for trait in traits:
-        values_n, names = trait_values(obs, trait), tuple(trait.class_names)
-        if len(names) <= 2:
-            yield _Followed(trait.name, trait.label, values_n, bool(names), names, trait.group)
-            continue
-        for code, name in enumerate(names):
-            is_one_n = np.where(np.isnan(values_n), np.nan, values_n == code)
-            yield _Followed(
-                f"{trait.name}_{name}", f"{trait.label}: {name}", is_one_n, True, ("other", name), trait.group
-            )
+    Raises:
+        TableError: If a name is not declared.
+    """
+    if config.traits is not None:
+        return [trait_named(name, traits) for name in config.traits]
+    return [trait for trait in traits if trait.is_class][:2] or list(traits)[:2]
 
 
 def explain(
@@ -185,14 +179,14 @@ def explain(
     distance_kr = _cosine_distance(regions_krf[:, :1], regions_krf[:, 1:])
     synapse_id = obs["synapse_id"].to_numpy()
     effects, patches = [], []
-    for followed in _followed(obs, traits):
-        scores_v = _scores(followed, features_nf, versions_vf, obs, rows_k, config, penalties)
+    for trait, values_n in values_by_class(obs, traits):
+        scores_v = _scores(trait, values_n, features_nf, versions_vf, obs, rows_k, config, penalties)
         if scores_v is None:
             continue
         scores_kr = scores_v[: len(rows_k) * n_versions].reshape(len(rows_k), n_versions)
-        table = pd.DataFrame({"synapse_id": synapse_id[rows_k], "trait": followed.name, "label": followed.label})
-        table["group"] = _group_names(followed, rows_k, scores_kr[:, 0])
-        table["neurite"] = _neurites(obs, followed.group)[rows_k]
+        table = pd.DataFrame({"synapse_id": synapse_id[rows_k], "trait": trait.name, "label": trait.label})
+        table["group"] = _group_names(trait, values_n[rows_k], scores_kr[:, 0])
+        table["neurite"] = _neurites(obs, trait.group)[rows_k]
         table["score"] = scores_kr[:, 0]
         for place, region in enumerate(REGIONS):
             table[f"{region}_change"] = scores_kr[:, 1 + place] - scores_kr[:, 0]
@@ -204,7 +198,7 @@ def explain(
                 change=scores_v[part] - scores_kr[place, 0],
                 distance=_cosine_distance(regions_krf[place, :1], versions_vf[part]),
             )
-            found.insert(0, "trait", followed.name)
+            found.insert(0, "trait", trait.name)
             found.insert(0, "synapse_id", synapse_id[row])
             patches.append(found)
     if not effects:
@@ -267,7 +261,8 @@ def _neurites(obs: pd.DataFrame, group: str) -> np.ndarray:
 
 
 def _scores(
-    followed: _Followed,
+    trait: Trait,
+    values_n: np.ndarray,
     features_nf: np.ndarray,
     versions_vf: np.ndarray,
     obs: pd.DataFrame,
@@ -276,31 +271,30 @@ def _scores(
     penalties: Sequence[float],
 ) -> np.ndarray | None:
     """Score of every version by a probe that has not seen the neurites of the explained synapses; None if it cannot."""
-    neurite_n = _neurites(obs, followed.group)
-    is_free_n = np.isfinite(followed.values_n) & ~np.isin(neurite_n, neurite_n[rows_k])
+    neurite_n = _neurites(obs, trait.group)
+    is_free_n = np.isfinite(values_n) & ~np.isin(neurite_n, neurite_n[rows_k])
     train_a = np.flatnonzero(is_free_n)
-    target_a = followed.values_n[train_a]
+    target_a = values_n[train_a]
     if len(train_a) < config.min_annotated or np.ptp(target_a) == 0:
         logger.warning(
             "Trait '%s' is not followed by occlusion: %d annotated synapses are of neurites that are not explained; it "
             "takes %d, of more than one value.",
-            followed.name,
+            trait.name,
             len(train_a),
             config.min_annotated,
         )
         return None
     train_ar, versions_vr = fold_coordinates(features_nf[train_a], versions_vf)
     groups_a = pd.factorize(neurite_n[train_a])[0]
-    return linear_probe(train_ar, target_a, versions_vr, followed.is_class, groups_a, penalties, config.seed)
+    return linear_probe(train_ar, target_a, versions_vr, trait.is_class, groups_a, penalties, config.seed)
 
 
-def _group_names(followed: _Followed, rows_k: np.ndarray, score_k: np.ndarray) -> list[str]:
+def _group_names(trait: Trait, known_k: np.ndarray, score_k: np.ndarray) -> list[str]:
     """Class of each synapse, by its annotation or else by its score; of numbers, the half of the scores it is in."""
-    if not followed.is_class:
+    if not trait.is_class:
         return [f"{'upper' if score > np.median(score_k) else 'lower'} half" for score in score_k]
-    known_k = followed.values_n[rows_k]
     code_k = np.where(np.isnan(known_k), score_k > 0, known_k).astype(int)
-    return [followed.class_names[code] for code in code_k]
+    return [trait.class_names[code] for code in code_k]
 
 
 def summarise_effects(effects: pd.DataFrame) -> pd.DataFrame:

@@ -281,7 +281,7 @@ class CaveService:
 
     def _refused(self, response: Any) -> str:
         if response.status_code == 401:
-            place = "that the catalog entry's credentials name" if self._token else "in ~/.cloudvolume/secrets"
+            place = "of credentials.yml" if self._token else "in ~/.cloudvolume/secrets"
             return f"{self.server} does not accept the token {place}. Get a new one. {_WHERE}"
         return (
             f"{self.server} does not let the owner of this token read the datastack {self.datastack} "
@@ -302,8 +302,8 @@ class CaveService:
 
 
 _WHERE = (
-    "Write it into conf/local/credentials.yml as `cave: {token: ...}` and `credentials: cave` into the catalog entry, "
-    "or save it with caveclient, which keeps it in ~/.cloudvolume/secrets/cave-secret.json (docs/cave.md)."
+    "Write it into conf/local/credentials.yml as `cave: {token: ...}`, or save it with caveclient, which keeps it in "
+    "~/.cloudvolume/secrets/cave-secret.json (docs/cave.md)."
 )
 
 
