@@ -14,6 +14,7 @@ from synapseclr.analysis.config import (
     ImputationConfig,
     LeakageConfig,
     ManifoldConfig,
+    OcclusionConfig,
     SimilarityConfig,
 )
 from synapseclr.analysis.features import FeaturesConfig
@@ -68,7 +69,9 @@ PARAMETERS = {
         gaussian_processes=GaussianProcessConfig(n_seeds=1, with_masks=False),
     ),
     "consensus": ConsensusConfig(label_fractions=(0.3, 0.01), n_label_seeds=1),
-    "features": FeaturesConfig(n_components=3, n_drawn_components=2, n_examples=2, n_draws=50),
+    "features": FeaturesConfig(
+        n_components=3, n_drawn_components=2, n_examples=2, n_draws=50, occlusion=OcclusionConfig(n_synapses=0)
+    ),
     "reporting": ReportingConfig(n_examples=4, dpi=50),
 }
 PRETRAINING = PretrainingConfig(

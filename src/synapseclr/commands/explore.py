@@ -17,6 +17,7 @@ _TABLES = {
     "outlier_scores": "Outliers are not scored yet: `kedro run --pipeline=outliers`.",
     "neurite_cell_types": "",
     "synapse_orientations": "",
+    "occlusion_effects": "",
 }
 
 

@@ -174,7 +174,7 @@ class RunOutputs:
             ``synapse_id``, ``obsm`` with the planes.
         chunks: Source of the images; None: no images.
         tables: Further tables by catalog name, those that exist of: ``imputed_traits``, ``outlier_scores``,
-            ``neurite_cell_types``, ``synapse_orientations``.
+            ``neurite_cell_types``, ``synapse_orientations``, ``occlusion_effects``.
         neuroglancer: Settings of the links.
         labels: Folder of the labels; None: nothing can be labelled.
         notes: Sentences on what is missing and which command makes it.
