@@ -55,26 +55,29 @@ def _box(number, x, y, z):
 @pytest.fixture(scope="module")
 def walked(reader):
     """Everything on the page up to its last section, typed in its order."""
-    (table, _), (environment,) = code_blocks(PAGE, "python"), code_blocks(PAGE, "bash")
+    (table, _), blocks = code_blocks(PAGE, "python"), code_blocks(PAGE, "bash")
     (reader.project / "table.py").write_text(table.replace("/lab/", f"{reader.lab}/"))
-    typed = ["python table.py", environment.replace("/lab/", f"{reader.lab}/"), *commands(PAGE)]
+    typed = ["python table.py", *(block.replace("/lab/", f"{reader.lab}/") for block in blocks), *commands(PAGE)]
     return [reader.types(command).printed for command in typed]
 
 
-def test_sides_follow_from_vesicles_and_centres_from_the_contact(walked, reader, tissue):
+def test_centres_are_at_the_contact_of_the_two_segments_of_a_box(walked, reader, tissue):
     table = pd.read_csv(reader.lab / "boxes.csv")
     assert table["id"].tolist() == list(range(1, 28))
-    assert table["pre_root_id"].tolist() == tissue.synapses["pre"].tolist()
-    assert table["post_root_id"].tolist() == tissue.synapses["post"].tolist()
+    pairs = table[["pre_root_id", "post_root_id"]].to_numpy()
+    assert np.sort(pairs, axis=1).tolist() == np.sort(tissue.synapses[["pre", "post"]], axis=1).tolist()
     distance_nm = table[[f"ctr_pos_{axis}_nm" for axis in "xyz"]].to_numpy() - _centres_vx(tissue) * SIZE_NM
     assert np.linalg.norm(distance_nm, axis=1).max() < 100
     assert "box 99 holds fewer than two segments" in walked[0]
 
 
-def test_the_commands_lead_to_chunks_with_the_name_of_their_box(walked, reader):
+def test_the_commands_lead_to_chunks_with_sides_by_vesicles_and_the_name_of_their_box(walked, reader, tissue):
     assert "Next: kedro synapseclr check --env boxes" in walked[1]
-    assert "Preprocessing can begin" in walked[2]
+    assert "Preprocessing can begin" in walked[3]
     metadata = pd.read_parquet(reader.project / "data/boxes/03_primary/synapse_metadata.parquet")
-    assert metadata.set_index("synapse_id")["box"].to_dict() == {n: f"box {n}" for n in range(1, 28)}
+    metadata = metadata.sort_values("synapse_id")
+    assert metadata["box"].tolist() == [f"box {number}" for number in range(1, 28)]
+    assert metadata["pre_root_id"].tolist() == tissue.synapses["pre"].tolist()
+    assert metadata["post_root_id"].tolist() == tissue.synapses["post"].tolist()
     assert set(metadata["cleft_source"]) == {"painted"}
     assert not metadata[["is_pre_missing", "is_post_missing"]].to_numpy().any()

@@ -175,7 +175,9 @@ class Environment:
 _DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
 _TABLE_METADATA = "{kedro-viz: {layer: raw, preview_args: {nrows: 10}}}"
 _ANNOTATIONS = '{class: synapseclr.volumes.check_annotation_table, "on": [load]}'
-_PAINTED = "TODO"
+_PAINTED = (
+    "preprocessing:\n  cleft: painted                        # at the contact of the two segments: docs/layers.md\n"
+)
 
 
 def _entry(name: str, dataset: str, arguments: Mapping[str, str]) -> str:

@@ -45,6 +45,7 @@ _COUNTS = {
     "n_pre_missing": "without presynaptic mask",
     "n_post_missing": "without postsynaptic mask",
     "n_autapses": "autapses: both root ids are the same",
+    "n_painted": "with a painted cleft, at the contact of the segments",
     "n_neurites": "neurites",
     "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
     "chunk_size_vx": "chunk size (voxels)",
