@@ -66,7 +66,7 @@ def imputed_values(obs: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     table = {"synapse_id": obs["synapse_id"]}
     for trait in TRAITS:
-        if trait.kind == "class":
+        if trait.is_class:
             table[f"{trait.name}_probability"] = rng.random(len(obs))
         else:
             table |= {f"{trait.name}_mean": rng.normal(size=len(obs)), f"{trait.name}_sd": np.full(len(obs), 0.5)}

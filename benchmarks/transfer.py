@@ -97,7 +97,7 @@ def applied(features: dict[str, np.ndarray], tables: dict[str, pd.DataFrame]) ->
             np.concatenate([values[s][known[s]] for s in "AB"]),
             pd.factorize(groups)[0],
         )
-        predicted = probe(train, features["C"][known["C"]], trait.kind == "class")
+        predicted = probe(train, features["C"][known["C"]], trait.is_class)
         scores[trait.name] = fold_score(trait.metric, values["C"][known["C"]], predicted)
     return scores
 

@@ -36,6 +36,7 @@ from synapseclr.pipelines import (
 )
 from synapseclr.plotting.report import ReportingConfig
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
+from synapseclr.volumes import TRAITS
 from synapseclr.volumes.imported_chunks import QueryChunks
 
 N_SYNAPSES = 90
@@ -98,8 +99,7 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
-    "search.similarity": ("similarity_results", "distance_histograms"),
-    "search.neighbours": ("nearest_neighbours", "index_recall"),
+    "search": ("similarity_results", "distance_histograms", "nearest_neighbours", "index_recall"),
     "handcrafted": ("mask_statistics",),
     "outliers": (
         "outlier_scores",
@@ -204,6 +204,7 @@ def run_analyses(annotated=True):
         "params:pretraining": PRETRAINING,
         "params:embedding": EmbeddingConfig(device="cpu"),
         "params:neuroglancer": NeuroglancerConfig(),
+        "params:traits": TRAITS,
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),

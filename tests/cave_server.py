@@ -30,7 +30,7 @@ class Table:
     """A table of one version: rows with positions in three columns each, in units of ``resolution_nm``."""
 
     rows: pd.DataFrame
-    resolution_nm: tuple[float, float, float] = (4.0, 4.0, 40.0)
+    resolution_nm: tuple[float | None, ...] = (4.0, 4.0, 40.0)
     reference_table: str | None = None
     schema_type: str = "synapse"
 
@@ -271,7 +271,8 @@ def _arrow(rows: pd.DataFrame, warnings: list[str], resolution) -> flask.Respons
         writer.write_batch(batch)
     response = flask.Response(sink.getvalue(), mimetype="data.arrow")
     response.headers.extend([("Warning", text) for text in warnings])
-    response.headers.extend([("dataframe_resolution", f"{float(size)}") for size in resolution])
+    if None not in resolution:
+        response.headers.extend([("dataframe_resolution", f"{float(size)}") for size in resolution])
     response.headers["column_names"] = json.dumps({})
     return response
 

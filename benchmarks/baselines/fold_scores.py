@@ -58,11 +58,11 @@ def train_baseline(folder: Path, n_inducing: int, fold: int, traits: list[str], 
 def fit(inputs_nr: np.ndarray, split: TraitSplit, train: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, float]:
     """The default process: prediction at ``rows`` with its variance computed, and the processor's seconds."""
     start = time.process_time()
-    fitted = fit_classes if split.trait.kind == "class" else fit_regression
+    fitted = fit_classes if split.trait.is_class else fit_regression
     posterior = fitted(
         inputs_nr[split.rows_a[train]], split.target_a[train], inputs_nr[rows], GaussianProcessConfig(), 0
     )
-    predicted_b = class_probability(posterior)[0] if split.trait.kind == "class" else posterior.mean_on[0]
+    predicted_b = class_probability(posterior)[0] if split.trait.is_class else posterior.mean_on[0]
     return predicted_b, time.process_time() - start
 
 

@@ -23,7 +23,7 @@ def training_problem(inputs_nf: torch.Tensor, split: TraitSplit) -> Problem:
     """Training synapses of the first fold."""
     train = split.folds[0][0]
     target_a = split.target_a[train]
-    is_class = split.trait.kind == "class"
+    is_class = split.trait.is_class
     weight_a = class_weights(target_a) if is_class else np.ones(len(train))
     if not is_class:
         target_a = (target_a - target_a.mean()) / target_a.std()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from synapseclr.commands.explore import explore
+from synapseclr.commands.export import export
 from synapseclr.commands.init import init
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
@@ -17,6 +18,7 @@ def cli() -> None:
 
 
 synapseclr.add_command(check)
+synapseclr.add_command(export)
 synapseclr.add_command(init)
 for command in (synapseclr, explore, sweep, make_run_command()):
     cli.add_command(command)

@@ -53,3 +53,12 @@ class ParametersOfKind(Parameters):
     def _without_foreign_parameters(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         foreign = self._foreign()
         return {key: value for key, value in dump(self).items() if key not in foreign}
+
+
+def flatten_names(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings and pydantic models to dotted names."""
+    inner = tree.model_dump(mode="json") if isinstance(tree, BaseModel) else tree
+    if not isinstance(inner, Mapping) or (not inner and prefix):
+        return {prefix: inner}
+    start = f"{prefix}." if prefix else ""
+    return {key: leaf for name, value in inner.items() for key, leaf in flatten_names(value, f"{start}{name}").items()}

@@ -123,6 +123,14 @@ def test_a_box_in_nm_and_filters_choose_rows(cave, tmp_path):
     assert {path.parent for path in tmp_path.rglob("*.parquet")} > folders, "a changed query has another folder"
 
 
+def test_only_the_columns_that_are_named_are_fetched(cave, tmp_path):
+    columns = ["pre_pt_root_id", "post_pt_root_id", "ctr_pt_position"]
+    loaded = dataset(cave, tmp_path, columns=columns, materialization_version=795).load()
+    wanted = expected(served(cave, 795))
+    pd.testing.assert_frame_equal(loaded, wanted, check_dtype=False)
+    assert all(query.get("select_columns") == ["id", *columns] for query in cave.queries)
+
+
 def test_a_server_that_returns_less_than_it_was_asked_for_is_noticed(cave, tmp_path):
     cave.row_limit = LIMIT // 2
     loaded = dataset(cave, tmp_path).load()
@@ -313,6 +321,18 @@ def test_a_table_of_another_unit_is_read_in_its_own(cave, tmp_path):
     rows = served(cave).sort_values("id")
     assert loaded["ctr_pos_x_nm"].tolist() == (rows["ctr_pt_position_x"] * 7.5).tolist()
     assert loaded["ctr_pos_z_nm"].tolist() == (rows["ctr_pt_position_z"] * 50.0).tolist()
+
+
+def test_a_unit_that_the_server_does_not_tell_is_the_entry_s(cave, tmp_path):
+    rows = served(cave).sort_values("id")
+    box = [[0, 0, 0], [30_000, 30_000, 30_000]]
+    wanted = rows[["ctr_pt_position_x", "ctr_pt_position_y"]].le(3000).all(axis=1) & (rows["ctr_pt_position_z"] <= 600)
+    cave.versions[943].tables["synapses"].resolution_nm = (None, None, None)
+    with pytest.raises(DatasetError, match=r"does not say in which unit its positions are\. Set unit_nm"):
+        dataset(cave, tmp_path, bounding_box_nm=box).load()
+    loaded = dataset(cave, tmp_path, bounding_box_nm=box, unit_nm=[10, 10, 50]).load()
+    assert loaded["id"].tolist() == rows["id"][wanted].tolist()
+    assert loaded["ctr_pos_x_nm"].tolist() == (rows["ctr_pt_position_x"][wanted] * 10).tolist()
 
 
 def test_provenance_lies_beside_the_table(cave, tmp_path):

@@ -1,6 +1,7 @@
 """What nodes of the analyses refuse, and the configuration of their pipelines."""
 
 import re
+from inspect import signature
 from pathlib import Path
 from typing import get_type_hints
 
@@ -16,7 +17,6 @@ from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
-from synapseclr.pipelines.reporting import flatten
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,
@@ -24,6 +24,7 @@ from synapseclr.pipelines.similarity.nodes import (
     index_features,
 )
 from synapseclr.plotting.sections import read_slabs
+from synapseclr.volumes import TRAITS, Traits
 
 DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -33,7 +34,7 @@ def test_embeddings_of_other_synapses_are_refused():
     trained, other = simulated_embeddings(1.0, 1), simulated_embeddings(1.0, 2)[:50]
     statistics = pd.DataFrame({"synapse_id": trained.obs["synapse_id"]})
     with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
-        score_traits(trained, other, trained, {}, statistics, statistics, ImputationConfig())
+        score_traits(trained, other, trained, {}, statistics, statistics, ImputationConfig(), TRAITS)
 
 
 def test_unknown_queries_are_refused():
@@ -65,12 +66,6 @@ def test_a_synapse_without_chunk_is_refused():
         read_slabs(MemoryStore(np.array([1, 2])), np.array([1, 3]))
 
 
-def test_parameters_are_flattened():
-    flat = flatten({"imputation": ImputationConfig(), "data_root": "data", "nested": {"deep": {"x": 1}}})
-    assert flat["imputation.n_folds"] == 3
-    assert (flat["data_root"], flat["nested.deep.x"]) == ("data", 1)
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configured_parameters_are_valid(name):
     unresolved = (CONF / name / "parameters.yml").read_text()
@@ -89,6 +84,9 @@ def test_node_hints_resolve_so_that_kedro_validates_parameters(name):
         hints = get_type_hints(node.func)
         if f"params:{name}" in node.inputs:
             assert CONFIGS[name] in hints.values()
+        if "traits" in signature(node.func).parameters:
+            position = list(signature(node.func).parameters).index("traits")
+            assert (node.inputs[position], hints["traits"]) == ("params:traits", Traits)
 
 
 @pytest.mark.parametrize("name", PIPELINES)

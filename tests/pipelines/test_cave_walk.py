@@ -9,6 +9,7 @@ import pytest
 import yaml
 from cave_server import CHUNKED_GRAPH, LoopbackCave, Table, Version, graph_info, root, serve, supervoxel
 from documentation import PROJECT, code_blocks, commands
+from mlflow.tracking import MlflowClient
 from readers_project import Reader
 
 from synapseclr.simulation import SimulationConfig, simulate
@@ -124,4 +125,7 @@ def test_the_page_leads_from_a_datastack_to_chunks(reader, lab):
     assert annotations["cleft_size_log1p_zscore"].notna().all()
     report = json.loads((outputs / "08_reporting/preprocessing_report.json").read_text())
     assert report["synapse_source"]["materialization_version"] == VERSION
+    client = MlflowClient(f"sqlite:///{reader.project}/mlflow.db")
+    (ran,) = client.search_runs([client.get_experiment_by_name("synapseclr").experiment_id])
+    assert ran.data.tags["synapse_table.materialization_version"] == str(VERSION)
     assert report["n_pre_missing"] == report["n_post_missing"] == 0

@@ -20,6 +20,7 @@ from synapseclr.pipelines.reporting import (
 from synapseclr.plotting.report import ReportingConfig, Section, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import new_figure
 from synapseclr.training import PretrainingConfig
+from synapseclr.volumes import TRAITS
 
 
 def _score(mean, std=0.02):
@@ -130,7 +131,7 @@ def test_the_setting_is_told_in_physical_units(layout):
 def _report(**parts):
     ordered = [parts.get(name, {}) for name in PIPELINES]
     evaluation, _ = evaluate_run({"embedding": 60.0}, *ordered)
-    return compose_report(evaluation, {}, PretrainingConfig(), ReportingConfig(), *ordered)
+    return compose_report(evaluation, {}, PretrainingConfig(), ReportingConfig(), TRAITS, *ordered)
 
 
 def _part(title, made_from, **others):

@@ -18,7 +18,7 @@ def test_every_trait_is_there_with_its_published_kind(simulated):
     for trait in TRAITS:
         values_n = trait_values(table, trait)
         known_n = values_n[np.isfinite(values_n)]
-        if trait.kind == "class":
+        if trait.is_class:
             assert set(known_n) == {0.0, 1.0}
         elif trait.conditioned_on is None:
             assert len(known_n) == 2000

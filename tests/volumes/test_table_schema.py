@@ -8,7 +8,7 @@ from kedro.io import DataCatalog
 
 from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.errors import TableError
-from synapseclr.volumes import ANNOTATIONS, SYNAPSE_METADATA, SYNAPSE_TABLE, check_annotation_table
+from synapseclr.volumes import ANNOTATIONS, SYNAPSE_METADATA, SYNAPSE_TABLE, TRAITS, check_annotation_table
 
 ABOVE = 2**53 + 1  # the first whole number that a float64 cannot hold
 ROOTS = [648_518_346_349_500_001, 2**63 + 5]
@@ -127,11 +127,11 @@ def raw_annotations(**changes):
 )
 def test_what_is_wrong_with_an_annotation_table_is_said(changes, message):
     with pytest.raises(TableError, match=message):
-        check_annotation_table(raw_annotations(**changes))
+        check_annotation_table(raw_annotations(**changes), TRAITS)
 
 
 def test_empty_cells_of_annotations_mean_not_measured():
-    assert check_annotation_table(raw_annotations())["cleft_size_vx"].isna().tolist() == [False, True]
+    assert check_annotation_table(raw_annotations(), TRAITS)["cleft_size_vx"].isna().tolist() == [False, True]
 
 
 def test_only_sizes_of_mitochondria_may_be_infinite():

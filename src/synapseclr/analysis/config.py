@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from synapseclr.parameters import Parameters
 from synapseclr.volumes.synapse_table import QueryValue, SynapseIds
@@ -51,9 +51,7 @@ Kernel = Literal["rbf", "matern32", "matern52", "linear", "rbf+linear"]
 class GaussianProcessConfig(Parameters):
     """Gaussian processes: which one, on what, and for how long it is fitted."""
 
-    layer: Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"] = Field(
-        default="encoder.fc", description="Recorded layer whose features are the inputs."
-    )
+    layer: Layer = Field(default="encoder.fc", description="Recorded layer whose features are the inputs.")
     with_masks: bool = Field(
         default=True, description="Join the statistics of the masks to the features, with the same weight."
     )
@@ -68,8 +66,8 @@ class GaussianProcessConfig(Parameters):
     )
     method: Literal["auto", "exact", "variational"] = Field(
         default="auto",
-        description="auto: exact up to inducing_up_to training synapses (on exact_mean_up_to of them, drawn at random, "
-        "if there are more), stochastic variational inference (SVGP, the published method) above.",
+        description="auto: exact up to variational_above training synapses (on exact_mean_up_to of them, drawn at "
+        "random, if there are more), then stochastic variational inference (SVGP, the published method).",
     )
     fit_on: int = Field(
         default=500,
@@ -93,10 +91,8 @@ class GaussianProcessConfig(Parameters):
         description="Largest training set of classes whose posterior is that of the regression on Dirichlet targets; "
         "above, exact processes have the logistic likelihood (Laplace's approximation).",
     )
-    inducing_up_to: int = Field(
-        default=100_000,
-        ge=1,
-        description="Up to here auto takes the exact process.",
+    variational_above: int = Field(
+        default=100_000, ge=1, description="Training synapses above which auto takes the variational process."
     )
     n_inducing: int = Field(
         default=1000,
@@ -131,6 +127,16 @@ class GaussianProcessConfig(Parameters):
         default=True, description="Also score on folds by synapse, as published; these leak between neurites."
     )
     n_bins: int = Field(default=10, ge=2, description="Bins of the reliability diagram, equally full.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, given: Any) -> Any:
+        """Read ``inducing_up_to``, as former versions called it, as ``variational_above``."""
+        if not isinstance(given, dict) or "inducing_up_to" not in given:
+            return given
+        logger.warning("gaussian_processes.inducing_up_to is now called variational_above.")
+        others = {name: value for name, value in given.items() if name != "inducing_up_to"}
+        return others | {"variational_above": given["inducing_up_to"]}
 
     @field_validator("method", mode="before")
     @classmethod

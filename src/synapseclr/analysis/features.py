@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,15 @@ import pandas as pd
 
 from synapseclr.analysis.config import FeaturesConfig as FeaturesConfig
 from synapseclr.analysis.representations import check_finite
-from synapseclr.analysis.traits import TRAITS, Trait, trait_named, trait_values
+from synapseclr.analysis.traits import (
+    TRAITS,
+    Trait,
+    class_columns,
+    neurite_properties,
+    trait_named,
+    trait_values,
+    values_by_class,
+)
 from synapseclr.analysis.traits.calibration import grouped_interval
 from synapseclr.analysis.traits.folds import neurite_codes
 from synapseclr.errors import SynapseCLRError
@@ -254,7 +262,11 @@ _CORRECTED = ("p_bonferroni", "p_benjamini_hochberg")
 
 
 def component_traits(
-    components_np: np.ndarray, obs: pd.DataFrame, layer: str, config: FeaturesConfig | None = None
+    components_np: np.ndarray,
+    obs: pd.DataFrame,
+    layer: str,
+    config: FeaturesConfig | None = None,
+    traits: Sequence[Trait] = TRAITS,
 ) -> pd.DataFrame:
     """Spearman correlation of every component with every annotated trait, corrected for the number of tests.
 
@@ -263,15 +275,20 @@ def component_traits(
         obs: One row per synapse: annotations and root ids.
         layer: Name of the layer, for the table.
         config: Fewest annotated synapses, bootstrap.
+        traits: Traits to compare with.
 
     Returns:
-        One row per component and trait. ``rho`` with its 90 % interval by the bootstrap over neurites; ``p_value`` as
-        scipy gives it for independent synapses; corrected by Bonferroni, as published, and by Benjamini and Hochberg,
-        over all tests of the table. Traits that cannot be tested have NaN and a ``reason``. Synapses of a neurite are
-        not independent: where the interval and the p-value disagree, trust the interval.
+        One row per component and trait; of a multi-class trait one for each class against the others. ``rho`` with its
+        90 % interval by the bootstrap over neurites; ``p_value`` as scipy gives it for independent synapses; corrected
+        by Bonferroni, as published, and by Benjamini and Hochberg, over all tests of the table. Traits that cannot be
+        tested have NaN and a ``reason``. Synapses of a neurite are not independent: where the interval and the p-value
+        disagree, trust the interval.
     """
     config = config or FeaturesConfig()
-    tables = [_test_trait(components_np, obs, trait, layer, config) for trait in TRAITS]
+    tables = [
+        _test_trait(components_np, obs, trait, values_n, layer, config)
+        for trait, values_n in values_by_class(obs, traits)
+    ]
     table = pd.concat(tables, ignore_index=True)
     table[list(_CORRECTED)] = np.nan
     tested = np.flatnonzero(np.isfinite(table["p_value"]))
@@ -285,11 +302,15 @@ def component_traits(
 
 
 def _test_trait(
-    components_np: np.ndarray, obs: pd.DataFrame, trait: Trait, layer: str, config: FeaturesConfig
+    components_np: np.ndarray,
+    obs: pd.DataFrame,
+    trait: Trait,
+    values_n: np.ndarray,
+    layer: str,
+    config: FeaturesConfig,
 ) -> pd.DataFrame:
     from scipy.stats import spearmanr
 
-    values_n = trait_values(obs, trait)
     rows_a = np.flatnonzero(np.isfinite(values_n))
     neurite_a = neurite_codes(obs.iloc[rows_a], trait.group)
     n_components = components_np.shape[1]
@@ -388,17 +409,25 @@ SUMMARY_COLUMNS = (
     "type_probability",
 )
 
-_SIDES = ("pre_cell_type", "post_cell_type")
 _ALL = "all"
+_MOST_COMBINED = 3
+"""Classes of a property of neurites whose combinations on both sides are told apart."""
 
 
-def trait_summaries(obs: pd.DataFrame, imputed: pd.DataFrame, config: FeaturesConfig | None = None) -> pd.DataFrame:
+def trait_summaries(
+    obs: pd.DataFrame,
+    imputed: pd.DataFrame,
+    config: FeaturesConfig | None = None,
+    traits: Sequence[Trait] = TRAITS,
+) -> pd.DataFrame:
     """Mean of every trait in every combination of presynaptic and postsynaptic cell type.
 
     Args:
         obs: One row per synapse: ``synapse_id``, annotations, root ids.
         imputed: ``imputed_traits`` of the imputation pipeline; may lack traits, or hold ``synapse_id`` alone.
         config: Bootstrap samples.
+        traits: Traits to summarise; of a multi-class one the share of every class. Types are those of the first
+            property of neurites that both sides have, if it has three classes at most.
 
     Returns:
         One row per source, combination and trait that has values. ``measured``: synapses whose trait and both cell
@@ -411,17 +440,15 @@ def trait_summaries(obs: pd.DataFrame, imputed: pd.DataFrame, config: FeaturesCo
     """
     config = config or FeaturesConfig()
     aligned = table_rows(imputed, obs["synapse_id"])
+    sides = _typed_sides(traits)
     rows = []
     for source in ("measured", "imputed"):
         is_imputed = source == "imputed"
         if is_imputed and not any(str(name).endswith(("_mean", "_probability")) for name in aligned):
             continue
-        types = {side: _values(obs, aligned, trait_named(side), is_imputed) for side in _SIDES}
-        for combination, inside_n, probability_n in _combinations(types):
-            for trait in TRAITS:
-                if trait.name in _SIDES:
-                    continue
-                mean_n, sd_n = _values(obs, aligned, trait, is_imputed)
+        for combination, inside_n, probability_n in _combinations(obs, aligned, sides, is_imputed):
+            for trait, measured_n in values_by_class(obs, [trait for trait in traits if trait not in sides]):
+                mean_n, sd_n = _values(obs, aligned, trait, measured_n, is_imputed, traits)
                 chosen = np.flatnonzero(inside_n & np.isfinite(mean_n))
                 if not len(chosen):
                     continue
@@ -432,40 +459,83 @@ def trait_summaries(obs: pd.DataFrame, imputed: pd.DataFrame, config: FeaturesCo
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
-def _values(obs: pd.DataFrame, aligned: pd.DataFrame, trait: Trait, is_imputed: bool) -> tuple[np.ndarray, np.ndarray]:
+def _typed_sides(traits: Sequence[Trait]) -> tuple[Trait, ...]:
+    """Presynaptic and postsynaptic trait of the property whose combinations are told apart; () for none."""
+    for members in neurite_properties(traits).values():
+        if len(members) == 2 and len(members[0].classes) <= _MOST_COMBINED:
+            return tuple(sorted(members, key=lambda trait: trait.side != "pre"))
+    return ()
+
+
+def _values(
+    obs: pd.DataFrame,
+    aligned: pd.DataFrame,
+    trait: Trait,
+    measured_n: np.ndarray,
+    is_imputed: bool,
+    traits: Sequence[Trait],
+) -> tuple[np.ndarray, np.ndarray]:
     """Values float64 (n,) with their standard deviation (0 if measured); NaN where unknown.
 
     For classes the value is the probability of class 1, and the deviation that of a draw.
     """
-    measured_n = trait_values(obs, trait)
-    if not is_imputed:
-        return measured_n, np.zeros(len(measured_n))
-    name = f"{trait.name}_probability" if trait.kind == "class" else f"{trait.name}_mean"
-    if name not in aligned:
+    name = f"{trait.name}_probability" if trait.is_class else f"{trait.name}_mean"
+    if not is_imputed or name not in aligned:
         return measured_n, np.zeros(len(measured_n))
     mean_n = aligned[name].to_numpy(dtype=float)
-    if trait.kind == "class":
+    if trait.is_class:
         sd_n = np.sqrt(np.clip(mean_n * (1 - mean_n), 0, None))
     else:
         sd_n = aligned[f"{trait.name}_sd"].to_numpy(dtype=float)
     if trait.conditioned_on is not None:
-        exists_n = _values(obs, aligned, trait_named(trait.conditioned_on), is_imputed)[0]
+        condition = trait_named(trait.conditioned_on, traits)
+        exists_n = _values(obs, aligned, condition, trait_values(obs, condition), is_imputed, traits)[0]
         mean_n = np.where(exists_n > 0.5, mean_n, np.nan)
     is_measured_n = np.isfinite(measured_n)
     return np.where(is_measured_n, measured_n, mean_n), np.where(is_measured_n, 0.0, sd_n)
 
 
 def _combinations(
-    types: dict[str, tuple[np.ndarray, np.ndarray]],
+    obs: pd.DataFrame, aligned: pd.DataFrame, sides: tuple[Trait, ...], is_imputed: bool
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, members bool (n,), and probability float (n,) of every combination of types, and of all synapses."""
-    (pre_n, _), (post_n, _) = (types[side] for side in _SIDES)
-    yield _ALL, np.ones(len(pre_n), dtype=bool), np.ones(len(pre_n))
-    names = trait_named("pre_cell_type").class_names
-    for pre, post in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        inside_n = np.isfinite(pre_n) & np.isfinite(post_n) & ((pre_n > 0.5) == pre) & ((post_n > 0.5) == post)
-        probability_n = np.where(pre, pre_n, 1 - pre_n) * np.where(post, post_n, 1 - post_n)
-        yield f"{names[pre]} to {names[post]}", inside_n, probability_n
+    yield _ALL, np.ones(len(obs), dtype=bool), np.ones(len(obs))
+    if not sides:
+        return
+    pre_nk, post_nk = (_class_probabilities(obs, aligned, trait, is_imputed) for trait in sides)
+    is_known_n = np.isfinite(pre_nk).all(axis=1) & np.isfinite(post_nk).all(axis=1)
+    pre_n, post_n = (_most_probable(known_nk) for known_nk in (pre_nk, post_nk))
+    names = sides[0].classes
+    for pre in range(len(names)):
+        for post in range(len(names)):
+            inside_n = is_known_n & (pre_n == pre) & (post_n == post)
+            yield f"{names[pre]} to {names[post]}", inside_n, pre_nk[:, pre] * post_nk[:, post]
+
+
+def _most_probable(probability_nk: np.ndarray) -> np.ndarray:
+    """Most probable class, int (n,); of equally probable ones the first, and the first where nothing is known."""
+    classes_n: np.ndarray = np.nan_to_num(probability_nk).argmax(axis=1)
+    return classes_n
+
+
+def _class_probabilities(obs: pd.DataFrame, aligned: pd.DataFrame, trait: Trait, is_imputed: bool) -> np.ndarray:
+    """Probability of every class, float64 (n, k): 0 and 1 where annotated, NaN where unknown."""
+    measured_n = trait_values(obs, trait)
+    codes_k = np.arange(len(trait.classes))
+    probability_nk = np.where(np.isnan(measured_n)[:, None], np.nan, measured_n[:, None] == codes_k)
+    if trait.kind == "binary" and f"{trait.name}_probability" in aligned:
+        of_one_n = aligned[f"{trait.name}_probability"].to_numpy(dtype=float)
+        imputed_nk = np.column_stack([1 - of_one_n, of_one_n])
+    else:
+        columns = [f"{name}_probability" for name in class_columns(trait)]
+        if not any(column in aligned for column in columns):
+            return probability_nk
+        imputed_nk = np.column_stack(
+            [aligned[column].to_numpy(float) if column in aligned else np.zeros(len(obs)) for column in columns]
+        )
+    if not is_imputed:
+        return probability_nk
+    return np.where(np.isnan(measured_n)[:, None], imputed_nk, probability_nk)
 
 
 def _summarise(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from synapseclr.analysis.config import AxesConfig, ClusterConfig, ManifoldConfig
 from synapseclr.analysis.representations import check_finite
-from synapseclr.analysis.traits import TRAITS, trait_values
+from synapseclr.analysis.traits import TRAITS, Trait, values_by_class
 from synapseclr.analysis.traits.calibration import grouped_interval
 from synapseclr.analysis.traits.folds import neurite_codes
 from synapseclr.errors import SynapseCLRError
@@ -382,14 +382,15 @@ CLUSTER_PROFILE_COLUMNS = ("cluster", "n_synapses", "trait", "label", *_MEASURES
 AXIS_PROFILE_COLUMNS = ("cluster", "axis", "trait", "label", "bin", "position", *_MEASURES)
 
 
-def profiled_values(obs: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+def profiled_values(
+    obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """Annotated traits, and the volume of the cleft's mask, which every chunk has.
 
     Yields:
         Name, label, values float64 (n,) with NaN where unknown, and the neurite of each, int64 (n,).
     """
-    for trait in TRAITS:
-        values_n = trait_values(obs, trait)
+    for trait, values_n in values_by_class(obs, traits):
         if np.isfinite(values_n).any():
             yield trait.name, trait.label, values_n, neurite_codes(obs, trait.group)
     if "synaptic_cleft_volume" in obs:
@@ -398,13 +399,16 @@ def profiled_values(obs: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray, n
         yield "log10_cleft_volume", "cleft volume (log10 voxels)", logarithm_n, neurite_codes(obs, "pre_root_id")
 
 
-def cluster_profiles(obs: pd.DataFrame, clusters: Clusters, config: AxesConfig | None = None) -> pd.DataFrame:
+def cluster_profiles(
+    obs: pd.DataFrame, clusters: Clusters, config: AxesConfig | None = None, traits: Sequence[Trait] = TRAITS
+) -> pd.DataFrame:
     """Mean of every annotated trait in every cluster.
 
     Args:
         obs: One row per synapse: annotations and metadata.
         clusters: Which synapse is in which; those in none are left out.
         config: Number of bootstrap samples.
+        traits: Traits to profile.
 
     Returns:
         One row per cluster and trait: ``n`` synapses with a value, ``mean``, and its 90 % interval by the bootstrap
@@ -412,7 +416,7 @@ def cluster_profiles(obs: pd.DataFrame, clusters: Clusters, config: AxesConfig |
     """
     config = config or AxesConfig()
     rows = []
-    for name, label, values_n, neurite_n in profiled_values(obs):
+    for name, label, values_n, neurite_n in profiled_values(obs, traits):
         for cluster in range(clusters.n_clusters):
             is_inside_n = clusters.label_n == cluster
             measures = _mean_with_interval(values_n[is_inside_n], neurite_n[is_inside_n], config.n_draws)
@@ -422,13 +426,19 @@ def cluster_profiles(obs: pd.DataFrame, clusters: Clusters, config: AxesConfig |
     return table.sort_values("cluster", kind="stable", ignore_index=True)
 
 
-def axis_profiles(axes: Sequence[ManifoldAxis], obs: pd.DataFrame, config: AxesConfig | None = None) -> pd.DataFrame:
+def axis_profiles(
+    axes: Sequence[ManifoldAxis],
+    obs: pd.DataFrame,
+    config: AxesConfig | None = None,
+    traits: Sequence[Trait] = TRAITS,
+) -> pd.DataFrame:
     """Mean of every annotated trait along every axis.
 
     Args:
         axes: From :func:`synapseclr.analysis.manifold.cluster_axes`.
         obs: One row per synapse: annotations and metadata.
         config: Bins and bootstrap samples.
+        traits: Traits to profile.
 
     Returns:
         One row per axis, trait and bin (equally full of synapses with a value, at most a third of them): ``position``,
@@ -436,7 +446,7 @@ def axis_profiles(axes: Sequence[ManifoldAxis], obs: pd.DataFrame, config: AxesC
     """
     config = config or AxesConfig()
     rows = []
-    for name, label, values_n, neurite_n in profiled_values(obs):
+    for name, label, values_n, neurite_n in profiled_values(obs, traits):
         for axis in axes:
             known_k = np.flatnonzero(np.isfinite(values_n[axis.rows_m]))
             if not len(known_k):

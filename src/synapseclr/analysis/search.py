@@ -11,7 +11,7 @@ import pandas as pd
 
 from synapseclr.analysis.config import FilterValue, SimilarityConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
-from synapseclr.analysis.traits import TRAITS
+from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.errors import SynapseCLRError, TableError
 from synapseclr.volumes.synapse_table import rows_of_ids
 from synapseclr.volumes.table_schema import (
@@ -404,12 +404,15 @@ def _external_queries(external: Mapping[str, np.ndarray], combine: str) -> list[
     return [Query("+".join(names), rows_e, points_pf)]
 
 
-def eligible_rows(obs: pd.DataFrame, conditions: Mapping[str, FilterValue]) -> np.ndarray:
+def eligible_rows(
+    obs: pd.DataFrame, conditions: Mapping[str, FilterValue], traits: Sequence[Trait] = TRAITS
+) -> np.ndarray:
     """Select synapses by their metadata.
 
     Args:
         obs: One row per synapse.
         conditions: Column to the value wanted; all must hold. Class traits may be given by the class's name.
+        traits: Traits whose classes have names.
 
     Returns:
         int64 (m,): rows, ascending.
@@ -418,7 +421,7 @@ def eligible_rows(obs: pd.DataFrame, conditions: Mapping[str, FilterValue]) -> n
         TableError: If a column is absent or no synapse is left, with the columns or values there are.
     """
     is_wanted_n = np.ones(len(obs), dtype=bool)
-    codes = {trait.name: {name: float(code) for code, name in enumerate(trait.class_names)} for trait in TRAITS}
+    codes = {trait.name: {name: float(code) for code, name in enumerate(trait.class_names)} for trait in traits}
     for column, value in conditions.items():
         if column not in obs:
             raise TableError(

@@ -59,6 +59,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
     from synapseclr.explorer.run_outputs import RunOutputs
+    from synapseclr.volumes import Traits
 
     with opened_catalog(env, params) as catalog:
         notes: list[str] = []
@@ -102,6 +103,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             labels=labels,
             notes=tuple(notes),
             title=folder.rpartition("/07_model_output")[0],
+            traits=Traits.model_validate(catalog.load("params:traits")),
         )
 
 

@@ -122,10 +122,11 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
     from synapseclr.errors import SynapseCLRError
     from synapseclr.hooks.error_sentences import sentence_of
     from synapseclr.pipelines.preprocessing.nodes import draw_first_chunk, inspect
-    from synapseclr.volumes import PreprocessingConfig
+    from synapseclr.volumes import PreprocessingConfig, Traits
     from synapseclr.volumes.preflight import describe
 
     config = PreprocessingConfig.model_validate(catalog.load("params:preprocessing"))
+    traits = Traits.model_validate(catalog.load("params:traits"))
     loaded: dict[str, Any] = {}
     broken = []
     for name in (*_LAYERS, *_TABLES, "chunk_source"):
@@ -139,7 +140,7 @@ def _check(catalog: DataCatalog, picture: Path | None) -> int:
         return len(broken)
     layers = (loaded["em_volume"], loaded["segmentation_volume"], loaded["cleft_volume"])
     found: InputCheck = inspect(
-        layers, loaded["synapse_table"], loaded["annotation_table"], config, loaded["chunk_source"]
+        layers, loaded["synapse_table"], loaded["annotation_table"], config, loaded["chunk_source"], traits
     )
     click.echo(describe(found))
     if found.first_chunk is not None:

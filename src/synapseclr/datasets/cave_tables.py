@@ -51,7 +51,7 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
         bounding_box_nm: Lower and upper corner (x, y, z) in nm of the rows' points; None: all rows.
         filters: By kind (``in``, ``out``, ``equal``, ``greater``, ``less``, ``greater_equal``, ``less_equal``,
             ``regex``) and column, as caveclient takes them.
-        columns: Columns that are fetched; None: all.
+        columns: Columns that are fetched, beside ``id``; None: all.
         point: Column of positions that the box applies to, such as ``ctr_pt_position``; None: recognised.
         annotations: Labels of other tables; see :class:`synapseclr.volumes.cave_tables.AnnotationJoin`.
         as_annotations: For the entry ``annotation_table``: return ``syn_id`` and labels alone, of synapses that have
@@ -99,7 +99,8 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
         self._moment = None if timestamp is None else as_utc(timestamp)
         self._box_nm = _box(bounding_box_nm)
         self._filters = _filters(filters or {})
-        self._columns, self._point = None if columns is None else tuple(columns), point
+        self._columns = None if columns is None else tuple(dict.fromkeys(("id", *columns)))
+        self._point = point
         self._joins = tuple(_join(declared) for declared in annotations)
         self._as_annotations = as_annotations is not False
         self._labels = dict(as_annotations) if isinstance(as_annotations, Mapping) else {}
@@ -120,7 +121,15 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
             TableError: If version, table or column do not exist, or nothing is found.
             UnreachableError: If the server does not answer, or does not accept the token; running again continues.
         """
-        query = TableQuery(self._table, self._pinned_version(), self._box_nm, self._filters, self._columns, self._point)
+        query = TableQuery(
+            self._table,
+            self._pinned_version(),
+            self._box_nm,
+            self._filters,
+            self._columns,
+            self._point,
+            self._unit_nm,
+        )
         declared = CaveTable(self._service, query, self._joins, self._moment, self._row_limit)
         rows, source = declared.load(self._folder)
         if self._as_annotations:
@@ -129,9 +138,8 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
             table = rows[["id", *labels]].rename(columns={"id": "syn_id", **labels})
             table = table.dropna(subset=list(labels.values()), how="all").reset_index(drop=True)
         else:
-            unit_nm = self._unit_nm or source["voxel_resolution"]
             try:
-                table = standard_synapse_table(rows, self._form, unit_nm, self._polyadic)
+                table = standard_synapse_table(rows, self._form, source["unit_nm"], self._polyadic)
             except TableError as error:
                 raise TableError(f"{self._table} of the datastack {source['datastack']}: {error}") from error
         table.attrs[PROVENANCE] = source

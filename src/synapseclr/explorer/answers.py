@@ -12,7 +12,7 @@ import pandas as pd
 
 from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
 from synapseclr.analysis.search import Query, answer_query
-from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.analysis.traits import Trait, class_columns
 from synapseclr.errors import TableError
 from synapseclr.explorer.images import SynapseImages
 from synapseclr.explorer.run_outputs import RunOutputs
@@ -24,15 +24,8 @@ MAX_FOUND = 200
 # Above this many synapses, defects are searched for in the first principal components.
 _WHOLE_BELOW = 20_000
 _COMPONENTS = 64
-# Columns of the imputed traits in the units that people know.
-_RAW = {
-    "cleft_size_log1p_zscore": "cleft_size_vx",
-    "presyn_soma_dist_log1p_zscore": "presyn_soma_dist_um",
-    "postsyn_soma_dist_log1p_zscore": "postsyn_soma_dist_um",
-    "mito_size_pre_vx_log1p_zscore_zi": "mito_size_pre_vx",
-    "mito_size_post_vx_log1p_zscore_zi": "mito_size_post_vx",
-}
-_UNITS = {"vx": "voxels", "um": "µm"}
+_UNITS = {"um": "µm", "um2": "µm²", "um3": "µm³"}
+_MOST_PROBABLE = 3  # classes named of an imputed trait with many
 
 
 def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
@@ -97,7 +90,7 @@ def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
     """Annotated and imputed values of the traits that have either."""
     of_synapse = None if outputs.imputed is None else outputs.imputed.iloc[row]
     obs = outputs.synapses.obs.iloc[row]
-    rows = [_trait(trait, obs, of_synapse) for trait in TRAITS]
+    rows = [_trait(trait, obs, of_synapse) for trait in outputs.traits]
     return [found for found in rows if found["annotated"] is not None or found["imputed"] is not None]
 
 
@@ -109,7 +102,8 @@ def _trait(trait: Trait, obs: pd.Series, imputed: pd.Series | None) -> dict[str,
         if trait.class_names:
             text = trait.class_names[int(value)]
         else:
-            text = f"{value:.2f} (z-score)" if math.isfinite(value) else "no mitochondrion"
+            absent = "no mitochondrion" if "mito" in trait.name else "nothing to measure"
+            text = f"{value:.2f} ({trait.scale_label.split(' of ')[0]})" if math.isfinite(value) else absent
     return {"label": trait.label, "annotated": text, **_imputed(trait, imputed)}
 
 
@@ -117,19 +111,33 @@ def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:
     nothing: dict[str, Any] = {"imputed": None, "interval": None}
     if imputed is None:
         return nothing
+    if trait.kind == "multiclass":
+        return _imputed_classes(trait, imputed) or nothing
     if trait.class_names:
         probability = imputed.get(f"{trait.name}_probability", np.nan)
         if pd.isna(probability):
             return nothing
         spread = imputed.get(f"{trait.name}_probability_sd", np.nan)
         return {"imputed": f"{probability:.0%} {trait.class_names[1]}", "interval": f"± {spread:.0%}"}
-    raw = _RAW[trait.name]
-    mean = imputed.get(f"{raw}_mean", np.nan)
+    mean = imputed.get(f"{trait.measured_name}_mean", np.nan)
     if pd.isna(mean):
         return nothing
-    low, high = (imputed.get(f"{raw}_{end}_90", np.nan) for end in ("lower", "upper"))
-    unit = _UNITS[raw.rpartition("_")[2]]
-    return {"imputed": f"{mean:,.0f} {unit}", "interval": f"90 %: {low:,.0f} to {high:,.0f}"}
+    low, high = (imputed.get(f"{trait.measured_name}_{end}_90", np.nan) for end in ("lower", "upper"))
+    unit = _UNITS.get(trait.unit or "", trait.unit or "")
+    digits = 0 if abs(mean) >= 10 else 3
+    interval = "" if pd.isna(low) else f"90 %: {low:,.{digits}f} to {high:,.{digits}f}"
+    return {"imputed": f"{mean:,.{digits}f} {unit}".strip(), "interval": interval}
+
+
+def _imputed_classes(trait: Trait, imputed: pd.Series) -> dict[str, Any] | None:
+    """The most probable classes; None if the trait was not imputed."""
+    columns = zip(class_columns(trait), trait.classes, strict=True)
+    found = [(float(imputed.get(f"{name}_probability", np.nan)), of_class) for name, of_class in columns]
+    known = sorted((each for each in found if math.isfinite(each[0])), reverse=True)[:_MOST_PROBABLE]
+    if not known:
+        return None
+    texts = [f"{probability:.0%} {of_class}" for probability, of_class in known]
+    return {"imputed": texts[0], "interval": ", ".join(texts[1:])}
 
 
 def _as_text(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.representations import check_finite
 from synapseclr.analysis.search import FeatureIndex
-from synapseclr.analysis.traits import TRAITS, trait_values
+from synapseclr.analysis.traits import TRAITS, Trait, class_traits, trait_values
 from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables
 from synapseclr.volumes.synapse_table import table_rows
@@ -50,15 +51,15 @@ class Column:
     class_names: tuple[str, ...] = ()
 
 
-def observed_columns(obs: pd.DataFrame) -> Iterator[Column]:
+def observed_columns(obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> Iterator[Column]:
     """Annotated traits, clusters and other columns of ``obs`` (one row per synapse) that have any value."""
-    for trait in TRAITS:
+    for trait in traits:
         values_n = trait_values(obs, trait)
         if np.isfinite(values_n).any():
             yield Column(trait.name, trait.label, "Annotated", values_n.astype(np.float32), trait.class_names)
-    traits = {trait.name for trait in TRAITS}
+    names = {trait.name for trait in traits}
     for name in map(str, obs.columns):
-        if name not in traits and name not in _NOT_COLOURED:
+        if name not in names and name not in _NOT_COLOURED:
             column = _from_series(obs[name], name)
             if column is not None and name in MORPHOMETRY_LABELS:
                 label, unit = MORPHOMETRY_LABELS[name]
@@ -85,18 +86,28 @@ def _from_series(series: pd.Series, name: str, group: str | None = None) -> Colu
     return Column(name, label, group or "Metadata", values_n) if np.isfinite(values_n).any() else None
 
 
-def imputed_columns(imputed: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Column]:
+def imputed_columns(
+    imputed: pd.DataFrame, synapse_id: np.ndarray, traits: Sequence[Trait] = TRAITS
+) -> Iterator[Column]:
     """Imputed traits, their uncertainty, and how far a synapse is outside the distribution of the annotated ones.
 
     Args:
         imputed: The table ``imputed_traits``.
         synapse_id: int64 (n,).
+        traits: Traits of the table.
     """
     rows = table_rows(imputed, synapse_id)
     of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": []}
-    for trait in TRAITS:
-        suffixes = ("probability", "probability_sd") if trait.kind == "class" else ("mean", "sd")
-        wording = f"P({trait.label} is {trait.class_names[1]})" if trait.kind == "class" else trait.label
+    for trait in traits:
+        if trait.kind == "multiclass" and f"{trait.name}_class" in rows:
+            name = f"{trait.name}_class"
+            codes_n = rows[name].map({of_class: code for code, of_class in enumerate(trait.classes)})
+            of_kind["Imputed"].append(
+                Column(name, f"{trait.label}, imputed", "Imputed", codes_n.to_numpy(np.float32), trait.classes)
+            )
+    for trait in itertools.chain(*map(class_traits, traits)):
+        suffixes = ("probability", "probability_sd") if trait.is_class else ("mean", "sd")
+        wording = f"P({trait.label} is {trait.class_names[1]})" if trait.is_class else trait.label
         labels = (wording, f"{trait.label}, uncertainty", f"{trait.label}, out of distribution")
         for group, suffix, label in zip(of_kind, (*suffixes, "out_of_distribution"), labels, strict=True):
             name = f"{trait.name}_{suffix}"
@@ -168,6 +179,7 @@ class RunOutputs:
         labels: Folder of the labels; None: nothing can be labelled.
         notes: Sentences on what is missing and which command makes it.
         title: Title of the page, such as the folder of the run.
+        traits: What annotations are.
     """
 
     synapses: AnnData
@@ -177,6 +189,7 @@ class RunOutputs:
     labels: LabelTables | None = None
     notes: tuple[str, ...] = ()
     title: str = "synapses"
+    traits: Sequence[Trait] = TRAITS
 
     def __len__(self) -> int:
         return int(self.synapses.n_obs)
@@ -238,9 +251,9 @@ class RunOutputs:
     @cached_property
     def columns(self) -> dict[str, Column]:
         """All columns for colours and filters, by name."""
-        found = list(observed_columns(self.synapses.obs))
+        found = list(observed_columns(self.synapses.obs, self.traits))
         if "imputed_traits" in self.tables:
-            found += imputed_columns(self.tables["imputed_traits"], self.synapse_id)
+            found += imputed_columns(self.tables["imputed_traits"], self.synapse_id, self.traits)
         if "outlier_scores" in self.tables:
             found += score_columns(self.tables["outlier_scores"], self.synapse_id)
         if "neurite_cell_types" in self.tables:

@@ -8,12 +8,15 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr import __version__
+from synapseclr.analysis.representations import BACKBONE
 from synapseclr.errors import TableError
 from synapseclr.pipelines import AnnData
 from synapseclr.pipelines.embedding.pipeline import describe_embeddings
 from synapseclr.volumes import (
+    PUBLISHED_TRAITS,
     FeatureFiles,
     PreprocessingConfig,
+    Traits,
     check_synapse_table,
     join_features,
     transform_annotations,
@@ -22,7 +25,6 @@ from synapseclr.volumes import (
 logger = logging.getLogger(__name__)
 
 
-_BACKBONE = "encoder.fc"
 _TABLES = {"published_metadata", "synapse_table", "annotation_table"}
 
 
@@ -32,6 +34,7 @@ def import_features(
     synapse_table: pd.DataFrame,
     annotation_table: pd.DataFrame,
     config: PreprocessingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> AnnData:
     """Give published features the form of ``synapse_embeddings``: backbone in ``X``, other layers in ``obsm``.
 
@@ -41,16 +44,16 @@ def import_features(
     from anndata import AnnData
 
     features = published_features.read()
-    if _BACKBONE not in features.layers:
+    if BACKBONE not in features.layers:
         raise TableError(
-            f"The features in {published_features.url} have no layer {_BACKBONE}, only "
+            f"The features in {published_features.url} have no layer {BACKBONE}, only "
             f"{', '.join(features.layers) or 'none'}. The analyses need it."
         )
     if features.n_duplicates:
         logger.info("%d rows of features were there more than once; the last of each was kept.", features.n_duplicates)
     synapses = check_synapse_table(synapse_table, config.position_unit_nm)
     obs, kept_n = join_features(features, published_metadata, synapses, config.position_unit_nm)
-    annotations = transform_annotations(annotation_table, obs["synapse_id"])
+    annotations = transform_annotations(annotation_table, obs["synapse_id"], traits)
     if annotations.unknown_ids:
         logger.warning("%d annotated synapses have no features: they are left out.", len(annotations.unknown_ids))
     obs = obs.merge(annotations.traits, on="synapse_id", how="left", validate="one_to_one")
@@ -62,9 +65,7 @@ def import_features(
         "n_duplicate_features": str(features.n_duplicates),
         "synapseclr_version": __version__,
     }
-    return AnnData(
-        X=layers.pop(_BACKBONE), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": _BACKBONE}
-    )
+    return AnnData(X=layers.pop(BACKBONE), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": BACKBONE})
 
 
 def create_pipeline() -> Pipeline:
@@ -77,9 +78,11 @@ def create_pipeline() -> Pipeline:
             "synapse_table",
             "annotation_table",
             "params:preprocessing",
+            "params:traits",
         ],
         outputs="synapse_embeddings",
         name="import_features",
     )
-    baseline = Pipeline([imported], namespace="random", inputs=_TABLES, parameters={"params:preprocessing"})
+    parameters = {"params:preprocessing", "params:traits"}
+    baseline = Pipeline([imported], namespace="random", inputs=_TABLES, parameters=parameters)
     return Pipeline([imported, describe_embeddings(), baseline], tags="published_features")

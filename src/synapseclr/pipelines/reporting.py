@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
-from pydantic import BaseModel
 
 from synapseclr import __version__
 from synapseclr.analysis.consensus import consensus_metrics
 from synapseclr.analysis.imputation.evaluation_document import evaluation_metrics, strongest_rival
 from synapseclr.analysis.representations import BACKBONE
-from synapseclr.analysis.traits import TRAITS
+from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.errors import SynapseCLRError
+from synapseclr.parameters import flatten_names
 from synapseclr.plotting.report import ReportingConfig, Section, Table, as_text, render_report, render_section
+from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.storage.foreign_files import parse_json
 from synapseclr.training import PretrainingConfig
 
@@ -39,7 +40,6 @@ _DECIDES = {"chunks": "preprocessing", "weights": "pretraining", "embeddings": "
 """Digests that sections carry, and the pipeline whose section has the present one."""
 
 
-_HEADLINE_TRAITS = ("pre_cell_type", "post_cell_type")
 Score = Mapping[str, Any]
 _FIXED = {
     "fidelity",
@@ -96,6 +96,7 @@ def compose_report(
     parameters: dict[str, Any],
     pretraining: PretrainingConfig,
     config: ReportingConfig,
+    traits: Traits,
     *pipeline_sections: dict[str, Any],
 ) -> str:
     """Join the sections of the pipelines to one self-contained page.
@@ -105,6 +106,7 @@ def compose_report(
         parameters: All parameters, for the last section.
         pretraining: The parameters ``pretraining``, for the first section.
         config: The parameters ``reporting``.
+        traits: The parameter ``traits``.
         pipeline_sections: As for :func:`evaluate_run`.
 
     Returns:
@@ -125,14 +127,14 @@ def compose_report(
     facts = {
         **{name: f"{count:,}" for name, count in counts.items() if count},
         "minutes, all pipelines": f"{sum(evaluation['seconds'].values()) / 60:.1f}",
-        **headline(evaluation),
+        **headline(evaluation, traits),
     }
     return render_report(
         config.title,
         facts,
         sections,
         footer=f"synapseclr {__version__}",
-        summary=summarise_run(evaluation, data, is_scored=bool(parts["imputation"])),
+        summary=summarise_run(evaluation, data, is_scored=bool(parts["imputation"]), traits=traits),
         warnings=warnings,
     )
 
@@ -158,32 +160,38 @@ def _age(name: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Of an earlier run, with other {' and '.join(others)} (kedro run --pipeline={name} renews it)."
 
 
-def headline(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """Take the scores that stand on top of the report: cell types from the backbone, against the untrained encoder."""
+def headline(evaluation: Mapping[str, Any], traits: Sequence[Trait] = TRAITS) -> dict[str, str]:
+    """Take the scores on top of the report: traits of neurites from the backbone, against the untrained encoder."""
     trained, untrained = (
         evaluation["representations"].get(name, {}).get(BACKBONE, {}) for name in ("synapseclr", "random")
     )
     facts = {}
-    for trait in TRAITS:
-        if trait.name in _HEADLINE_TRAITS and trait.name in trained and trait.name in untrained:
+    for trait in traits:
+        if trait.level == "neurite" and trait.name in trained and trait.name in untrained:
             means = [scores[trait.name]["mean"] for scores in (trained, untrained)]
-            facts[f"{trait.label}, ROC AUC (untrained)"] = f"{means[0]:.3f} ({means[1]:.3f})"
+            facts[f"{trait.label}, {METRIC_LABELS[trait.metric]} (untrained)"] = f"{means[0]:.3f} ({means[1]:.3f})"
     return facts
 
 
-def summarise_run(evaluation: Mapping[str, Any], data: Mapping[str, Any], is_scored: bool = True) -> list[str]:
+def summarise_run(
+    evaluation: Mapping[str, Any],
+    data: Mapping[str, Any],
+    is_scored: bool = True,
+    traits: Sequence[Trait] = TRAITS,
+) -> list[str]:
     """Tell of data, representation, cell types and defects in sentences; what a run does not have is left out.
 
     Args:
         evaluation: The evaluation document.
         data: Facts that preprocessing contributes.
         is_scored: Whether the representations have been scored at all.
+        traits: Traits, in the order in which they are named.
 
     Returns:
         One entry per subject.
     """
     sentences = [_data(evaluation, data)] if evaluation["n_synapses"] else []
-    sentences += _representation(evaluation.get("representations", {})) if is_scored else []
+    sentences += _representation(evaluation.get("representations", {}), traits) if is_scored else []
     consensus = evaluation.get("consensus", {}).get("all", {}).get("corrected")
     if consensus:
         sentences.append(
@@ -204,11 +212,11 @@ def _data(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     return f"{evaluation['n_synapses']:,} synapses{neurites} were embedded{left_out}.{training}"
 
 
-def _representation(representations: Mapping[str, Any]) -> list[str]:
+def _representation(representations: Mapping[str, Any], traits: Sequence[Trait]) -> list[str]:
     trained = representations.get("synapseclr", {}).get(BACKBONE, {})
     if not trained:
         return ["No trait was annotated often enough to say how good the representation is."]
-    names = [trait.name for trait in TRAITS if trait.name in trained]
+    names = [trait.name for trait in traits if trait.name in trained]
     sentences = []
     strongest = {name: strongest_rival(representations, name) for name in names}
     rivals = (
@@ -224,8 +232,8 @@ def _representation(representations: Mapping[str, Any]) -> list[str]:
         worse = [name for name in shared if is_clearly_above(rival[name], trained[name])]
         level = len(shared) - len(better) - len(worse)
         sentences.append(
-            f"Against {label}, of {len(shared)} traits the trained encoder is better on {_count(better)}, worse on "
-            f"{_count(worse)}, and on {level} the difference is within the spread over folds."
+            f"Against {label}, of {len(shared)} traits the trained encoder is better on {_count(better, traits)}, "
+            f"worse on {_count(worse, traits)}, and on {level} the difference is within the spread over folds."
         )
     return sentences
 
@@ -251,8 +259,8 @@ def is_clearly_above(first: Score, second: Score) -> bool:
     return bool(first["mean"] - second["mean"] > (first["std"] ** 2 + second["std"] ** 2) ** 0.5)
 
 
-def _count(names: Sequence[str]) -> str:
-    labels = {trait.name: trait.label for trait in TRAITS}
+def _count(names: Sequence[str], traits: Sequence[Trait]) -> str:
+    labels = {trait.name: trait.label for trait in traits}
     return f"{len(names)} ({', '.join(labels[name] for name in names)})" if names else "none"
 
 
@@ -308,10 +316,10 @@ def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], pa
         for name, value in provenance.items()
         if not (images and name == "augmentation")
     }
-    origins = [[str(name), as_text(value)] for name, value in flatten(told).items()]
+    origins = [[str(name), as_text(value)] for name, value in flatten_names(told).items()]
     # The named augmentations are alternatives; the one in use stands under pretraining.augmentation.
     used = {name: value for name, value in parameters.items() if name != "augmentations"}
-    settings = [[name, as_text(value)] for name, value in flatten(used).items()]
+    settings = [[name, as_text(value)] for name, value in flatten_names(used).items() if value != {}]
     tables = [Table(("pipeline", "seconds"), times)]
     if origins:
         tables.append(Table(("provenance", "value"), origins, "Where weights and chunks came from", is_folded=True))
@@ -345,24 +353,6 @@ def _image_rows(images: Mapping[str, Any]) -> list[list[str]]:
     return rows + [[name.replace("_", " "), as_text(images[name])] for name in counting]
 
 
-def flatten(tree: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested parameters, validated models among them, to dotted names.
-
-    Args:
-        tree: Nested mappings and pydantic models.
-        prefix: Name of the tree.
-    """
-    items = tree.model_dump() if isinstance(tree, BaseModel) else tree
-    flat: dict[str, Any] = {}
-    for name, value in items.items():
-        path = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, Mapping | BaseModel):
-            flat |= flatten(value, path)
-        else:
-            flat[path] = value
-    return flat
-
-
 def create_pipeline() -> Pipeline:
     """Join the sections of the pipelines that were run into the evaluation and the report."""
     sections = [f"{name}_section" for name in PIPELINES]
@@ -376,7 +366,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 compose_report,
-                ["evaluation", "parameters", "params:pretraining", "params:reporting", *sections],
+                ["evaluation", "parameters", "params:pretraining", "params:reporting", "params:traits", *sections],
                 "report",
                 name="compose_report",
             ),

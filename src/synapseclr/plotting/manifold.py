@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.traits import TRAITS, trait_values
+from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.plotting.theme import (
     CLASS_COLOURS,
     CYCLE,
@@ -233,16 +233,17 @@ def orientation_overlays(obs: pd.DataFrame, orientations: pd.DataFrame) -> list[
     ]
 
 
-def collect_overlays(obs: pd.DataFrame) -> list[Overlay]:
+def collect_overlays(obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> list[Overlay]:
     """Choose the overlays that these synapses allow.
 
     Args:
         obs: One row per synapse: metadata and annotations.
+        traits: Traits to colour by.
 
     Returns:
-        Annotated traits in their published order, then chunk quality; at least one overlay, if only a grey one.
+        Annotated traits in their order, then chunk quality; at least one overlay, if only a grey one.
     """
-    overlays = [Overlay(trait.label, trait_values(obs, trait), trait.class_names) for trait in TRAITS]
+    overlays = [Overlay(trait.label, trait_values(obs, trait), trait.class_names) for trait in traits]
     overlays = [overlay for overlay in overlays if np.isfinite(overlay.values_n).any()]
     for column, label, class_names in _QUALITY:
         if column in obs:

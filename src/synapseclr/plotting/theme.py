@@ -48,8 +48,12 @@ LAYER_LABELS = {"encoder.fc": "backbone", "projector.mlp.0": "projector, middle"
 MAIN_LAYERS = ("encoder.fc", "statistics")
 """Layers that stand for a representation: the backbone, or the statistics of one without layers."""
 
-METRIC_LABELS = {"roc_auc": "ROC AUC", "explained_variance": "explained variance"}
-CHANCE = {"roc_auc": 0.5, "explained_variance": 0.0}
+METRIC_LABELS = {
+    "roc_auc": "ROC AUC",
+    "macro_auc": "mean ROC AUC of classes",
+    "explained_variance": "explained variance",
+}
+CHANCE = {"roc_auc": 0.5, "macro_auc": 0.5, "explained_variance": 0.0}
 """Score of a guess, by metric."""
 
 

@@ -34,6 +34,9 @@ _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", 
 HALF_WIDTH_90 = 1.6448536269514722
 """Half of a 90 % interval of the normal distribution, in standard deviations."""
 
+_PANELS = (("roc_auc", "macro_auc"), ("explained_variance",))
+"""Metrics that share a panel: those of classes, that of numbers."""
+
 _MAX_POINTS = 150
 _MARKERS = ("o", "s", "^", "D", "v")
 _METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
@@ -59,24 +62,30 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
     shown = summary[summary["probe"] == probe]
     style = representation_style(list(dict.fromkeys(shown["representation"])))
     traits = {
-        metric: [name for name in trait_labels if name in set(shown.loc[shown["metric"] == metric, "trait"])]
-        for metric in METRIC_LABELS
+        metrics: [name for name in trait_labels if name in set(shown.loc[shown["metric"].isin(metrics), "trait"])]
+        for metrics in _PANELS
     }
     n_rows = max(2, *(len(names) for names in traits.values()))
     figure = new_figure(10.2, 1.3 + 0.5 * n_rows)
-    for axes, (metric, label) in zip(figure.subplots(1, 2), METRIC_LABELS.items(), strict=True):
-        chance = CHANCE[metric]
-        style_axes(axes, label, "mean ± standard deviation over folds", grid="x")
-        axes.axvline(chance, color=MUTED, linewidth=1, linestyle="--")
-        if not traits[metric]:
+    for axes, metrics in zip(figure.subplots(1, 2), _PANELS, strict=True):
+        of_panel = shown[shown["metric"].isin(metrics)]
+        style_axes(axes, _panel_label(metrics, of_panel), "mean ± standard deviation over folds", grid="x")
+        axes.axvline(CHANCE[metrics[0]], color=MUTED, linewidth=1, linestyle="--")
+        if not traits[metrics]:
             axes.set_yticks([])
             note(axes, "no trait could be scored")
             continue
-        _draw_scores(axes, shown[shown["metric"] == metric], traits[metric], style)
-        axes.set_yticks(range(len(traits[metric])), [trait_labels[name] for name in traits[metric]])
-        axes.set_ylim(len(traits[metric]) - 0.5, -0.5)
+        _draw_scores(axes, of_panel, traits[metrics], style)
+        axes.set_yticks(range(len(traits[metrics])), [trait_labels[name] for name in traits[metrics]])
+        axes.set_ylim(len(traits[metrics]) - 0.5, -0.5)
     _draw_representation_legend(figure, shown, style)
     return figure
+
+
+def _panel_label(metrics: Sequence[str], scores: pd.DataFrame) -> str:
+    """Name of the metric; that of several classes is named beside it where there is one."""
+    label = METRIC_LABELS[metrics[0]]
+    return f"{label} (several classes: their mean)" if "macro_auc" in set(scores["metric"]) else label
 
 
 def _draw_scores(axes: Axes, scores: pd.DataFrame, traits: list[str], style: Mapping[str, tuple[str, str]]) -> None:
@@ -207,11 +216,11 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         dashed line is chance.
     """
     figure = new_figure(9.8, 4.2)
-    for axes, (metric, label) in zip(figure.subplots(1, 2), METRIC_LABELS.items(), strict=True):
-        chance = CHANCE[metric]
-        style_axes(axes, label, "labelled synapses in training", "", grid="both")
+    for axes, metrics in zip(figure.subplots(1, 2), _PANELS, strict=True):
+        chance = CHANCE[metrics[0]]
+        shown = summary[summary["metric"].isin(metrics)]
+        style_axes(axes, _panel_label(metrics, shown), "labelled synapses in training", "", grid="both")
         axes.axhline(chance, color=MUTED, linewidth=1, linestyle="--")
-        shown = summary[summary["metric"] == metric]
         if shown.empty:
             axes.set_xticks([])
             axes.set_yticks([])

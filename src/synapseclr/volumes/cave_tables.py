@@ -118,7 +118,7 @@ class CaveTable:
 
     def _fetch(self, place: Path, path: Path) -> None:
         query, moment = self.query, self.service.moment_of(self.query.version)
-        resolution = self.service.metadata(query.table, query.version)["voxel_resolution"]
+        unit_nm = query.unit_nm or self.service.resolution_nm(query.table, query.version)
         source = {
             "datastack": self.service.datastack,
             "server": self.service.server,
@@ -127,7 +127,7 @@ class CaveTable:
             "version_timestamp": moment.isoformat(),
             "root_ids_at": (self.roots_at or moment).isoformat(),
             "is_remapped": self.roots_at is not None and self.roots_at != moment,
-            "voxel_resolution": resolution,
+            "unit_nm": unit_nm,
             "bounding_box_nm": query.box_nm,
             "filters": query.filters,
             "annotations": [join.table for join in self.joins],

@@ -328,10 +328,10 @@ def check_inputs(
             check_layer(found, config, holds_ids=number > 0)
             opened.append(found)
         except SynapseCLRError as error:
-            told = str(error)
+            unread = str(error)
             if number == _CLEFT and not isinstance(error, UnreachableError):
-                told += " If there is no cleft volume, set preprocessing.cleft to painted."
-            findings.append(Finding("error", told))
+                unread += " If there is no cleft volume, set preprocessing.cleft to painted."
+            findings.append(Finding("error", unread))
     shares, first_chunk = dict(tables.shares), None
     versions = dict(tables.root_versions)
     for layer in wanted:

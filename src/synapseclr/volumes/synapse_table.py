@@ -51,9 +51,9 @@ def check_synapse_table(table: pd.DataFrame, unit_nm: tuple[float, float, float]
         unit_nm: Size of the voxels (x, y, z) in which positions are returned; needed for those in nm.
 
     Returns:
-        The table with 64-bit integer ids and float64 positions ``ctr_pos_{x,y,z}_vx``; further columns stay. Rows whose
-        presynaptic neurite stood as the postsynaptic one have all ``pre_*`` and ``post_*`` columns exchanged. A table
-        whose positions came in nm has the attribute :data:`UNIT_NM`.
+        The table with 64-bit integer ids and float64 positions ``ctr_pos_{x,y,z}_vx``; further columns stay. One whose
+        positions came in nm has the attribute :data:`UNIT_NM`. Rows whose presynaptic neurite stood as the postsynaptic
+        one have all ``pre_*`` and ``post_*`` columns exchanged.
 
     Raises:
         TableError: If a column is missing, the table is empty, an id occurs twice, or a value is not a whole number
@@ -62,8 +62,9 @@ def check_synapse_table(table: pd.DataFrame, unit_nm: tuple[float, float, float]
     if unit_nm is not None and _IN_NM.issubset(table.columns) and not set(POSITION_COLUMNS) & set(table.columns):
         in_vx = {f"ctr_pos_{axis}_vx": table[f"ctr_pos_{axis}_nm"] / unit_nm[d] for d, axis in enumerate("xyz")}
         read_in_nm = table.attrs.get(UNIT_NM, (1.0, 1.0, 1.0))
-        table = table.drop(columns=list(_IN_NM)).assign(**in_vx)
-        table.attrs[UNIT_NM] = read_in_nm
+        checked = SYNAPSE_TABLE.validate(table.drop(columns=list(_IN_NM)).assign(**in_vx))
+        checked.attrs[UNIT_NM] = read_in_nm
+        return _ordered_by_side(checked)
     return _ordered_by_side(SYNAPSE_TABLE.validate(table))
 
 

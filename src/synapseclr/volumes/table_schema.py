@@ -65,7 +65,7 @@ POSITIVE_COUNT = Column("integer", rule=("ge", {"min_value": 1}))
 NOT_NEGATIVE = Column(rule=FROM_ZERO_RULE)
 SHARE = Column(rule=SHARE_RULE)
 SCORE = Column(rule=("le", {"max_value": 1}))
-METRIC = Column("text", rule=("isin", {"allowed_values": ["roc_auc", "explained_variance"]}))
+METRIC = Column("text", rule=("isin", {"allowed_values": ["roc_auc", "macro_auc", "explained_variance"]}))
 NEUROGLANCER_URL = Column("text", nullable=True)
 """Empty where there is no volume that a browser can read."""
 

@@ -130,7 +130,7 @@ def test_there_are_never_more_inducing_points_than_synapses():
 def test_of_many_training_synapses_a_part_is_drawn(trait):
     features_nf, table = curved_traits(400, 400)
     inputs_nr, target_n = kernel_inputs(features_nf, 6), table[trait.name].to_numpy()
-    fit = fit_classes if trait.kind == "class" else fit_regression
+    fit = fit_classes if trait.is_class else fit_regression
     drawn, asked = (
         fit(inputs_nr[:300], target_n[:300], inputs_nr, GaussianProcessConfig(exact_mean_up_to=150, method=method))
         for method in ("auto", "exact")
@@ -145,3 +145,9 @@ def test_of_many_training_synapses_a_part_is_drawn(trait):
 def test_the_former_method_is_read_with_a_message(caplog):
     assert GaussianProcessConfig(method="inducing").method == "auto"
     assert "inducing is gone" in caplog.text
+
+
+def test_the_former_name_of_a_limit_is_read_with_a_message(caplog):
+    config = GaussianProcessConfig.model_validate({"inducing_up_to": 50, "variational_above": 100_000})
+    assert config.variational_above == 50  # a user's own file still has it, beside the project's
+    assert "is now called variational_above" in caplog.text

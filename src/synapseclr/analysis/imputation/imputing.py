@@ -13,8 +13,13 @@ from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.imputation.ensemble import Member, Prediction, fit_member, mixture, recalibrated
 from synapseclr.analysis.representations import Features, check_blocks
-from synapseclr.analysis.traits import TRAITS, Trait, trait_values
-from synapseclr.analysis.traits.calibration import LEVELS, calibration_of_classes, calibration_of_intervals
+from synapseclr.analysis.traits import TRAITS, Trait, class_columns, trait_values
+from synapseclr.analysis.traits.calibration import (
+    LEVELS,
+    calibration_of_classes,
+    calibration_of_intervals,
+    calibration_of_several,
+)
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, Fold, TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.errors import TableError
@@ -51,6 +56,7 @@ HELD_OUT_PREDICTIONS = TableSchema(
         "stated_mean": Column(),
         "stated_sd": NOT_NEGATIVE,
         "out_of_distribution": SHARE,
+        "class_name": Column("text", nullable=True, optional=True),
     },
     key="synapse_id",
 )
@@ -77,7 +83,14 @@ IMPUTATION_CALIBRATION = TableSchema(
         "is_corrected": Column("flag"),
         "n": COUNT,
         **dict.fromkeys(
-            ("expected_calibration_error", "debiased_calibration_error", "coverage_50", "coverage_90"), _MAYBE_SHARE
+            (
+                "expected_calibration_error",
+                "debiased_calibration_error",
+                "balanced_accuracy",
+                "coverage_50",
+                "coverage_90",
+            ),
+            _MAYBE_SHARE,
         ),
     },
 )
@@ -102,6 +115,7 @@ HELD_OUT_COLUMNS = (
     "stated_mean",
     "stated_sd",
     "out_of_distribution",
+    "class_name",
 )
 
 
@@ -113,7 +127,8 @@ class Imputation:
         traits: One row per synapse: ``synapse_id`` and the columns of :func:`impute_traits`.
         held_out: One row per annotated synapse, trait and split, predicted by models that did not see it: ``mean`` and
             ``sd`` as they are given out, ``stated_mean`` and ``stated_sd`` before the correction. For classes ``mean``
-            is the probability of class 1.
+            is the probability of class 1; several classes have a row each, ``class_name``, with its probability and the
+            target 0 or 1.
         scores: Score of every model on its test fold.
         calibration: One row per trait and split, with and without the correction.
         unimputed: Traits that could not be imputed, with the reason.
@@ -146,9 +161,11 @@ def impute_traits(
     Returns:
         The imputation. Its ``traits`` hold, per trait, ``<trait>_is_annotated`` and ``<trait>_out_of_distribution``
         (posterior over prior variance: near 1, the annotated synapses say nothing here); for classes
-        ``<trait>_probability`` of class 1 with ``<trait>_probability_sd``; for continuous traits ``<trait>_mean`` and
-        ``<trait>_sd`` as annotated and ``<raw column>_{mean,sd,lower_90,upper_90}`` as measured. An annotated synapse
-        is predicted from other neurites alone, so that its row says what an annotation that is missing would get.
+        ``<trait>_probability`` of class 1 with ``<trait>_probability_sd``; for several
+        ``<trait>_<class>_probability`` of each with its ``_probability_sd``, and ``<trait>_class``, the name of the
+        most probable; for continuous traits ``<trait>_mean`` and ``<trait>_sd`` as annotated and
+        ``<raw column>_{mean,sd,lower_90,upper_90}`` as measured. An annotated
+        synapse is predicted from other neurites alone, so that its row says what a missing annotation would get.
 
     Raises:
         TableError: If features and annotations do not have the same number of rows.
@@ -176,6 +193,7 @@ def impute_traits(
                 unimputed.append((trait.name, trait.label, n_annotated, str(reason)))
                 continue
             table |= _columns(found.prediction, found.split, scales)
+            unimputed += found.split.unscored_rows()
             held_out += found.held_out
             scores += found.scores
             calibration += found.calibration
@@ -242,7 +260,7 @@ def _synapse_folds(split: TraitSplit, n_folds: int, seed: int) -> list[Fold]:
     """Folds by synapse, as published: synapses of a neurite lie on both sides."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    kind = StratifiedKFold if split.trait.kind == "class" else KFold
+    kind = StratifiedKFold if split.trait.is_class else KFold
     splitter = kind(n_splits=n_folds, shuffle=True, random_state=seed)
     return [(train, test) for train, test in splitter.split(split.target_a, split.target_a)]
 
@@ -251,7 +269,10 @@ def _score(
     member: Member, split: TraitSplit, fold: Fold, name: Split, repetition: int, number: int
 ) -> dict[str, object]:
     train, test = fold
-    score = fold_score(split.trait.metric, split.target_a[test], member.mean_n[member.test_rows_b])
+    predicted_ob = member.mean_on[:, member.test_rows_b]
+    score = fold_score(
+        split.trait.metric, split.target_a[test], predicted_ob if split.is_multiclass else predicted_ob[0]
+    )
     values = (split.trait.name, name, split.trait.metric, repetition, number, score, len(train), len(test))
     return dict(zip(SCORE_COLUMNS, values, strict=True))
 
@@ -263,33 +284,40 @@ def _held_out(
     fold_a = np.zeros(len(rows_a), dtype=np.int64)
     for number, (_, test) in enumerate(folds):
         fold_a[test] = number
-    columns = (
-        annotations["synapse_id"].to_numpy()[rows_a],
-        split.trait.name,
-        name,
-        fold_a,
-        annotations[split.trait.group].to_numpy()[rows_a],
-        split.target_a,
-        prediction.mean_n[rows_a],
-        prediction.sd_n[rows_a],
-        prediction.stated_mean_n[rows_a],
-        prediction.stated_sd_n[rows_a],
-        prediction.out_of_distribution_n[rows_a],
-    )
-    return pd.DataFrame(dict(zip(HELD_OUT_COLUMNS, columns, strict=True)))
+    tables = []
+    for output, class_name in enumerate(split.class_names if split.is_multiclass else (None,)):
+        columns = (
+            annotations["synapse_id"].to_numpy()[rows_a],
+            split.trait.name,
+            name,
+            fold_a,
+            annotations[split.trait.group].to_numpy()[rows_a],
+            split.target_a if class_name is None else (split.target_a == output).astype(float),
+            prediction.mean_on[output, rows_a],
+            prediction.sd_on[output, rows_a],
+            prediction.stated_mean_on[output, rows_a],
+            prediction.stated_sd_on[output, rows_a],
+            prediction.out_of_distribution_n[rows_a],
+            class_name,
+        )
+        tables.append(pd.DataFrame(dict(zip(HELD_OUT_COLUMNS, columns, strict=True))))
+    return pd.concat(tables, ignore_index=True).astype({"class_name": object})
 
 
 def _calibration(prediction: Prediction, split: TraitSplit, name: Split, n_bins: int) -> list[dict[str, object]]:
     rows_a, target_a = split.rows_a, split.target_a
     rows: list[dict[str, object]] = []
-    for is_corrected, mean_n, sd_n in (
-        (True, prediction.mean_n, prediction.sd_n),
-        (False, prediction.stated_mean_n, prediction.stated_sd_n),
+    for is_corrected, mean_on, sd_on in (
+        (True, prediction.mean_on, prediction.sd_on),
+        (False, prediction.stated_mean_on, prediction.stated_sd_on),
     ):
-        if split.trait.kind == "class":
-            measures = calibration_of_classes(mean_n[rows_a], target_a, split.groups_a, n_bins)
+        mean_oa, sd_oa = mean_on[:, rows_a], sd_on[:, rows_a]
+        if split.is_multiclass:
+            measures = calibration_of_several(mean_oa, target_a, split.groups_a, n_bins)
+        elif split.trait.is_class:
+            measures = calibration_of_classes(mean_oa[0], target_a, split.groups_a, n_bins)
         else:
-            measures = calibration_of_intervals(target_a - mean_n[rows_a], sd_n[rows_a], split.groups_a)
+            measures = calibration_of_intervals(target_a - mean_oa[0], sd_oa[0], split.groups_a)
         keys = {"trait": split.trait.name, "split": name, "is_corrected": is_corrected, "n": len(rows_a)}
         rows.append(keys | measures)
     return rows
@@ -297,26 +325,34 @@ def _calibration(prediction: Prediction, split: TraitSplit, name: Split, n_bins:
 
 def _columns(prediction: Prediction, split: TraitSplit, scales: pd.DataFrame) -> dict[str, np.ndarray]:
     name = split.trait.name
-    is_annotated_n = np.zeros(len(prediction.mean_n), dtype=bool)
+    is_annotated_n = np.zeros(prediction.mean_on.shape[-1], dtype=bool)
     is_annotated_n[split.rows_a] = True
     columns = {f"{name}_is_annotated": is_annotated_n}
-    if split.trait.kind == "class":
-        columns |= {f"{name}_probability": prediction.mean_n, f"{name}_probability_sd": prediction.sd_n}
+    mean_n, sd_n = prediction.mean_on[0], prediction.sd_on[0]
+    if split.is_multiclass:
+        columns[f"{name}_class"] = np.array(split.class_names, dtype=object)[prediction.mean_on.argmax(axis=0)]
+        starts = dict(zip(split.trait.class_names, class_columns(split.trait), strict=True))
+        for output, class_name in enumerate(split.class_names):
+            columns[f"{starts[class_name]}_probability"] = prediction.mean_on[output]
+            columns[f"{starts[class_name]}_probability_sd"] = prediction.sd_on[output]
+    elif split.trait.is_class:
+        columns |= {f"{name}_probability": mean_n, f"{name}_probability_sd": sd_n}
     else:
-        columns |= {f"{name}_mean": prediction.mean_n, f"{name}_sd": prediction.sd_n}
-        columns |= original_units(prediction.mean_n, prediction.sd_n, name, scales)
+        columns |= {f"{name}_mean": mean_n, f"{name}_sd": sd_n}
+        columns |= original_units(mean_n, sd_n, name, scales)
     return columns | {f"{name}_out_of_distribution": prediction.out_of_distribution_n}
 
 
+_ENDS = (("lower", -1.0), ("upper", 1.0))
 _COLUMNS = ("trait", "raw_column", "transform", "location", "scale")
-_KNOWN = ("log1p_zscore", "log1p_zscore_zi")
+_KNOWN = ("log1p_zscore", "log1p_zscore_zi", "zscore")
 
 
 def original_units(mean_n: np.ndarray, sd_n: np.ndarray, trait: str, scales: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Undo ``(log(1 + value) - location) / scale``.
+    """Undo ``(value - location) / scale``, or the same of ``log(1 + value)``.
 
-    A normal z-score is a log-normal value: its mean and standard deviation are those of that distribution, and the
-    interval holds the same 90 % as that of the z-score.
+    In the latter case a normal z-score is a log-normal value: its mean and standard deviation are those of that
+    distribution, and the interval holds the same 90 % as that of the z-score.
 
     Args:
         mean_n: Predicted z-scores.
@@ -340,6 +376,12 @@ def original_units(mean_n: np.ndarray, sd_n: np.ndarray, trait: str, scales: pd.
     if not rows or rows[0]["transform"] not in _KNOWN or not np.isfinite([rows[0]["location"], rows[0]["scale"]]).all():
         return {}
     name, location, scale = str(rows[0]["raw_column"]), float(rows[0]["location"]), float(rows[0]["scale"])
+    # A trait that goes by the name of its column keeps that for its scores.
+    name = f"{name}_measured" if name == trait else name
+    if rows[0]["transform"] == "zscore":
+        value_n, spread_n = location + scale * mean_n, scale * sd_n
+        ends = {f"{name}_{end}_90": value_n + sign * LEVELS[90] * spread_n for end, sign in _ENDS}
+        return {f"{name}_mean": value_n, f"{name}_sd": spread_n, **ends}
     log_mean_n, log_variance_n = location + scale * mean_n, np.square(scale * sd_n)
     value_n = np.exp(log_mean_n + 0.5 * log_variance_n)
     half_n = LEVELS[90] * np.sqrt(log_variance_n)
@@ -359,6 +401,7 @@ _CALIBRATION = (
     "log_loss",
     "brier_score",
     "accuracy",
+    "balanced_accuracy",
     "coverage_50",
     "coverage_90",
     "z_score_rms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +11,14 @@ import pandas as pd
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
+from synapseclr.analysis.gaussian_processes.multiclass import class_probabilities, fit_multiclass
 from synapseclr.analysis.representations import Features
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.volumes.table_schema import COUNT, METRIC, SHARE_RULE, TEXT, Column, TableSchema
+
+logger = logging.getLogger(__name__)
 
 LEARNING_CURVES = TableSchema(
     "The table of learning curves",
@@ -74,11 +78,14 @@ def learning_curves(
 
 
 def _split(annotations: pd.DataFrame, trait: Trait, config: ImputationConfig) -> TraitSplit:
-    """Ten folds; the folds of the imputation where there are too few neurites for ten."""
+    """Ten folds; those of the imputation where there are too few neurites for ten, or for one of several classes."""
     try:
-        return split_trait(annotations, trait, max(10, config.n_folds), config.min_annotated, config.seed)
+        split = split_trait(annotations, trait, max(10, config.n_folds), config.min_annotated, config.seed)
+        if not split.left_out:
+            return split
     except UnscorableTraitError:
-        return split_trait(annotations, trait, config.n_folds, config.min_annotated, config.seed)
+        logger.debug("There are no ten folds of %s.", trait.name)
+    return split_trait(annotations, trait, config.n_folds, config.min_annotated, config.seed)
 
 
 def _curve(
@@ -95,7 +102,7 @@ def _curve(
         if len(chosen) < _FEWEST:
             reason = f"{len(chosen)} training synapses, at least {_FEWEST} needed"
         elif np.ptp(target_a) == 0:
-            reason = "one class only" if split.trait.kind == "class" else "all training values are equal"
+            reason = "one class only" if split.trait.is_class else "all training values are equal"
         else:
             predicted_b = _predict(inputs_nr, split, chosen, test, config, config.seed + repetition)
             score = fold_score(split.trait.metric, split.target_a[test], predicted_b)
@@ -108,9 +115,14 @@ def _predict(
     inputs_nr: np.ndarray, split: TraitSplit, chosen: np.ndarray, test: np.ndarray, config: ImputationConfig, seed: int
 ) -> np.ndarray:
     train_ar, test_br = inputs_nr[split.rows_a[chosen]], inputs_nr[split.rows_a[test]]
-    fit = fit_classes if split.trait.kind == "class" else fit_regression
+    if split.is_multiclass:
+        found = fit_multiclass(
+            train_ar, split.target_a[chosen], test_br, config.gaussian_processes, split.n_classes, seed
+        )
+        return class_probabilities(found)[0]
+    fit = fit_classes if split.trait.is_class else fit_regression
     posterior = fit(train_ar, split.target_a[chosen], test_br, config.gaussian_processes, seed)
-    return class_probability(posterior)[0] if split.trait.kind == "class" else posterior.mean_on[0]
+    return class_probability(posterior)[0] if split.trait.is_class else posterior.mean_on[0]
 
 
 def summarise_learning_curves(curves: pd.DataFrame) -> pd.DataFrame:

@@ -11,12 +11,19 @@ import pandas as pd
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
+from synapseclr.analysis.gaussian_processes.multiclass import class_probabilities, fit_multiclass
 from synapseclr.analysis.representations import FeatureBlocks, Features, check_blocks
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, TraitSplit, UnscorableTraitError, split_trait
-from synapseclr.analysis.traits.probes import best_linear_probe, fold_coordinates, fold_score, knn_probe
+from synapseclr.analysis.traits.probes import (
+    balanced_accuracy,
+    best_linear_probe,
+    fold_coordinates,
+    fold_score,
+    knn_probe,
+)
 from synapseclr.errors import TableError
-from synapseclr.volumes.table_schema import COUNT, METRIC, SCORE, TEXT, Column, TableSchema
+from synapseclr.volumes.table_schema import COUNT, METRIC, SCORE, SHARE_RULE, TEXT, Column, TableSchema
 
 TRAIT_SCORES = TableSchema(
     "The table of trait scores",
@@ -27,6 +34,7 @@ TRAIT_SCORES = TableSchema(
         "score": SCORE,
         "n_train": COUNT,
         "n_test": COUNT,
+        "balanced_accuracy": Column(nullable=True, optional=True, rule=SHARE_RULE),
     },
 )
 
@@ -36,7 +44,18 @@ UNSCORED_TRAITS = TableSchema(
 )
 
 logger = logging.getLogger(__name__)
-SCORE_COLUMNS = ("representation", "layer", "trait", "probe", "metric", "fold", "score", "n_train", "n_test")
+SCORE_COLUMNS = (
+    "representation",
+    "layer",
+    "trait",
+    "probe",
+    "metric",
+    "fold",
+    "score",
+    "n_train",
+    "n_test",
+    "balanced_accuracy",
+)
 Representations = Mapping[str, Mapping[str, Features]]
 _SEEDS_APART = 1000  # a draw that leaves a fold without a class is repeated with the next seeds
 BLOCK_WEIGHTS = (1.0, 0.25, 4.0)
@@ -60,7 +79,8 @@ def score_representations(
     Returns:
         The scores, one row per representation, layer, trait, probe (linear, knn, and gaussian_process unless that is
         switched off) and fold, which are counted on over the draws; and the traits that could not be scored, with the
-        number of annotated synapses and the reason. Every trait is in just one of the tables.
+        number of annotated synapses and the reason. Every trait is in just one of the tables; a class that is left out
+        of one with several, because it occurs on fewer neurites than there are folds, is among the latter.
 
     Raises:
         TableError: If features and annotations do not have the same number of rows.
@@ -102,7 +122,9 @@ def _split_all(
         try:
             for draw in range(config.n_fold_draws):
                 seed = config.seed + _SEEDS_APART * draw
-                splits.append((draw, split_trait(annotations, trait, config.n_folds, config.min_annotated, seed)))
+                split = split_trait(annotations, trait, config.n_folds, config.min_annotated, seed)
+                splits.append((draw, split))
+            unscored += [dict(zip(UNSCORED_COLUMNS, row, strict=True)) for row in split.unscored_rows()]
         except UnscorableTraitError as reason:
             n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
             unscored.append(
@@ -115,7 +137,7 @@ def _score_split(
     features_nf: Features, split: TraitSplit, config: ImputationConfig, draw: int
 ) -> list[dict[str, object]]:
     """Scores of the probes on every fold of one trait; Gaussian processes on the folds of the first draw only."""
-    is_class = split.trait.kind == "class"
+    is_class, n_classes = split.trait.is_class, split.n_classes if split.is_multiclass else 0
     features_af = features_nf[split.rows_a]
     has_process = config.compare_by_gaussian_process and draw == 0
     if has_process:
@@ -129,11 +151,13 @@ def _score_split(
         ]
         target_a, groups_a = split.target_a[train], split.groups_a[train]
         predictions = {
-            "linear": best_linear_probe(coordinates, target_a, is_class, groups_a, config.penalties, config.seed),
-            "knn": knn_probe(coordinates[0][0], target_a, coordinates[0][1], config.n_neighbours),
+            "linear": best_linear_probe(
+                coordinates, target_a, is_class, groups_a, config.penalties, config.seed, n_classes
+            ),
+            "knn": _neighbours(coordinates[0], target_a, n_classes, config.n_neighbours),
         }
         if has_process:
-            predictions["gaussian_process"] = _gaussian_process(inputs_ar, target_a, train, test, is_class, config)
+            predictions["gaussian_process"] = _gaussian_process(inputs_ar, target_a, train, test, split, config)
         for probe, predicted_b in predictions.items():
             rows.append(
                 {
@@ -144,9 +168,20 @@ def _score_split(
                     "score": fold_score(split.trait.metric, split.target_a[test], predicted_b),
                     "n_train": len(train),
                     "n_test": len(test),
+                    "balanced_accuracy": balanced_accuracy(split.target_a[test], predicted_b) if n_classes else np.nan,
                 }
             )
     return rows
+
+
+def _neighbours(
+    coordinates: tuple[np.ndarray, np.ndarray], target_a: np.ndarray, n_classes: int, n_neighbours: int
+) -> np.ndarray:
+    """Mean of the nearest training synapses, (b,), or their shares of several classes, (k, b)."""
+    train_ar, test_br = coordinates
+    if not n_classes:
+        return knn_probe(train_ar, target_a, test_br, n_neighbours)
+    return knn_probe(train_ar, np.eye(n_classes)[target_a.astype(int)], test_br, n_neighbours).T
 
 
 def _gaussian_process(
@@ -154,17 +189,24 @@ def _gaussian_process(
     target_a: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
-    is_class: bool,
+    split: TraitSplit,
     config: ImputationConfig,
 ) -> np.ndarray:
-    """Predicted value, or probability of class 1; the mean of the training synapses where the fit breaks down."""
+    """Predicted value, probability of class 1, or of all; the mean of training synapses where the fit breaks down."""
     from linear_operator.utils.errors import NanError, NotPSDError
     from torch.linalg import LinAlgError
 
-    fit = fit_classes if is_class else fit_regression
+    fit = fit_classes if split.trait.is_class else fit_regression
     try:
+        if split.is_multiclass:
+            inputs = (inputs_ar[train], target_a, inputs_ar[test])
+            found = fit_multiclass(*inputs, config.gaussian_processes, split.n_classes, config.seed)
+            return class_probabilities(found)[0]
         posterior = fit(inputs_ar[train], target_a, inputs_ar[test], config.gaussian_processes, config.seed)
     except (NanError, NotPSDError, LinAlgError) as error:
         logger.warning("A Gaussian process could not be fitted (%s); its fold is scored as the mean.", error)
+        if split.is_multiclass:
+            share_k = np.bincount(target_a.astype(int), minlength=split.n_classes) / len(target_a)
+            return np.repeat(share_k[:, None], len(test), axis=1)
         return np.full(len(test), target_a.mean())
-    return class_probability(posterior)[0] if is_class else posterior.mean_on[0]
+    return class_probability(posterior)[0] if split.trait.is_class else posterior.mean_on[0]

@@ -143,6 +143,40 @@ def calibration_of_classes(
     }
 
 
+def calibration_of_several(
+    probability_ka: np.ndarray, target_a: np.ndarray, groups_a: np.ndarray, n_bins: int = 10
+) -> dict[str, float]:
+    """The same for several classes: calibration errors are means over the classes, each against all others.
+
+    Args:
+        probability_ka: float (k, a).
+        target_a: Codes 0 to k - 1.
+        groups_a: Neurite of each.
+        n_bins: Equally full bins.
+
+    Returns:
+        Measures by the names of :func:`calibration_of_classes`, and ``balanced_accuracy``. The Brier score is the sum
+        over classes.
+    """
+    codes_k = np.unique(target_a).astype(int)
+    each = [
+        calibration_of_classes(probability_ka[code], (target_a == code).astype(float), groups_a, n_bins)
+        for code in codes_k
+    ]
+    means = {name: float(np.mean([measures[name] for measures in each])) for name in each[0] if "calibration" in name}
+    own_a = np.clip(probability_ka[target_a.astype(int), np.arange(len(target_a))], _LIMIT, 1.0)
+    is_right_a = (probability_ka.argmax(axis=0) == target_a).astype(float)
+    lower, upper = grouped_interval(is_right_a, groups_a)
+    return means | {
+        "log_loss": float(-np.log(own_a).mean()),
+        "brier_score": float(sum(measures["brier_score"] for measures in each)),
+        "accuracy": float(is_right_a.mean()),
+        "accuracy_lower_90": lower,
+        "accuracy_upper_90": upper,
+        "balanced_accuracy": float(np.mean([is_right_a[target_a == code].mean() for code in codes_k])),
+    }
+
+
 def calibration_of_intervals(error_a: np.ndarray, sd_a: np.ndarray, groups_a: np.ndarray) -> dict[str, float]:
     """Coverage of the central 50 and 90 % intervals, with its 90 % interval, and the root mean squared z-score."""
     z_a = error_a / sd_a
@@ -238,6 +272,74 @@ def fit_beta_calibration(
 
     start, bounds = np.array([1.0, 1.0, 0.0]), [(0.0, 20.0), (0.0, 20.0), (-20.0, 20.0)]
     return BetaCalibration(*(float(value) for value in minimize(loss, start, bounds=bounds, method="L-BFGS-B").x))
+
+
+@dataclass(frozen=True)
+class SoftmaxCalibration:
+    """``p_k -> softmax(slope ln(p_k) + bias_k)``: a temperature and one intercept a class.
+
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599 (temperature and vector scaling).
+    """
+
+    slope: float
+    bias_k: np.ndarray
+
+    def apply(self, probability_kn: np.ndarray) -> np.ndarray:
+        """Corrected probabilities, float64 (k, n)."""
+        corrected_kn: np.ndarray = np.exp(_log_softmax(self._logits(probability_kn)))
+        return corrected_kn
+
+    def _logits(self, probability_kn: np.ndarray) -> np.ndarray:
+        logits_kn: np.ndarray = self.slope * np.log(np.clip(probability_kn, _LIMIT, 1.0)) + self.bias_k[:, None]
+        return logits_kn
+
+    def gain(self, probability_kn: np.ndarray) -> np.ndarray:
+        """Change of each corrected probability with its own stated one, the others in proportion, float64 (k, n)."""
+        clipped_kn = np.clip(probability_kn, _LIMIT, 1.0 - _LIMIT)
+        corrected_kn = self.apply(probability_kn)
+        gain_kn: np.ndarray = self.slope * corrected_kn * (1.0 - corrected_kn) / (clipped_kn * (1.0 - clipped_kn))
+        return gain_kn
+
+
+def fit_softmax_calibration(
+    probability_ka: np.ndarray, target_a: np.ndarray, groups_a: np.ndarray | None = None
+) -> SoftmaxCalibration:
+    """Fit by penalised maximum likelihood, with the penalty and the weights of :func:`fit_beta_calibration`.
+
+    Args:
+        probability_ka: Held-out probabilities.
+        target_a: Codes 0 to k - 1.
+        groups_a: Neurite of each; see there.
+    """
+    from scipy.optimize import minimize
+
+    log_ka = np.log(np.clip(probability_ka, _LIMIT, 1.0))
+    is_class_ka = target_a == np.arange(len(log_ka))[:, None]
+    weight_a = np.ones(len(target_a))
+    if groups_a is not None and is_shared(target_a, groups_a):
+        _, codes_a, counts_g = np.unique(groups_a, return_inverse=True, return_counts=True)
+        weight_a = 1.0 / counts_g[codes_a]
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, bias_k = parameters[0], parameters[1:]
+        log_probability_ka = _log_softmax(slope * log_ka + bias_k[:, None])
+        surplus_ka = weight_a * (np.exp(log_probability_ka) - is_class_ka)
+        value = -(weight_a * log_probability_ka[is_class_ka.argmax(axis=0), np.arange(len(target_a))]).sum()
+        value += _PENALTY * ((slope - 1.0) ** 2 + 0.25 * np.square(bias_k).sum())
+        gradient = np.concatenate([[(surplus_ka * log_ka).sum()], surplus_ka.sum(axis=1)])
+        gradient += _PENALTY * np.concatenate([[2.0 * (slope - 1.0)], 0.5 * bias_k])
+        return float(value), gradient
+
+    start = np.concatenate([[1.0], np.zeros(len(log_ka))])
+    bounds = [(0.0, 20.0)] + [(-20.0, 20.0)] * len(log_ka)
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return SoftmaxCalibration(float(found[0]), np.asarray(found[1:], dtype=float))
+
+
+def _log_softmax(logits_kn: np.ndarray) -> np.ndarray:
+    shifted_kn = logits_kn - logits_kn.max(axis=0)
+    log_probability_kn: np.ndarray = shifted_kn - np.log(np.exp(shifted_kn).sum(axis=0))
+    return log_probability_kn
 
 
 def fit_spread_correction(error_a: np.ndarray, sd_a: np.ndarray) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from synapseclr.analysis.representations import Features, blocks_of
-from synapseclr.analysis.traits.definitions import Metric
 from synapseclr.analysis.traits.folds import grouped_folds
+from synapseclr.volumes.traits import Metric
 
 _INNER_FOLDS = 3
+_LEAST_LOG_PROBABILITY = -700.0
 
 
 def fold_coordinates(
@@ -67,22 +68,24 @@ def linear_probe(
     groups_a: np.ndarray,
     penalties: Sequence[float],
     seed: int = 0,
+    n_classes: int = 0,
 ) -> np.ndarray:
     """Ridge regression, or logistic regression for classes, with the penalty chosen inside the training synapses.
 
     Args:
         train_ar: Training coordinates from :func:`fold_coordinates`.
-        target_a: float (a,); 0.0 or 1.0 for classes.
+        target_a: float (a,); 0.0 or 1.0 for two classes, 0, 1, ... for several.
         test_br: Test coordinates.
         is_class: Logistic instead of ridge regression.
         groups_a: Neurites of the training synapses; the inner folds respect them too.
         penalties: L2 penalties to choose from.
         seed: Seed of the inner folds.
+        n_classes: Number of classes for a multinomial regression; 0: numbers, or the two classes 0 and 1.
 
     Returns:
-        float64 (b,): predicted value, or log-odds of class 1.
+        float64 (b,): predicted value, or log-odds of class 1; (k, b) log-probabilities of several classes.
     """
-    return best_linear_probe([(train_ar, test_br)], target_a, is_class, groups_a, penalties, seed)
+    return best_linear_probe([(train_ar, test_br)], target_a, is_class, groups_a, penalties, seed, n_classes)
 
 
 def best_linear_probe(
@@ -92,6 +95,7 @@ def best_linear_probe(
     groups_a: np.ndarray,
     penalties: Sequence[float],
     seed: int = 0,
+    n_classes: int = 0,
 ) -> np.ndarray:
     """A linear probe that chooses its coordinates too, such as the weights of blocks, inside the training synapses.
 
@@ -102,8 +106,9 @@ def best_linear_probe(
         groups_a: See there.
         penalties: See there.
         seed: See there.
+        n_classes: See there.
     """
-    paths = _logistic_path if is_class else _ridge_path
+    paths = _multinomial_path if n_classes else _logistic_path if is_class else _ridge_path
     inner = None
     n_choices = len(penalties) * len(coordinates)
     if n_choices > 1 and len(np.unique(groups_a)) >= _INNER_FOLDS:
@@ -125,7 +130,10 @@ def best_linear_probe(
 
 
 def _loss(predicted_pb: np.ndarray, target_b: np.ndarray, is_class: bool) -> np.ndarray:
-    """Summed log loss or squared error per penalty."""
+    """Summed log loss or squared error per penalty; predictions (p, b), or (p, k, b) of several classes."""
+    if predicted_pb.ndim == 3:
+        found_p: np.ndarray = -predicted_pb[:, target_b.astype(int), np.arange(len(target_b))].sum(axis=1)
+        return found_p
     if is_class:
         loss_p: np.ndarray = np.logaddexp(0.0, np.where(target_b == 1.0, -1.0, 1.0) * predicted_pb).sum(axis=1)
         return loss_p
@@ -159,17 +167,32 @@ def _logistic_path(
     return logits_pb
 
 
+def _multinomial_path(
+    train_ar: np.ndarray, target_a: np.ndarray, test_br: np.ndarray, penalties: Sequence[float]
+) -> np.ndarray:
+    """Log-probabilities (p, k, b) of classes that all occur in training, for every penalty."""
+    from sklearn.linear_model import LogisticRegression
+
+    found = [np.empty(0)] * len(penalties)
+    model = LogisticRegression(tol=1e-3, max_iter=200, warm_start=True)
+    for index in np.argsort(penalties)[::-1]:
+        model.set_params(C=1.0 / penalties[index])
+        model.fit(train_ar, target_a)
+        found[index] = model.predict_log_proba(test_br).T
+    return np.clip(np.stack(found), _LEAST_LOG_PROBABILITY, 0.0)
+
+
 def knn_probe(train_ar: np.ndarray, target_a: np.ndarray, test_br: np.ndarray, n_neighbours: int) -> np.ndarray:
     """Mean target of the nearest training synapses, by Euclidean distance.
 
     Args:
         train_ar: Training coordinates from :func:`fold_coordinates`.
-        target_a: float (a,).
+        target_a: float (a,); or (a, k), 1 for the class of each synapse.
         test_br: Test coordinates.
         n_neighbours: Neighbours to average; all training synapses if there are fewer.
 
     Returns:
-        float64 (b,): predicted value, or fraction of neighbours of class 1.
+        float64 (b,): predicted value, or fraction of neighbours of class 1; (b, k) fractions of several classes.
     """
     n_neighbours = min(n_neighbours, len(train_ar))
     squared_ba = np.square(train_ar).sum(axis=1) - 2.0 * (test_br @ train_ar.T)
@@ -178,8 +201,29 @@ def knn_probe(train_ar: np.ndarray, target_a: np.ndarray, test_br: np.ndarray, n
 
 
 def fold_score(metric: Metric, target_b: np.ndarray, predicted_b: np.ndarray) -> float:
-    """Score predictions of one fold: ROC AUC in [0, 1] (chance 0.5), or explained variance, at most 1 (chance 0)."""
+    """Score predictions of one fold: ROC AUC in [0, 1] (chance 0.5), or explained variance, at most 1 (chance 0).
+
+    Args:
+        metric: ``macro_auc`` is the mean, over the classes of the test synapses, of the ROC AUC of each against the
+            others.
+        target_b: Values, or codes of classes.
+        predicted_b: float (b,); (k, b) for ``macro_auc``.
+    """
     from sklearn.metrics import explained_variance_score, roc_auc_score
 
+    if metric == "macro_auc":
+        codes = np.unique(target_b).astype(int)
+        return float(np.mean([roc_auc_score(target_b == code, predicted_b[code]) for code in codes]))
     score = roc_auc_score if metric == "roc_auc" else explained_variance_score
     return float(score(target_b, predicted_b))
+
+
+def balanced_accuracy(target_b: np.ndarray, predicted_kb: np.ndarray) -> float:
+    """Mean share of right predictions over the classes of the test synapses; the class with the largest value counts.
+
+    Args:
+        target_b: Codes of classes.
+        predicted_kb: float (k, b).
+    """
+    is_right_b = predicted_kb.argmax(axis=0) == target_b
+    return float(np.mean([is_right_b[target_b == code].mean() for code in np.unique(target_b)]))

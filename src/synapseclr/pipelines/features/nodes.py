@@ -20,7 +20,7 @@ from synapseclr.analysis.features import (
 )
 from synapseclr.analysis.manifold import principal_components
 from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
-from synapseclr.analysis.traits import TRAITS, Trait, trait_values
+from synapseclr.analysis.traits import Trait, Traits, counted_classes, values_by_class
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
@@ -31,8 +31,6 @@ from synapseclr.volumes.synapse_table import table_rows
 logger = logging.getLogger(__name__)
 
 TREE_COLUMNS = ("left", "right", "height", "n_features")
-
-_CLASSES = {trait.name: trait.class_names[1] for trait in TRAITS if trait.kind == "class"}
 
 
 def arrange_features(synapse_embeddings: AnnData, config: FeaturesConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -59,7 +57,7 @@ def measure_spectra(synapse_embeddings: AnnData, random_embeddings: AnnData) -> 
 
 
 def compare_components(
-    synapse_embeddings: AnnData, config: FeaturesConfig
+    synapse_embeddings: AnnData, config: FeaturesConfig, traits: Traits
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
     """Compare principal components with traits.
 
@@ -70,7 +68,7 @@ def compare_components(
     features_nf = layer_features(synapse_embeddings, config.component_layer)
     components_np, _ = principal_components(features_nf, config.n_components, config.seed)
     obs, layer = synapse_embeddings.obs, config.component_layer
-    table = component_traits(components_np, obs, layer, config)
+    table = component_traits(components_np, obs, layer, config, traits)
     for row in table.loc[table["reason"].notna(), ["trait", "reason"]].drop_duplicates().itertuples(index=False):
         logger.warning("Trait '%s' is not compared with components: %s.", row.trait, row.reason)
     examples = component_examples(
@@ -83,9 +81,11 @@ def compare_components(
     return table, examples, metrics
 
 
-def summarise_traits(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig) -> pd.DataFrame:
+def summarise_traits(
+    synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig, traits: Traits
+) -> pd.DataFrame:
     """Traits, measured and imputed, by the cell types on both sides."""
-    return trait_summaries(synapse_embeddings.obs, imputed_traits, config)
+    return trait_summaries(synapse_embeddings.obs, imputed_traits, config, traits)
 
 
 def draw_correlations(
@@ -127,12 +127,14 @@ def draw_component_strip(component_examples: pd.DataFrame, synapse_chunks: Chunk
     return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm, gap_after=n_low - 1)
 
 
-def draw_trait_summaries(trait_summaries: pd.DataFrame) -> Figure:
+def draw_trait_summaries(trait_summaries: pd.DataFrame, traits: Traits) -> Figure:
     """Draw the traits by cell types."""
-    return trait_summary_panels(trait_summaries, _CLASSES)
+    return trait_summary_panels(trait_summaries, counted_classes(traits))
 
 
-def draw_posteriors(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig) -> Figure:
+def draw_posteriors(
+    synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, config: FeaturesConfig, traits: Traits
+) -> Figure:
     """Draw what is known of each synapse's traits, for synapses drawn at random."""
     obs = synapse_embeddings.obs
     rows = np.arange(len(obs))
@@ -141,13 +143,13 @@ def draw_posteriors(synapse_embeddings: AnnData, imputed_traits: pd.DataFrame, c
     drawn = obs.iloc[rows]
     aligned = table_rows(imputed_traits, drawn["synapse_id"])
     posteriors, axis_labels = {}, {}
-    for trait in TRAITS:
+    for trait, measured_n in values_by_class(drawn, traits):
         table = _posterior(trait, aligned)
         if table is None:
             continue
-        table["measured"] = trait_values(drawn, trait)
+        table["measured"] = measured_n
         posteriors[trait.label] = table.dropna(subset=["mean"])
-        axis_labels[trait.label] = f"P({trait.class_names[1]})" if trait.kind == "class" else "z-score of the logarithm"
+        axis_labels[trait.label] = f"P({trait.class_names[1]})" if trait.is_class else trait.scale_label
     return posterior_panels(posteriors, axis_labels)
 
 
@@ -155,14 +157,14 @@ def _posterior(trait: Trait, aligned: pd.DataFrame) -> pd.DataFrame | None:
     """Mean and 90 % interval; None if the trait was not imputed."""
     mean, sd = (
         (f"{trait.name}_probability", f"{trait.name}_probability_sd")
-        if trait.kind == "class"
+        if trait.is_class
         else (f"{trait.name}_mean", f"{trait.name}_sd")
     )
     if mean not in aligned:
         return None
     half = HALF_WIDTH_90 * aligned[sd]
     table = pd.DataFrame({"mean": aligned[mean], "lower_90": aligned[mean] - half, "upper_90": aligned[mean] + half})
-    return table.clip(0.0, 1.0) if trait.kind == "class" else table
+    return table.clip(0.0, 1.0) if trait.is_class else table
 
 
 def describe_features(

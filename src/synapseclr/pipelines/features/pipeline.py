@@ -36,13 +36,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 compare_components,
-                [embeddings, parameters],
+                [embeddings, parameters, "params:traits"],
                 ["component_traits", "component_examples", "component_metrics"],
                 name="compare_components",
             ),
             Node(
                 summarise_traits,
-                [embeddings, "imputed_traits", parameters],
+                [embeddings, "imputed_traits", parameters, "params:traits"],
                 "trait_summaries",
                 name="summarise_traits",
             ),
@@ -65,10 +65,15 @@ def create_pipeline() -> Pipeline:
                 "component_strip",
                 name="draw_component_strip",
             ),
-            Node(draw_trait_summaries, "trait_summaries", "trait_summaries_figure", name="draw_trait_summaries"),
+            Node(
+                draw_trait_summaries,
+                ["trait_summaries", "params:traits"],
+                "trait_summaries_figure",
+                name="draw_trait_summaries",
+            ),
             Node(
                 draw_posteriors,
-                [embeddings, "imputed_traits", parameters],
+                [embeddings, "imputed_traits", parameters, "params:traits"],
                 "trait_posteriors",
                 name="draw_trait_posteriors",
             ),

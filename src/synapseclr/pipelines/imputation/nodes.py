@@ -31,7 +31,7 @@ from synapseclr.analysis.imputation.learning_curves import (
 )
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.representations import BACKBONE, Features, normal_scores, recorded_layers, with_statistics
-from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
@@ -89,6 +89,7 @@ def score_traits(
     chunk_statistics: pd.DataFrame,
     mask_statistics: pd.DataFrame,
     config: ImputationConfig,
+    traits: Traits,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the trained encoder and its rivals on every annotated trait.
 
@@ -104,6 +105,7 @@ def score_traits(
         chunk_statistics: Statistics of the image per synapse.
         mask_statistics: Statistics of the masks per synapse.
         config: The parameters ``imputation``.
+        traits: The parameter ``traits``.
 
     Returns:
         Tidy scores, and the traits that could not be scored with the reason.
@@ -128,7 +130,7 @@ def score_traits(
         "mask_statistics": {"statistics": joined.parts[1]},
         "synapseclr+statistics": {BACKBONE: joined},
     }
-    scores, unscored = score_representations(representations, obs, config)
+    scores, unscored = score_representations(representations, obs, config, traits)
     for row in unscored.to_dict("records"):
         logger.warning("Trait '%s' is not scored: %s.", row["trait"], row["reason"])
     return scores, unscored
@@ -141,14 +143,14 @@ def _layers_of(embeddings: AnnData, wanted_id: pd.Series, name: str) -> dict[str
     return {layer: features_nf[rows_n] for layer, features_nf in recorded_layers(embeddings).items()}
 
 
-def draw_comparison(trait_scores: pd.DataFrame) -> Figure:
+def draw_comparison(trait_scores: pd.DataFrame, traits: Traits) -> Figure:
     """Compare the representations trait by trait."""
-    return score_comparison(summarise_scores(trait_scores), {trait.name: trait.label for trait in TRAITS})
+    return score_comparison(summarise_scores(trait_scores), {trait.name: trait.label for trait in traits})
 
 
-def tabulate_comparison(trait_scores: pd.DataFrame) -> pd.DataFrame:
+def tabulate_comparison(trait_scores: pd.DataFrame, traits: Traits) -> pd.DataFrame:
     """The comparison as one table: representations, layers and probes by traits."""
-    return comparison_table(summarise_scores(trait_scores), {trait.name: trait.label for trait in TRAITS})
+    return comparison_table(summarise_scores(trait_scores), {trait.name: trait.label for trait in traits})
 
 
 def impute(
@@ -156,6 +158,7 @@ def impute(
     mask_statistics: pd.DataFrame,
     annotation_scales: pd.DataFrame,
     config: ImputationConfig,
+    traits: Traits,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Impute every trait at every synapse with Gaussian processes.
 
@@ -163,22 +166,25 @@ def impute(
         Imputed traits, held-out predictions, scores per fold, calibration, and the traits that could not be imputed.
     """
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config)
+    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits)
     for row in found.unimputed.to_dict("records"):
         logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
     return found.traits, found.held_out, found.scores, found.calibration, found.unimputed
 
 
 def draw_reliability(
-    held_out_predictions: pd.DataFrame, imputation_calibration: pd.DataFrame, config: ImputationConfig
+    held_out_predictions: pd.DataFrame,
+    imputation_calibration: pd.DataFrame,
+    config: ImputationConfig,
+    traits: Traits,
 ) -> Figure:
     """Reliability of the class traits, held out by neurite."""
     n_bins = config.gaussian_processes.n_bins
-    tables = _by_label(held_out_predictions, "class")
+    tables = _by_label(held_out_predictions, [trait for trait in traits if trait.is_class])
     given_out = {label: _reliability(table, "mean", n_bins) for label, table in tables.items()}
     stated = {label: _reliability(table, "stated_mean", n_bins) for label, table in tables.items()}
     notes = {}
-    for label, row in _calibration_by_label(imputation_calibration).items():
+    for label, row in _calibration_by_label(imputation_calibration, traits).items():
         error, chance = row["expected_calibration_error"], row["calibration_error_by_chance"]
         debiased = row["debiased_calibration_error"]
         notes[label] = f"calibration error {error:.3f}\n({chance:.3f} by chance alone)\ndebiased {debiased:.3f}"
@@ -186,13 +192,16 @@ def draw_reliability(
 
 
 def draw_predictions(
-    held_out_predictions: pd.DataFrame, imputation_scores: pd.DataFrame, imputation_calibration: pd.DataFrame
+    held_out_predictions: pd.DataFrame,
+    imputation_scores: pd.DataFrame,
+    imputation_calibration: pd.DataFrame,
+    traits: Traits,
 ) -> Figure:
     """Prediction against measurement of the continuous traits, held out by neurite."""
-    tables = _by_label(held_out_predictions, "continuous")
+    tables = _by_label(held_out_predictions, [trait for trait in traits if not trait.is_class])
     document = imputation_document(imputation_scores, imputation_calibration)
     notes = {}
-    for trait in TRAITS:
+    for trait in traits:
         if trait.label in tables:
             of_neurites = document[trait.name]["by_neurite"]
             notes[trait.label] = (
@@ -203,29 +212,29 @@ def draw_predictions(
 
 
 def measure_learning_curves(
-    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, config: ImputationConfig
+    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, config: ImputationConfig, traits: Traits
 ) -> pd.DataFrame:
     """Score the imputation with growing numbers of labels."""
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    return learning_curves(features_nf, synapse_embeddings.obs, config)
+    return learning_curves(features_nf, synapse_embeddings.obs, config, traits)
 
 
-def draw_learning_curves(curves: pd.DataFrame) -> Figure:
+def draw_learning_curves(curves: pd.DataFrame, traits: Traits) -> Figure:
     """Scores against labels."""
-    return learning_curve_figure(summarise_learning_curves(curves), {trait.name: trait.label for trait in TRAITS})
+    return learning_curve_figure(summarise_learning_curves(curves), {trait.name: trait.label for trait in traits})
 
 
-def _by_label(held_out: pd.DataFrame, kind: str) -> dict[str, pd.DataFrame]:
-    """Predictions held out by neurite, per trait of a kind, by the trait's label."""
+def _by_label(held_out: pd.DataFrame, traits: Sequence[Trait]) -> dict[str, pd.DataFrame]:
+    """Predictions held out by neurite, per trait, by the trait's label."""
     by_neurite = held_out[held_out["split"] == "neurite"]
-    tables = {trait.label: by_neurite[by_neurite["trait"] == trait.name] for trait in TRAITS if trait.kind == kind}
+    tables = {trait.label: by_neurite[by_neurite["trait"] == trait.name] for trait in traits}
     return {label: table for label, table in tables.items() if len(table)}
 
 
-def _calibration_by_label(calibration: pd.DataFrame) -> dict[str, dict[Hashable, Any]]:
+def _calibration_by_label(calibration: pd.DataFrame, traits: Traits) -> dict[str, dict[Hashable, Any]]:
     given_out = calibration[(calibration["split"] == "neurite") & calibration["is_corrected"].astype(bool)]
     rows = {row["trait"]: row for row in given_out.to_dict("records")}
-    return {trait.label: rows[trait.name] for trait in TRAITS if trait.kind == "class" and trait.name in rows}
+    return {trait.label: rows[trait.name] for trait in traits if trait.is_class and trait.name in rows}
 
 
 def _reliability(table: pd.DataFrame, column: str, n_bins: int) -> pd.DataFrame:
@@ -246,6 +255,7 @@ def describe_imputation(
     learning_curve_figure: Drawing,
     imputation: ImputationConfig,
     config: ReportingConfig,
+    traits: Traits,
 ) -> dict[str, Any]:
     """Write the report's sections on what the representations are worth, and on imputed traits."""
     summary = summarise_scores(trait_scores)
@@ -253,8 +263,8 @@ def describe_imputation(
     tables = (imputation_scores, imputation_calibration, unimputed_traits, learning_curves, summary)
     return pipeline_section(
         [
-            describe_quality(summary, unscored_traits, trait_score_comparison, config.probe),
-            describe_imputed(*tables, figures, imputation.gaussian_processes.layer),
+            describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits),
+            describe_imputed(*tables, figures, imputation.gaussian_processes.layer, traits),
         ],
         config.dpi,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
@@ -267,7 +277,9 @@ def describe_imputation(
     )
 
 
-def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Drawing, probe: str) -> Section:
+def describe_quality(
+    summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Drawing, probe: str, traits: Sequence[Trait] = TRAITS
+) -> Section:
     """Compare the representations.
 
     Args:
@@ -275,6 +287,7 @@ def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: 
         unscored: Traits that could not be scored: ``label``, ``n_annotated``, ``reason``.
         comparison: Figure of the linear probe's scores.
         probe: Probe to lead with; the other one follows in a folded table.
+        traits: The parameter ``traits``.
 
     Returns:
         Figure, one table per probe, and the traits without a score.
@@ -297,18 +310,18 @@ def describe_quality(summary: pd.DataFrame, unscored: pd.DataFrame, comparison: 
     )
     other = "knn" if probe == "linear" else "linear"
     caption = "Scores of the linear probe: mean and standard deviation over folds. Dashed: chance."
-    tables.insert(0, _score_table(summary, probe, is_folded=False))
-    tables.insert(1, _score_table(summary, other, is_folded=True))
+    tables.insert(0, _score_table(summary, probe, traits, is_folded=False))
+    tables.insert(1, _score_table(summary, other, traits, is_folded=True))
     return Section("Representation quality", [text], [Picture(comparison, caption)], tables)
 
 
-def _score_table(summary: pd.DataFrame, probe: str, is_folded: bool) -> Table:
+def _score_table(summary: pd.DataFrame, probe: str, traits: Sequence[Trait], is_folded: bool) -> Table:
     """Traits by representations, the best mean of each row in bold."""
     chosen = summary[summary["probe"] == probe].to_dict("records")
     scores = {(row["representation"], row["layer"], row["trait"]): row for row in chosen}
     rows: list[list[str]] = []
     strong: set[tuple[int, int]] = set()
-    for trait in TRAITS:
+    for trait in traits:
         cells = [scores.get((name, layer, trait.name)) for name, layer, _ in _REPRESENTATION_COLUMNS]
         means = [float("-inf") if cell is None else float(cell["mean"]) for cell in cells]
         if not any(cells):
@@ -346,6 +359,7 @@ def describe_imputed(
     probes: pd.DataFrame,
     figures: tuple[Drawing, Drawing, Drawing],
     layer: str,
+    traits: Traits,
 ) -> Section:
     """Tabulate scores and calibration of the imputation.
 
@@ -357,6 +371,7 @@ def describe_imputed(
         probes: Scores of the probes condensed over folds.
         figures: Predictions against measurements, reliability, learning curves.
         layer: Layer whose features impute.
+        traits: The parameter ``traits``.
     """
     predictions, reliability, learning = figures
     tables = []
@@ -370,7 +385,7 @@ def describe_imputed(
     document = imputation_document(scores, calibration)
     means = probes[(probes["representation"] == "synapseclr") & (probes["layer"] == layer)]
     probe_scores = {(row["trait"], row["probe"]): row for row in means.to_dict("records")}
-    rows = [_trait_row(trait, document[trait.name], probe_scores) for trait in TRAITS if trait.name in document]
+    rows = [_trait_row(trait, document[trait.name], probe_scores) for trait in traits if trait.name in document]
     caption = (
         "Mean ± standard deviation over folds. Folds by synapse leave synapses of a test neurite in training, and so "
         "promise more than a new neurite will get. Calibration: expected calibration error (in brackets what chance "
@@ -410,7 +425,7 @@ def _trait_row(
     trait: Trait, entry: dict[str, Any], probe_scores: dict[tuple[str, str], dict[Hashable, Any]]
 ) -> list[str]:
     by_neurite = entry["by_neurite"]
-    if trait.kind == "class":
+    if trait.is_class:
         error, chance = by_neurite["expected_calibration_error"], by_neurite["calibration_error_by_chance"]
         calibration = f"{error:.3f} ({chance:.3f}); debiased {by_neurite['debiased_calibration_error']:.3f}"
     else:

@@ -23,7 +23,7 @@ from synapseclr.analysis.manifold import (
     fit_manifold,
 )
 from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
-from synapseclr.analysis.traits import TRAITS
+from synapseclr.analysis.traits import Traits, counted_classes
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -84,7 +84,7 @@ def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> Ann
 
 
 def describe_clusters(
-    synapse_manifold: AnnData, config: ManifoldConfig
+    synapse_manifold: AnnData, config: ManifoldConfig, traits: Traits
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Describe the synapses of each cluster, and what changes along the axes of the largest ones.
 
@@ -94,9 +94,9 @@ def describe_clusters(
     obs = synapse_manifold.obs
     axes = axes_of(synapse_manifold, config)
     return (
-        cluster_profiles(obs, clusters_of(synapse_manifold), config.axes),
+        cluster_profiles(obs, clusters_of(synapse_manifold), config.axes, traits),
         axis_position_table(axes, obs["synapse_id"].to_numpy(), config.axes.n_samples),
-        axis_profiles(axes, obs, config.axes),
+        axis_profiles(axes, obs, config.axes, traits),
     )
 
 
@@ -144,9 +144,9 @@ def check_leakage(
     return scores, leakage_metrics(scores)
 
 
-def draw_overlays(synapse_manifold: AnnData) -> Figure:
+def draw_overlays(synapse_manifold: AnnData, traits: Traits) -> Figure:
     """Draw the plane once per trait."""
-    overlays = collect_overlays(synapse_manifold.obs)
+    overlays = collect_overlays(synapse_manifold.obs, traits)
     return scatter_panels(synapse_manifold.obsm["X_umap"], overlays, axis_name=axis_name(synapse_manifold))
 
 
@@ -156,24 +156,25 @@ def draw_orientation(synapse_manifold: AnnData, synapse_orientations: pd.DataFra
     return scatter_panels(synapse_manifold.obsm["X_umap"], overlays, axis_name=axis_name(synapse_manifold))
 
 
-def draw_interactive(synapse_manifold: AnnData) -> PlotlyFigure:
+def draw_interactive(synapse_manifold: AnnData, traits: Traits) -> PlotlyFigure:
     """Draw the plane to zoom and hover in; of many synapses, 10,000 at random."""
-    return _interactive(synapse_manifold, "X_umap")
+    return _interactive(synapse_manifold, "X_umap", traits)
 
 
-def draw_interactive_3d(synapse_manifold: AnnData) -> PlotlyFigure:
+def draw_interactive_3d(synapse_manifold: AnnData, traits: Traits) -> PlotlyFigure:
     """Draw the projection to space; the plane if there is none."""
-    return _interactive(synapse_manifold, "X_umap_3d" if "X_umap_3d" in synapse_manifold.obsm else "X_umap")
+    coordinates = "X_umap_3d" if "X_umap_3d" in synapse_manifold.obsm else "X_umap"
+    return _interactive(synapse_manifold, coordinates, traits)
 
 
-def _interactive(synapse_manifold: AnnData, coordinates: str) -> PlotlyFigure:
+def _interactive(synapse_manifold: AnnData, coordinates: str, traits: Traits) -> PlotlyFigure:
     rows = np.arange(synapse_manifold.n_obs)
     if len(rows) > _MOST_INTERACTIVE:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_INTERACTIVE, replace=False))
     obs = synapse_manifold.obs.iloc[rows]
     return interactive_scatter(
         synapse_manifold.obsm[coordinates][rows],
-        collect_overlays(obs),
+        collect_overlays(obs, traits),
         obs["synapse_id"].to_numpy(),
         axis_name=axis_name(synapse_manifold),
     )
@@ -215,9 +216,9 @@ def _sampled(axis_positions: pd.DataFrame, cluster: int, number: int) -> pd.Data
     return of_axis[of_axis["sample"] >= 0].sort_values("sample")
 
 
-def draw_axis_profiles(axis_profiles: pd.DataFrame) -> Figure:
+def draw_axis_profiles(axis_profiles: pd.DataFrame, traits: Traits) -> Figure:
     """Draw how traits change along the axes."""
-    return axis_profile_panels(axis_profiles, {t.name: t.class_names[1] for t in TRAITS if t.kind == "class"})
+    return axis_profile_panels(axis_profiles, counted_classes(traits))
 
 
 def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:

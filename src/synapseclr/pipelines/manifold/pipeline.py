@@ -27,7 +27,7 @@ def create_pipeline() -> Pipeline:
             Node(project_synapses, ["synapse_embeddings", parameters], plane, name="project_synapses"),
             Node(
                 describe_clusters,
-                [plane, parameters],
+                [plane, parameters, "params:traits"],
                 ["cluster_profiles", "axis_positions", "axis_profiles"],
                 name="describe_clusters",
             ),
@@ -43,14 +43,24 @@ def create_pipeline() -> Pipeline:
                 ["leakage_scores", "leakage_metrics"],
                 name="check_leakage",
             ),
-            Node(draw_overlays, plane, "manifold_overlays", name="draw_manifold_overlays"),
-            Node(draw_interactive, plane, "manifold_scatter", name="draw_manifold_scatter"),
-            Node(draw_interactive_3d, plane, "manifold_scatter_3d", name="draw_manifold_scatter_3d"),
+            Node(draw_overlays, [plane, "params:traits"], "manifold_overlays", name="draw_manifold_overlays"),
+            Node(draw_interactive, [plane, "params:traits"], "manifold_scatter", name="draw_manifold_scatter"),
+            Node(
+                draw_interactive_3d,
+                [plane, "params:traits"],
+                "manifold_scatter_3d",
+                name="draw_manifold_scatter_3d",
+            ),
             Node(
                 draw_clusters, [plane, "axis_positions", parameters], "manifold_clusters", name="draw_manifold_clusters"
             ),
             Node(draw_axis_strip, ["axis_positions", "synapse_chunks"], "manifold_axis_strip", name="draw_axis_strip"),
-            Node(draw_axis_profiles, "axis_profiles", "manifold_axis_profiles", name="draw_axis_profiles"),
+            Node(
+                draw_axis_profiles,
+                ["axis_profiles", "params:traits"],
+                "manifold_axis_profiles",
+                name="draw_axis_profiles",
+            ),
             Node(
                 draw_orientation,
                 [plane, "synapse_orientations"],

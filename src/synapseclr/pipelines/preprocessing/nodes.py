@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS, store_morphometry
-from synapseclr.analysis.traits import trait_named
 from synapseclr.errors import InputError
 from synapseclr.pipelines import Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, as_text, pipeline_section
 from synapseclr.plotting.sections import contact_sheet, read_slabs, section_rows, synapse_section
 from synapseclr.volumes import (
+    PUBLISHED_TRAITS,
     ChunkSource,
     ChunkStore,
     ChunkStream,
     PreprocessingConfig,
+    Traits,
     VolumeLayer,
     check_annotation_table,
     check_synapse_table,
@@ -33,6 +34,7 @@ from synapseclr.volumes import (
 from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
 from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
 from synapseclr.volumes.root_versions import PROVENANCE
+from synapseclr.volumes.traits import class_texts, trait_values
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +73,11 @@ def check_before_cutting(
     annotation_table: pd.DataFrame,
     config: PreprocessingConfig,
     chunk_source: ChunkSource,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[dict[str, Any], Figure]:
     """Stop before the first chunk is cut if tables and volumes cannot belong together or cannot be read."""
     layers = (em_volume, segmentation_volume, cleft_volume)
-    found = inspect(layers, synapse_table, annotation_table, config, chunk_source)
+    found = inspect(layers, synapse_table, annotation_table, config, chunk_source, traits)
     found.conclude()
     return found.document(), draw_first_chunk(found, config)
 
@@ -85,11 +88,12 @@ def inspect(
     annotation_table: pd.DataFrame,
     config: PreprocessingConfig,
     chunk_source: ChunkSource,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> InputCheck:
     """Look at what preprocessing would read: tables and volumes, or the tables alone if chunks are imported."""
     synapses, annotations = (
         check_synapse_table(synapse_table, config.position_unit_nm),
-        check_annotation_table(annotation_table),
+        check_annotation_table(annotation_table, traits),
     )
     annotated_ids = annotations["syn_id" if "syn_id" in annotations else "synapse_id"]
     if chunk_source.kind != "volumes":
@@ -137,6 +141,7 @@ def describe_chunks(
     annotation_table: pd.DataFrame,
     synapse_morphometry: pd.DataFrame,
     config: PreprocessingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Tabulate the stored chunks, transform their annotations, and report what was dropped and why.
 
@@ -149,7 +154,7 @@ def describe_chunks(
     metadata, statistics = tabulate_chunks(synapse_chunks, synapses, config.position_unit_nm)
     measured = ["synapse_id", *(name for name in MORPHOMETRY_LABELS if name not in metadata)]
     metadata = metadata.merge(synapse_morphometry[measured], on="synapse_id", how="left", validate="one_to_one")
-    annotations = transform_annotations(annotation_table, synapses["id"])
+    annotations = transform_annotations(annotation_table, synapses["id"], traits)
     report = summarise(synapse_chunks, synapses, metadata, statistics, annotations.unknown_ids)
     shares, findings = judge_chunks(metadata, synapse_chunks.rejected, Share(**statistics["constant_sections"]), config)
     errors = [finding.text for finding in findings if finding.severity == "error"]
@@ -194,6 +199,7 @@ def describe_preprocessing(
     synapse_metadata: pd.DataFrame,
     annotations: pd.DataFrame,
     config: ReportingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> dict[str, Any]:
     """Write the report's sections on the data: what preprocessing found, sizes, and synapses drawn at random."""
     obs = synapse_metadata[["synapse_id"]].merge(annotations, on="synapse_id", how="left", validate="one_to_one")
@@ -201,7 +207,7 @@ def describe_preprocessing(
         [
             describe_data(preprocessing_report, histograms),
             describe_sizes(synapse_morphometry, morphometry_figure),
-            describe_examples(synapse_chunks, obs, config),
+            describe_examples(synapse_chunks, obs, config, traits),
         ],
         config.dpi,
         made_from={"chunks": synapse_chunks.sha256},
@@ -255,20 +261,19 @@ def _is_share(name: str) -> bool:
     return name.startswith("is_") or name.endswith("_share")
 
 
-def describe_examples(synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig) -> Section:
+def describe_examples(
+    synapse_chunks: ChunkStore, obs: pd.DataFrame, config: ReportingConfig, traits: Traits = PUBLISHED_TRAITS
+) -> Section:
     """Show synapses drawn at random, good and bad alike."""
     rng = np.random.default_rng(config.seed)
     rows = np.sort(rng.choice(len(obs), size=min(config.n_examples, len(obs)), replace=False))
     chosen = obs.iloc[rows]
-    types = chosen["pre_cell_type"] if "pre_cell_type" in chosen else [np.nan] * len(chosen)
-    titles = [_example_title(*known) for known in zip(chosen["synapse_id"], types, strict=True)]
+    shown = next((trait for trait in traits if trait.level == "neurite" and trait.name in chosen), None)
+    types = [""] * len(chosen) if shown is None else class_texts(trait_values(chosen, shown), shown, "type unknown")
+    titles = [f"{synapse_id}\n{text}".strip() for synapse_id, text in zip(chosen["synapse_id"], types, strict=True)]
     slabs = read_slabs(synapse_chunks, chosen["synapse_id"].to_numpy())
     figure = contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
     text = f"{len(rows)} synapses drawn at random, not chosen: what the encoder sees, defects included."
-    caption = "Synapse id and presynaptic type; the section through the widest part of the cleft, with its masks."
+    named = f"Synapse id and {shown.label}" if shown is not None else "Synapse id"
+    caption = f"{named}; the section through the widest part of the cleft, with its masks."
     return Section("Examples", [text], [Picture(figure, caption)])
-
-
-def _example_title(synapse_id: int, pre_cell_type: float) -> str:
-    known = trait_named("pre_cell_type").class_names
-    return f"{synapse_id}\n{'type unknown' if pd.isna(pre_cell_type) else known[int(pre_cell_type)]}"

@@ -29,6 +29,7 @@ from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table,
 from synapseclr.plotting.searches import distance_panels, neighbour_strips
 from synapseclr.plotting.sections import best_slab, read_slabs
 from synapseclr.training import PretrainingConfig
+from synapseclr.volumes import PUBLISHED_TRAITS, Traits
 from synapseclr.volumes.imported_chunks import QueryChunks
 
 _SHOWN_EXAMPLES = 4
@@ -119,6 +120,7 @@ def answer_queries(
     query_features: dict[str, np.ndarray],
     config: SimilarityConfig,
     neuroglancer: NeuroglancerConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the synapses most like the examples that the parameters name, or like chosen representatives.
 
@@ -128,6 +130,7 @@ def answer_queries(
         query_features: Features of external chunks, if the query is by these.
         config: The parameters ``similarity``.
         neuroglancer: The parameters ``neuroglancer``: where links lead.
+        traits: The parameter ``traits``: names of classes in the filter.
 
     Returns:
         The results with positions and links, and histograms of the distances of all synapses that were searched.
@@ -135,7 +138,7 @@ def answer_queries(
     features_nf = feature_index.features_nf
     obs = synapse_embeddings.obs
     queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config, query_features)
-    rows_m = eligible_rows(obs, config.filter)
+    rows_m = eligible_rows(obs, config.filter, traits)
     index = FeatureIndex(features_nf[rows_m], "flat") if config.filter else feature_index
     found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
     results = result_table(queries, found, features_nf, obs, neuroglancer)

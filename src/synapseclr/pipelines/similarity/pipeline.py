@@ -34,7 +34,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 answer_queries,
-                ["synapse_embeddings", "feature_index", "query_features", "params:similarity", "params:neuroglancer"],
+                [
+                    "synapse_embeddings",
+                    "feature_index",
+                    "query_features",
+                    "params:similarity",
+                    "params:neuroglancer",
+                    "params:traits",
+                ],
                 ["similarity_results", "distance_histograms"],
                 name="answer_queries",
             ),
