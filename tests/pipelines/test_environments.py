@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +24,6 @@ from loopback_volumes import (
     write_layer,
 )
 
-from synapseclr.storage.addresses import set_default_options
 from synapseclr.volumes import ChunkStore
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -149,23 +149,10 @@ def copies(tmp_path_factory, drawn):
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Runs pipelines in this process."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    monkeypatch.chdir(PROJECT)
-    monkeypatch.setenv("SYNAPSECLR_TRACKING", "off")
-    monkeypatch.setenv("FSSPEC_CAVE", "")  # is set below, and put back by the fixture
-    set_default_options({"cave": {"token": TOKEN}})
-    bootstrap_project(PROJECT)
-
-    def run(env, pipelines, configuration=None, **parameters):
-        conf_source = None if configuration is None else str(configuration)
-        with KedroSession.create(PROJECT, env=env, conf_source=conf_source, runtime_params=parameters) as session:
-            session.run(pipeline_names=pipelines)
-
-    return run
+def run(run_here, monkeypatch):
+    """Runs pipelines in this process, with a token for CAVE."""
+    monkeypatch.setitem(fsspec.config.conf, "cave", {"token": TOKEN})
+    return run_here
 
 
 def small_chunks(size_nm):
