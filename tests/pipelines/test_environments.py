@@ -31,6 +31,7 @@ FLY = {"em": [(8, 8, 8), (16, 16, 16)], "segmentation": [(8, 8, 8)]}
 FAFB = {"em": [(4, 4, 40), (8, 8, 40), (16, 16, 40)], "segmentation": [(16, 16, 40)]}
 EVERYWHERE_NM = [[0, 0, 0], [99_999, 99_999, 99_999]]
 MOMENT = pd.Timestamp("2024-12-20 08:10:01")
+CODES = {"acetylcholine": 0, "glutamate": 1, "gaba": 2}  # in the order in which conf/flywire names them
 WAY = ["preprocessing", "pretraining", "embedding", "imputation", "reporting"]
 
 
@@ -205,6 +206,9 @@ def test_an_environment_cuts_the_synapses_of_its_release(name, copies, run, tmp_
     metadata = check_chunks(tmp_path, tissue, release)
     if name in WITHOUT_CLEFTS:
         assert set(metadata["cleft_source"]) == {"painted"}
+    if name == "flywire":  # whose table has transmitters
+        annotations = pd.read_parquet(tmp_path / "03_primary/annotations.parquet").sort_values("synapse_id")
+        assert annotations["transmitter"].tolist() == [CODES[name] for name in tissue.synapses["transmitter"]]
     if name == "minnie65":
         assert metadata["cleft_id"].tolist() == tissue.synapses["id"].tolist()
         annotations = pd.read_parquet(tmp_path / "03_primary/annotations.parquet")
