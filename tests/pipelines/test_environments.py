@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 from cave_server import CHUNKED_GRAPH, TOKEN, LoopbackCave, Table, Version, graph_info, root, serve, supervoxel
+from click.testing import CliRunner
+from documentation import commands
 from loopback_volumes import (
     Tissue,
     as_buhmann,
@@ -24,6 +26,7 @@ from loopback_volumes import (
     write_layer,
 )
 
+from synapseclr.commands.synapseclr import check
 from synapseclr.volumes import ChunkStore
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -242,6 +245,19 @@ def test_polyadic_synapses_without_clefts_go_the_whole_way(copies, run, tmp_path
     assert set(metadata["cleft_source"]) == {"painted"}
     assert metadata["pre_root_id"].value_counts().min() == 6  # three sites of two partners
     check_report(tmp_path, "transmitter", "transmitter")
+
+
+def test_the_check_of_the_fly_page_passes(copies, run, tmp_path):
+    first, second = commands("docs/fly.md")
+    assert first == "kedro synapseclr check --env=hemibrain"
+    assert second == "kedro run --env=hemibrain --pipeline=preprocessing"
+    sources, _ = copies("hemibrain")
+    named = [f"sources.{name}={place}" for name, place in sources.items()]
+    params = [f"data_root={tmp_path}", "preprocessing.chunk_size_vx=[60,60,60]", *named]
+    done = CliRunner().invoke(check, ["--env=hemibrain", f"--params={','.join(params)}"])
+    assert done.exit_code == 0, done.output
+    assert "synapse table: 54 synapses" in done.output
+    assert f"Preprocessing can begin: {second.replace(' --env=hemibrain', '')} --env=hemibrain" in done.output
 
 
 def test_one_chunk_a_presynaptic_site(copies, run, tmp_path):
