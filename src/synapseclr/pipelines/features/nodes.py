@@ -138,7 +138,9 @@ def draw_component_strip(component_examples: pd.DataFrame, synapse_chunks: Chunk
 
 def draw_trait_summaries(trait_summaries: pd.DataFrame, traits: Traits) -> Figure:
     """Draw the traits by cell types."""
-    return trait_summary_panels(trait_summaries, counted_classes(traits))
+    return trait_summary_panels(
+        trait_summaries, counted_classes(traits), {trait.name: trait.scale_label for trait in traits}
+    )
 
 
 def draw_posteriors(
