@@ -14,9 +14,11 @@ from synapseclr.analysis.config import (
     ImputationConfig,
     LeakageConfig,
     ManifoldConfig,
+    OcclusionConfig,
     SimilarityConfig,
 )
 from synapseclr.analysis.features import FeaturesConfig
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
 from synapseclr.augmentation import AugmentationConfig
@@ -67,7 +69,9 @@ PARAMETERS = {
         gaussian_processes=GaussianProcessConfig(n_seeds=1, with_masks=False),
     ),
     "consensus": ConsensusConfig(label_fractions=(0.3, 0.01), n_label_seeds=1),
-    "features": FeaturesConfig(n_components=3, n_drawn_components=2, n_examples=2, n_draws=50),
+    "features": FeaturesConfig(
+        n_components=3, n_drawn_components=2, n_examples=2, n_draws=50, occlusion=OcclusionConfig(n_synapses=0)
+    ),
     "reporting": ReportingConfig(n_examples=4, dpi=50),
 }
 PRETRAINING = PretrainingConfig(
@@ -167,6 +171,12 @@ def simulated_embeddings(signal, seed, annotated=True):
     return AnnData(X=features_nf, obs=obs, obsm=layers, uns={"provenance": {"weights_sha256": "abc"}})
 
 
+def _morphometry(synapse_id):
+    rng = np.random.default_rng(0)
+    sizes = {name: rng.uniform(1, 2, len(synapse_id)) for name in MORPHOMETRY_LABELS}
+    return pd.DataFrame({"synapse_id": synapse_id, **sizes}).assign(is_cleft_at_border=False)
+
+
 def _truth(embeddings):
     """The features of the first six synapses are made to stand out, and these are called defective."""
     embeddings.X[:6] *= 5.0
@@ -186,6 +196,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "random.synapse_embeddings": simulated_embeddings(0.0, 2, annotated),
         "other_representations": {"imported": simulated_embeddings(5.0, 3, annotated)[::-1]},
         "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
+        "synapse_morphometry": _morphometry(embeddings.obs["synapse_id"].to_numpy()),
         "training_history": history,
         "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
         "pipeline_seconds": {"pretraining": 61.5},
@@ -218,7 +229,9 @@ def run_in_memory(pipeline, inputs):
 def run_analyses(annotated=True):
     """A catalog with everything that the pipelines wrote."""
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
-    pipeline += preprocessing.create_pipeline().only_nodes("plot_preprocessing", "describe_preprocessing")
+    pipeline += preprocessing.create_pipeline().only_nodes(
+        "plot_preprocessing", "plot_morphometry", "describe_preprocessing"
+    )
     pipeline += pretraining.create_pipeline().only_nodes("draw_augmented_pairs", "describe_pretraining")
     pipeline += embedding.create_pipeline().only_nodes("describe_embedding")
     return run_in_memory(pipeline, analysis_inputs(simulated_embeddings(20.0, 1, annotated), annotated))

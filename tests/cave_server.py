@@ -30,7 +30,7 @@ class Table:
     """A table of one version: rows with positions in three columns each, in units of ``resolution_nm``."""
 
     rows: pd.DataFrame
-    resolution_nm: tuple[float, float, float] = (4.0, 4.0, 40.0)
+    resolution_nm: tuple[float | None, ...] = (4.0, 4.0, 40.0)
     reference_table: str | None = None
     schema_type: str = "synapse"
 
@@ -52,6 +52,7 @@ class LoopbackCave:
         graph_info: Of the chunked graph; with ``data_dir``, the watershed's address.
         row_limit: Rows of one answer.
         fail_after: Queries after which the service is down; None: never.
+        hangs: Queries wait for this event; None: they are answered at once.
         queries: Bodies of the queries, in their order.
         n_root_requests: Requests for roots.
     """
@@ -65,6 +66,7 @@ class LoopbackCave:
     fail_after: int | None = None
     queries: list[dict] = field(default_factory=list)
     n_root_requests: int = 0
+    hangs: threading.Event | None = None
     root_timestamps: list[float] = field(default_factory=list)
     address: str = ""
 
@@ -209,6 +211,8 @@ def _add_materialization(app: flask.Flask, cave: LoopbackCave) -> None:
 
     @app.post("/materialize/api/v3/datastack/<name>/version/<int:number>/table/<table>/query")
     def query(name, number, table):
+        if cave.hangs is not None:
+            cave.hangs.wait()
         if cave.fail_after is not None and len(cave.queries) >= cave.fail_after:
             return flask.Response("Service Unavailable", 503)
         body, found = json.loads(flask.request.data), table_of(number, table)
@@ -271,7 +275,8 @@ def _arrow(rows: pd.DataFrame, warnings: list[str], resolution) -> flask.Respons
         writer.write_batch(batch)
     response = flask.Response(sink.getvalue(), mimetype="data.arrow")
     response.headers.extend([("Warning", text) for text in warnings])
-    response.headers.extend([("dataframe_resolution", f"{float(size)}") for size in resolution])
+    if None not in resolution:
+        response.headers.extend([("dataframe_resolution", f"{float(size)}") for size in resolution])
     response.headers["column_names"] = json.dumps({})
     return response
 

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import shutil
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # for warm_process, gcs_emulator and others beside this file
+
+import warm_process
 
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -25,7 +30,37 @@ PROJECT = Path(__file__).resolve().parents[1]
 _SHARED = PROJECT.parent / "shared"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox")
-sys.path.insert(0, str(PROJECT / "tests"))  # for gcs_emulator
+
+# The workers take files in this order, then the others, which are quick: so both end at about the same time.
+LONGEST_FIRST = (
+    "test_own_data.py",
+    "test_demo_in_a_bucket.py",
+    "test_learning.py",
+    "test_launching.py",
+    "test_kill_everywhere.py",
+    "test_serving.py",
+    "test_real_em.py",
+    "test_readme.py",
+    "test_sweep.py",
+    "test_checkpoints.py",
+    "test_published_environment.py",
+    "test_viz.py",
+    "test_runs.py",
+    "test_docs.py",
+    "test_browser.py",
+    "test_browser_addresses.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_collection_finish():
+    """Keep what is imported by now out of the garbage collector's searches, the last one of the process included."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +83,17 @@ def fib25_folder() -> Path:
 
 @dataclass
 class Runner:
-    """Runs `kedro run` as a user does, with the outputs and the MLflow store in a folder of the test's."""
+    """Runs `kedro run` as a user does, with the outputs and the MLflow store in a folder of the test's.
+
+    Attributes:
+        root: The folder.
+        environment: Of the configuration.
+        is_forked: The command is forked from a process that has imported the project, which spares ten seconds.
+    """
 
     root: Path
     environment: str = "test"
+    is_forked: bool = True
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         parameters = [f"data_root={self.root}"]
@@ -59,7 +101,11 @@ class Runner:
         others = [a for a in arguments if not a.startswith("--params=")]
         command = [sys.executable, "-m", "kedro", "run", f"--env={self.environment}", *others]
         command.append(f"--params={','.join(parameters)}")
-        done = subprocess.run(command, cwd=PROJECT, env=self.variables, capture_output=True, text=True, timeout=600)
+        options = {"cwd": PROJECT, "env": self.variables, "timeout": 600}
+        if self.is_forked:
+            done = warm_process.run(command, **options)
+        else:
+            done = subprocess.run(command, capture_output=True, text=True, **options)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
         return done
@@ -94,12 +140,12 @@ def demo(tmp_path_factory) -> Runner:
         return Runner(Path(existing))
     folder = tmp_path_factory.mktemp("demo", numbered=False)
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        Runner(folder)("--pipeline=demo")
+        Runner(folder, is_forked=False)("--pipeline=demo")
         return Runner(folder)
     shared = folder.parents[1] / folder.name  # the workers' folders lie beside each other
     with FileLock(f"{shared}.lock"):
         if not (shared / "is_whole").exists():
-            Runner(shared)("--pipeline=demo")
+            Runner(shared, is_forked=False)("--pipeline=demo")
             (shared / "is_whole").touch()
     shutil.copytree(shared, folder, dirs_exist_ok=True)
     return Runner(folder)

@@ -1,8 +1,9 @@
-"""A chunk store and weights written by the former version (tests/former_version/README.md says how) can be read."""
+"""Files of the former version (tests/former_version/README.md says how they were made) are read by this one."""
 
 import shutil
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -54,3 +55,15 @@ def test_weights_give_the_same_features() -> None:
     assert layers["encoder.fc"][0].tolist() == pytest.approx(
         [0.0587, 0.0083, 0.0, 0.0028, 0.0, 0.0426, 0.0017, 0.0821], abs=1e-4
     )
+
+
+def test_an_mlflow_model_embeds_chunks_as_before() -> None:
+    model = mlflow.pyfunc.load_model(str(_FOLDER / "encoder_model"))
+    store = ChunkStoreDataset(filepath=str(_FOLDER / "synapse_chunks.zarr")).load()
+    assert model.metadata.metadata["chunks_sha256"] == store.sha256
+    expected_nf = np.load(_FOLDER / "encoder_model_features.npy")
+    features_nf = model.predict(store.read(slice(None)))
+    assert features_nf.shape == (3, 120)
+    assert np.ptp(expected_nf, axis=0).max() > 0.5
+    np.testing.assert_allclose(features_nf, expected_nf, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.predict(model.input_example), expected_nf[:1], rtol=1e-4, atol=1e-4)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import click
 
 from synapseclr.commands.explore import explore
+from synapseclr.commands.export import export
 from synapseclr.commands.init import init
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
@@ -17,6 +21,11 @@ def cli() -> None:
 
 
 synapseclr.add_command(check)
+synapseclr.add_command(export)
 synapseclr.add_command(init)
 for command in (synapseclr, explore, sweep, make_run_command()):
     cli.add_command(command)
+
+# Python ends with a search for cycles among all objects: two seconds, with torch, MLflow and Kedro, for memory that the
+# system takes back anyway.
+atexit.register(gc.freeze)

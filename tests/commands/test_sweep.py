@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_process
 from mlflow import MlflowClient
 
 from synapseclr.commands.run import parse_assignments
@@ -24,7 +25,7 @@ def plan(*grid, **shared) -> Sweep:
 def sweep(runner, demo) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "kedro", "sweep", "--env=test", "--name=first"]
     command += [f"--grid={TEMPERATURE}=0.1,0.5,{IMPOSSIBLE}", f"--params=data_root={demo.root},pretraining.epochs=1"]
-    return subprocess.run(command, cwd=PROJECT, env=runner.variables, capture_output=True, text=True, timeout=600)
+    return warm_process.run(command, cwd=PROJECT, env=runner.variables, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 import json
 import logging
+import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from kedro.io import DatasetError
 
 from synapseclr.datasets import CaveTableDataset
 from synapseclr.errors import ConfigurationError, OutputError
+from synapseclr.volumes import cave_service
 
 pytest.importorskip("caveclient", reason="the extra `cave` is not installed")
 
@@ -123,6 +126,14 @@ def test_a_box_in_nm_and_filters_choose_rows(cave, tmp_path):
     assert {path.parent for path in tmp_path.rglob("*.parquet")} > folders, "a changed query has another folder"
 
 
+def test_only_the_columns_that_are_named_are_fetched(cave, tmp_path):
+    columns = ["pre_pt_root_id", "post_pt_root_id", "ctr_pt_position"]
+    loaded = dataset(cave, tmp_path, columns=columns, materialization_version=795).load()
+    wanted = expected(served(cave, 795))
+    pd.testing.assert_frame_equal(loaded, wanted, check_dtype=False)
+    assert all(query.get("select_columns") == ["id", *columns] for query in cave.queries)
+
+
 def test_a_server_that_returns_less_than_it_was_asked_for_is_noticed(cave, tmp_path):
     cave.row_limit = LIMIT // 2
     loaded = dataset(cave, tmp_path).load()
@@ -157,7 +168,7 @@ def test_without_a_version_the_newest_is_taken_once_and_kept(cave, tmp_path, cap
         ({"table": "synapse"}, r"Version 943 .* has no table synapse\. Did you mean synapses\?"),
         ({"datastack": "loopback_publik"}, r"has no datastack loopback_publik\. Did you mean loopback_public\?"),
         ({"credentials": None}, r"asks for a token .* conf/local/credentials\.yml .*\.cloudvolume/secrets"),
-        ({"credentials": {"token": "f" * 32}}, r"does not accept the token that the catalog entry's credentials name"),
+        ({"credentials": {"token": "f" * 32}}, r"does not accept the token of credentials\.yml"),
         ({"server_address": "http://127.0.0.1:9"}, r"http://127\.0\.0\.1:9 .* does not answer"),
         ({"filters": {"equal": {"no_column": 1}}}, r"does not take the query .*column not in model.*Check filters"),
         ({"bounding_box_nm": [[-9, -9, -9], [-8, -8, -8]]}, r"has no rows in the box .*bounding_box_nm is in nm"),
@@ -180,7 +191,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(cave, tmp_path, changes, sent
         ({"annotations": [{"table": "t", "by": "axon", "columns": {"a": "b"}}]}, "joined by 'axon'. Choose one of"),
         ({"annotations": [{"table": "t", "by": "synapse"}]}, "name no columns"),
         ({"annotations": [{"name": "t"}]}, "They need table, by and columns"),
-        ({"as_annotations": True}, "names no annotations to join"),
+        ({"as_annotations": True}, "names no labels: neither annotations to join nor"),
         ({"filepath": "gs://bucket/cave"}, "is not on this machine"),
     ],
 )
@@ -247,6 +258,11 @@ def test_an_annotation_table_has_the_labelled_synapses_alone(labelled, tmp_path)
     loaded = dataset(labelled, tmp_path, annotations=annotations, as_annotations=True).load()
     assert list(loaded) == ["syn_id", "target_structure"]
     assert len(loaded) == 40
+    measured = dataset(labelled, tmp_path, annotations=annotations, as_annotations={"size": "cleft_size_vx"}).load()
+    assert list(measured) == ["syn_id", "cleft_size_vx", "target_structure"]
+    assert measured["cleft_size_vx"].tolist() == served(labelled).sort_values("id")["size"].tolist()
+    with pytest.raises(DatasetError, match="The table synapses has no column area"):
+        dataset(labelled, tmp_path, as_annotations={"area": "cleft_size_vx"}).load()
 
 
 def test_labels_of_a_table_larger_than_an_answer_are_asked_for_by_id(labelled, tmp_path):
@@ -264,7 +280,7 @@ def test_labels_that_cannot_be_joined_are_said(labelled, tmp_path):
         dataset(labelled, tmp_path, annotations=[by_synapse]).load()
     with pytest.raises(DatasetError, match="get the name size, which the synapse table has"):
         dataset(labelled, tmp_path, annotations=[by_synapse | {"columns": {"cell_type": "size"}}]).load()
-    with pytest.raises(DatasetError, match="The table cell_types lacks the column kind"):
+    with pytest.raises(DatasetError, match="The table cell_types has no column kind"):
         dataset(labelled, tmp_path, annotations=[by_synapse | {"by": "pre_root", "columns": {"kind": "t"}}]).load()
 
 
@@ -308,6 +324,44 @@ def test_a_table_of_another_unit_is_read_in_its_own(cave, tmp_path):
     rows = served(cave).sort_values("id")
     assert loaded["ctr_pos_x_nm"].tolist() == (rows["ctr_pt_position_x"] * 7.5).tolist()
     assert loaded["ctr_pos_z_nm"].tolist() == (rows["ctr_pt_position_z"] * 50.0).tolist()
+
+
+def test_a_unit_that_the_server_does_not_tell_is_the_entry_s(cave, tmp_path):
+    rows = served(cave).sort_values("id")
+    box = [[0, 0, 0], [30_000, 30_000, 30_000]]
+    wanted = rows[["ctr_pt_position_x", "ctr_pt_position_y"]].le(3000).all(axis=1) & (rows["ctr_pt_position_z"] <= 600)
+    cave.versions[943].tables["synapses"].resolution_nm = (None, None, None)
+    with pytest.raises(DatasetError, match=r"does not say in which unit its positions are\. Set unit_nm"):
+        dataset(cave, tmp_path, bounding_box_nm=box).load()
+    loaded = dataset(cave, tmp_path, bounding_box_nm=box, unit_nm=[10, 10, 50]).load()
+    assert loaded["id"].tolist() == rows["id"][wanted].tolist()
+    assert loaded["ctr_pos_x_nm"].tolist() == (rows["ctr_pt_position_x"][wanted] * 10).tolist()
+
+
+def test_a_server_that_accepts_and_never_answers_is_not_waited_for(cave, tmp_path, monkeypatch):
+    monkeypatch.setattr(cave_service, "TIMEOUT_S", (5.0, 0.1))
+    cave.hangs = threading.Event()
+    try:
+        with pytest.raises(DatasetError, match=r"does not answer \(.*\)\. Check server_address and the connection"):
+            dataset(cave, tmp_path).load()
+    finally:
+        cave.hangs.set()
+
+
+def test_a_table_without_centres_is_tiled_by_its_presynaptic_points(cave, tmp_path):
+    rows = served(cave).drop(columns=[f"ctr_pt_position_{axis}" for axis in "xyz"])
+    cave.versions[943].tables["synapses"] = Table(rows, schema_type="fly_synapse")
+    loaded = dataset(cave, tmp_path).load()
+    rows = rows.sort_values("id")
+    assert loaded["id"].tolist() == rows["id"].tolist()
+    middle = (rows["pre_pt_position_x"] + rows["post_pt_position_x"]) / 2 * SIZE_NM[0]
+    assert loaded["ctr_pos_x_nm"].tolist() == middle.tolist()
+
+
+def test_without_the_client_its_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "caveclient", None)
+    with pytest.raises(DatasetError, match=r"not installed\. Install it: pip install 'synapseclr\[cave\]'"):
+        dataset(LoopbackCave(address="http://127.0.0.1:9"), tmp_path).load()
 
 
 def test_provenance_lies_beside_the_table(cave, tmp_path):

@@ -12,7 +12,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from synapseclr.datasets import LedgerDataset, PublishedCheckpointDataset
 from synapseclr.errors import ConfigurationError
 from synapseclr.hooks import OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
-from synapseclr.hooks.tracking import _system_metrics, flatten_names
+from synapseclr.hooks.tracking import _system_metrics
 from synapseclr.tracking import Outbox, set_current_outbox
 
 
@@ -83,10 +83,6 @@ def test_system_metrics_are_on_for_runs_that_train_unless_the_environment_says_o
     assert os.environ.get(name) == choice  # a run that is opened again starts no second sampling
     with _system_metrics(wanted=False):
         assert MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() == (choice == "true")
-
-
-def test_nested_parameters_are_flattened():
-    assert flatten_names({"b": 1, "c": {"d": [2]}, "e": {}}, "a") == {"a.b": 1, "a.c.d": [2], "a.e": {}}
 
 
 @pytest.mark.parametrize("machine", [0, 1])

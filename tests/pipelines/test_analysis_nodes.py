@@ -17,7 +17,6 @@ from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
-from synapseclr.pipelines.reporting import flatten
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
     compare_indices,
@@ -65,12 +64,6 @@ def test_the_index_of_all_synapses_is_built_once(monkeypatch):
 def test_a_synapse_without_chunk_is_refused():
     with pytest.raises(TableError, match=r"1 synapses have no chunk in the store, such as \[3\]"):
         read_slabs(MemoryStore(np.array([1, 2])), np.array([1, 3]))
-
-
-def test_parameters_are_flattened():
-    flat = flatten({"imputation": ImputationConfig(), "data_root": "data", "nested": {"deep": {"x": 1}}})
-    assert flat["imputation.n_folds"] == 3
-    assert (flat["data_root"], flat["nested.deep.x"]) == ("data", 1)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -4,13 +4,13 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
+import warm_process
 
 from synapseclr.volumes import ChunkStore
 
@@ -39,14 +39,7 @@ def run(gcs_endpoint, tmp_path_factory):
         "MLFLOW_ARTIFACT_ROOT": f"{BUCKET}/mlartifacts",
         "COLUMNS": "300",
     }
-    done = subprocess.run(
-        [*command, f"--params=data_root={BUCKET}"],
-        cwd=PROJECT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = warm_process.run([*command, f"--params=data_root={BUCKET}"], cwd=PROJECT, env=variables, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done
 

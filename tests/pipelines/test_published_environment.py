@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import warm_process
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
 from synapseclr.errors import VolumeError
@@ -31,7 +31,7 @@ def run(published_bucket, small_configuration, tmp_path_factory):
             "MLFLOW_ARTIFACT_ROOT": str(root / "mlartifacts"),
             "COLUMNS": "300",
         }
-        done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=300)
+        done = warm_process.run(command, cwd=PROJECT, env=variables, timeout=300)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     run.root = root

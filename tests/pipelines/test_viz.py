@@ -62,7 +62,8 @@ def test_every_node_of_the_demo_is_in_the_graph(nodes):
 
 def test_datasets_lie_in_kedros_layers(viz, nodes):
     assert set(viz("main")["layers"]) >= LAYERS
-    layer = {name: node.get("layer") for name, node in nodes.items()}
+    layer = {name: node.get("layer") for name, node in nodes.items() if node["type"] == "data"}
+    assert not [name for name, place in layer.items() if place not in LAYERS]
     assert layer["em_volume"] == "raw"
     assert layer["synapse_chunks"] == "intermediate"
     assert layer["encoder_weights"] == "models"

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.plotting import (
     figure_png,
+    morphometry_histograms,
     preprocessing_histograms,
     training_curve,
     training_figure,
@@ -79,4 +81,16 @@ def test_histograms_of_a_report():
 def test_an_empty_report_is_said_to_be_empty():
     figure = preprocessing_histograms({})
     assert [text.get_text() for text in figure.axes[0].texts] == ["not recorded"]
+    assert figure_png(figure, dpi=50).startswith(b"\x89PNG")
+
+
+def test_sizes_are_drawn_in_their_units_without_the_largest_one():
+    sizes = pd.DataFrame({name: np.linspace(1e5, 2e5, 400) for name in MORPHOMETRY_LABELS})
+    sizes.loc[0, "cleft_area_nm2"] = 9e9
+    sizes["post_border_share"] = np.nan
+    figure = morphometry_histograms(sizes)
+    area, share = figure.axes[0], figure.axes[-1]
+    assert area.get_xlabel() == "cleft area\n(µm²)"
+    assert area.get_xlim()[1] < 0.3
+    assert [text.get_text() for text in share.texts] == ["none"]
     assert figure_png(figure, dpi=50).startswith(b"\x89PNG")

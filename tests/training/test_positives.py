@@ -184,10 +184,10 @@ def test_pairs_of_annotated_neurites_are_said_in_provenance_and_log(table, caplo
         ("neighbour", "'augment' or 'same_neurite'"),
         ({"kind": "same_neurite", "probability": 0}, "greater than 0"),
         ({"kind": "same_neurite", "max_distance_um": -1}, "greater than 0"),
-        ({"probability": 0.2}, r"probability is 0.2, but positives of kind 'augment' .* set kind: same_neurite"),
+        ({"probability": 0.2}, r"probability is 0.2, but the kind 'augment' .* choose the kind 'same_neurite'"),
         (
             {"kind": "augment", "pair_annotated_neurites": True},
-            "pair_annotated_neurites is True, but positives of kind",
+            "pair_annotated_neurites is True, but the kind",
         ),
         ({"kinds": "augment"}, "Extra inputs"),
     ],

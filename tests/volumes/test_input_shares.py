@@ -10,6 +10,7 @@ from synapseclr.pipelines.preprocessing.nodes import (
     check_before_cutting,
     describe_chunks,
     describe_data,
+    measure_morphometry,
     plot_preprocessing,
 )
 from synapseclr.volumes import ChunkSource, ChunkStore, PreprocessingConfig, cut_chunks, write_chunk_store
@@ -124,7 +125,8 @@ def of_another_version(tiny, n):
 def described(tiny, table, tmp_path, **changes):
     config = tiny.config.model_copy(update=changes)
     write_chunk_store(cut_chunks(tiny.em, tiny.segmentation, tiny.cleft, table, config), str(tmp_path / "s.zarr"))
-    return describe_chunks(ChunkStore(str(tmp_path / "s.zarr")), table, NO_ANNOTATIONS, config)[-1]
+    store = ChunkStore(str(tmp_path / "s.zarr"))
+    return describe_chunks(store, table, NO_ANNOTATIONS, measure_morphometry(store)[0], config)[-1]
 
 
 def test_chunks_without_their_neurites_end_the_run(tiny_volume, tmp_path):

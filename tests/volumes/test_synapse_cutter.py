@@ -21,6 +21,7 @@ from synapseclr.volumes import write_precomputed as write
 from synapseclr.volumes.cutting import runs
 from synapseclr.volumes.layers import blocks
 from synapseclr.volumes.layers.blocks import BlockCache
+from synapseclr.volumes.preflight import check_inputs
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks/baselines"))
 SHAPE, BLOCK, SIZE = (90, 80, 40), (32, 24, 8), (26, 21, 11)
@@ -245,3 +246,59 @@ def test_runs_are_consecutive_shards_several_a_worker():
     assert [shard for run in many for shard in run] == [*range(100), *range(200, 300)]
     assert {len(run) for run in many} == {10}
     assert max(len(run) for run in runs(range(10**5), 2)) == 256
+
+
+@pytest.fixture
+def own_ids(tiny_volume, tmp_path):
+    """Clefts with the ids of their synapses, and one of no synapse that lies nearer to the centre of the first."""
+    cleft = np.zeros((64, 48, 20), np.uint64)
+    first, second = (int(i) + BIG for i in tiny_volume.synapses["id"])  # centres at x = 42 and x = 10
+    cleft[46:50, 23:25, 9:12], cleft[8:12, 23:25, 9:12] = first, second
+    cleft[42, 23, 10] = 5
+    write(cleft, f"file://{tmp_path}/clefts", (16, 16, 40), "segmentation", (32, 32, 8))
+    table = tiny_volume.synapses.assign(id=[first, second])
+    return (tiny_volume.em, tiny_volume.segmentation, PrecomputedLayer(f"file://{tmp_path}/clefts", "clefts")), table
+
+
+def matched(own_ids, config, table=None, **changes):
+    layers, whole = own_ids
+    source = cut_chunks(*layers, whole if table is None else table, config.model_copy(update=changes))
+    batch = source.batches.cut(0)
+    ids, cleft_ids = (batch.records[name].tolist() for name in ("synapse_id", "cleft_id"))
+    return dict(zip(ids, cleft_ids, strict=True)), batch.rejected
+
+
+def test_clefts_with_the_ids_of_their_synapses_are_matched_by_id(tiny_volume, own_ids):
+    first, second = own_ids[1]["id"]
+    assert matched(own_ids, tiny_volume.config) == ({first: 5, second: second}, {})
+    assert matched(own_ids, tiny_volume.config, cleft_match="id") == ({first: first, second: second}, {})
+    # another id: nothing to take by id, and auto takes the nearest
+    moved = own_ids[1].assign(id=[first + 2, second])
+    assert matched(own_ids, tiny_volume.config, moved, cleft_match="auto") == ({first + 2: 5, second: second}, {})
+    by_id, rejected = matched(own_ids, tiny_volume.config, moved, cleft_match="id")
+    assert by_id == {second: second}
+    found = f"there is none of the id {first + 2} in its chunk"
+    assert rejected == {first + 2: f"no labelled cleft lies within 150 nm of its centre; {found}"}
+
+
+def test_the_check_says_which_matching_fits(tiny_volume, own_ids):
+    layers, table = own_ids
+    found = check_inputs(layers, table, table["id"], tiny_volume.config)
+    assert (found.shares["own_cleft"].n, found.shares["own_cleft"].of) == (2, 2)
+    assert any("Set preprocessing.cleft_match to id" in text for text in found.warnings)
+    by_id = tiny_volume.config.model_copy(update={"cleft_match": "id"})
+    assert not any("cleft" in text for text in check_inputs(layers, table, table["id"], by_id).warnings)
+    unrelated = table.assign(id=[1, 2])
+    quiet = check_inputs(layers, unrelated, table["id"], tiny_volume.config)
+    assert not any("cleft_match" in text for text in quiet.warnings)
+    wrong = check_inputs(layers, unrelated, unrelated["id"], by_id)
+    assert any("set preprocessing.cleft_match to proximity" in text for text in wrong.errors)
+
+
+def test_the_way_of_matching_is_part_of_what_determines_the_chunks(tiny_volume, own_ids):
+    layers, table = own_ids
+    found = {
+        cut_chunks(*layers, table, tiny_volume.config.model_copy(update={"cleft_match": match})).batches.fingerprint
+        for match in ("proximity", "id", "auto")
+    }
+    assert len(found) == 3

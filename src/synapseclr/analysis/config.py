@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from synapseclr.parameters import Parameters
 from synapseclr.volumes.synapse_table import QueryValue, SynapseIds
 
 Layer = Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"]
@@ -14,13 +15,7 @@ FilterValue = bool | int | float | str
 logger = logging.getLogger(__name__)
 
 
-class _Config(BaseModel):
-    """Frozen, and without tolerance for names that mean nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SimilarityConfig(_Config):
+class SimilarityConfig(Parameters):
     """Nearest neighbours in feature space, and the queries that are answered and drawn."""
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which distances are taken.")
@@ -53,14 +48,10 @@ class SimilarityConfig(_Config):
 Kernel = Literal["rbf", "matern32", "matern52", "linear", "rbf+linear"]
 
 
-class GaussianProcessConfig(BaseModel):
+class GaussianProcessConfig(Parameters):
     """Gaussian processes: which one, on what, and for how long it is fitted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layer: Literal["encoder.fc", "projector.mlp.0", "projector.mlp.3"] = Field(
-        default="encoder.fc", description="Recorded layer whose features are the inputs."
-    )
+    layer: Layer = Field(default="encoder.fc", description="Recorded layer whose features are the inputs.")
     with_masks: bool = Field(
         default=True, description="Join the statistics of the masks to the features, with the same weight."
     )
@@ -75,8 +66,8 @@ class GaussianProcessConfig(BaseModel):
     )
     method: Literal["auto", "exact", "variational"] = Field(
         default="auto",
-        description="auto: exact up to inducing_up_to training synapses (on exact_mean_up_to of them, drawn at random, "
-        "if there are more), stochastic variational inference (SVGP, the published method) above.",
+        description="auto: exact up to variational_above training synapses (on exact_mean_up_to of them, drawn at "
+        "random, if there are more), then stochastic variational inference (SVGP, the published method).",
     )
     fit_on: int = Field(
         default=500,
@@ -100,10 +91,8 @@ class GaussianProcessConfig(BaseModel):
         description="Largest training set of classes whose posterior is that of the regression on Dirichlet targets; "
         "above, exact processes have the logistic likelihood (Laplace's approximation).",
     )
-    inducing_up_to: int = Field(
-        default=100_000,
-        ge=1,
-        description="Up to here auto takes the exact process.",
+    variational_above: int = Field(
+        default=100_000, ge=1, description="Training synapses above which auto takes the variational process."
     )
     n_inducing: int = Field(
         default=1000,
@@ -139,6 +128,16 @@ class GaussianProcessConfig(BaseModel):
     )
     n_bins: int = Field(default=10, ge=2, description="Bins of the reliability diagram, equally full.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, given: Any) -> Any:
+        """Read ``inducing_up_to``, as former versions called it, as ``variational_above``."""
+        if not isinstance(given, dict) or "inducing_up_to" not in given:
+            return given
+        logger.warning("gaussian_processes.inducing_up_to is now called variational_above.")
+        others = {name: value for name, value in given.items() if name != "inducing_up_to"}
+        return others | {"variational_above": given["inducing_up_to"]}
+
     @field_validator("method", mode="before")
     @classmethod
     def _former_method(cls, value: Any) -> Any:
@@ -159,7 +158,7 @@ class GaussianProcessConfig(BaseModel):
         return max(self.n_components, self.n_linear_components) if self.kernel == "rbf+linear" else self.n_components
 
 
-class ImputationConfig(_Config):
+class ImputationConfig(Parameters):
     """Probes that read annotated traits off a representation."""
 
     n_folds: int = Field(default=3, ge=2, description="Folds, grouped by neurite (published: 3).")
@@ -192,7 +191,7 @@ class ImputationConfig(_Config):
     )
 
 
-class ConsensusConfig(_Config):
+class ConsensusConfig(Parameters):
     """Cell types of whole neurites from what their synapses say."""
 
     min_probability: float = Field(
@@ -217,7 +216,7 @@ class ConsensusConfig(_Config):
     seed: int = Field(default=0, ge=0, description="Seed of the folds.")
 
 
-class ClusterConfig(_Config):
+class ClusterConfig(Parameters):
     """Clusters of synapses in the plane, by HDBSCAN."""
 
     min_fraction: float = Field(
@@ -233,7 +232,7 @@ class ClusterConfig(_Config):
     )
 
 
-class AxesConfig(_Config):
+class AxesConfig(Parameters):
     """Principal axes of clusters, and what changes along them."""
 
     n_clusters: int = Field(default=2, ge=1, description="Largest clusters whose axes are looked at.")
@@ -242,7 +241,7 @@ class AxesConfig(_Config):
     n_draws: int = Field(default=500, ge=50, description="Bootstrap samples, drawn by neurite, of every interval.")
 
 
-class LeakageConfig(_Config):
+class LeakageConfig(Parameters):
     """The technical check: what features should not know, and how well it can be read off them."""
 
     n_components: int = Field(default=64, ge=2, description="Principal components given to the probes.")
@@ -263,7 +262,7 @@ class LeakageConfig(_Config):
     seed: int = Field(default=0, ge=0, description="Seed of the draw, folds and permutations.")
 
 
-class ManifoldConfig(_Config):
+class ManifoldConfig(Parameters):
     """Projection to the plane: PCA, then UMAP. Defaults as published (REFERENCE: 128 PCs, 500 neighbours)."""
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer to project.")
@@ -288,10 +287,8 @@ class ManifoldConfig(_Config):
 UnsupervisedScore = Literal["mahalanobis", "knn", "lof"]
 
 
-class OutliersConfig(BaseModel):
+class OutliersConfig(Parameters):
     """Search for defective synapses, and the synapses that are left out as defective."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which defects are searched.")
     with_masks: bool = Field(
@@ -331,10 +328,35 @@ class OutliersConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 
-class FeaturesConfig(BaseModel):
-    """Correlations, principal components, and traits by cell types."""
+class OcclusionConfig(Parameters):
+    """Parts of synapses that are occluded, and at how many synapses."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    n_synapses: int = Field(
+        default=40, ge=0, description="Synapses whose regions are occluded, as many of every class; 0: none."
+    )
+    synapses: tuple[int, ...] = Field(default=(), description="Synapse ids to explain instead of drawn ones.")
+    traits: tuple[str, ...] | None = Field(
+        default=None,
+        description="Traits whose prediction is followed; null: of those declared, the first two with classes.",
+    )
+    n_patch_synapses: int = Field(
+        default=2, ge=0, description="Of these synapses, those that are also occluded patch by patch (heat maps)."
+    )
+    n_patches: tuple[int, int, int] = Field(
+        default=(8, 8, 4), description="Patches of a chunk along x, y, z; those without a mask are left out."
+    )
+    n_rotations: int = Field(
+        default=2, ge=1, description="Poses, at most those of the embedding; the same for whole and occluded images."
+    )
+    batch_size: int = Field(default=32, ge=1, description="Chunks embedded at a time.")
+    min_annotated: int = Field(
+        default=30, ge=4, description="Traits with fewer annotated synapses of other neurites are not followed."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of synapses.")
+
+
+class FeaturesConfig(Parameters):
+    """Correlations, principal components, and traits by cell types."""
 
     clustered_layer: Layer = Field(default="encoder.fc", description="Recorded layer whose features are clustered.")
     n_feature_clusters: int = Field(default=8, ge=1, description="Clusters that the tree of features is cut into.")
@@ -351,4 +373,7 @@ class FeaturesConfig(BaseModel):
     n_examples: int = Field(default=4, ge=1, le=12, description="Synapses drawn at either end of a component.")
     n_draws: int = Field(default=500, ge=50, description="Bootstrap samples, drawn by neurite, of every interval.")
     n_posteriors: int = Field(default=300, ge=10, description="Synapses per trait in the figure of posteriors.")
+    occlusion: OcclusionConfig = Field(
+        default_factory=OcclusionConfig, description="Parts of synapses made grey, to see what traits are read off."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of bootstrap and draws.")

@@ -7,16 +7,16 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from synapseclr.parameters import Parameters
 
 _REMOTE = ("gs://", "s3://", "https://", "http://")
 _NM = [1e-9, "m"]
 
 
-class NeuroglancerConfig(BaseModel):
+class NeuroglancerConfig(Parameters):
     """Where Neuroglancer finds the volumes. A browser cannot read local files, so a path makes no link."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     viewer: str = Field(
         default="https://neuroglancer-demo.appspot.com/", description="Address of a Neuroglancer to open links with."
@@ -52,14 +52,54 @@ def neuroglancer_url(
         # As text: JavaScript numbers would round 64-bit ids.
         segments = [str(int(root_id)) for root_id in root_ids]
         layers.append({"type": "segmentation", "source": segmentation, "name": "segmentation", "segments": segments})
+    return _state_url(centre_xyz_nm, layers, config, "4panel" if segmentation is not None else "xy")
+
+
+def _state_url(
+    centre_xyz_nm: tuple[float, ...], layers: list[dict[str, Any]], config: NeuroglancerConfig, layout: str
+) -> str:
     state = {
         "dimensions": {"x": _NM, "y": _NM, "z": _NM},
         "position": [round(float(value), 1) for value in centre_xyz_nm],
         "crossSectionScale": config.cross_section_scale_nm,
         "layers": layers,
-        "layout": "4panel" if segmentation is not None else "xy",
+        "layout": layout,
     }
     return f"{config.viewer.rstrip('/')}/#!{quote(json.dumps(state, separators=(',', ':')), safe='')}"
+
+
+def annotation_layer(source: str, name: str, shader: str, config: NeuroglancerConfig) -> dict[str, Any]:
+    """Describe an annotation layer as Neuroglancer's state has it.
+
+    Args:
+        source: Address of the precomputed annotations.
+        name: Name of the layer.
+        shader: Its shader.
+        config: Addresses of the volumes: segments of a selected synapse are shown in the segmentation, if there is one.
+    """
+    layer = {"type": "annotation", "source": _source(source) or source, "name": name, "shader": shader}
+    if _source(config.segmentation) is None:
+        return layer
+    linked = dict.fromkeys(("pre_root_id", "post_root_id"), "segmentation")
+    return layer | {"linkedSegmentationLayer": linked, "filterBySegmentation": []}
+
+
+def layer_url(centre_xyz_nm: tuple[float, ...], layer: dict[str, Any], config: NeuroglancerConfig) -> str | None:
+    """Build a link to an annotation layer, over the volumes where they are configured.
+
+    Args:
+        centre_xyz_nm: Where to look, in nm.
+        layer: From :func:`annotation_layer`.
+        config: Addresses of viewer and volumes.
+
+    Returns:
+        The link, or None if a browser cannot read the annotations.
+    """
+    if not layer["source"].startswith("precomputed://"):
+        return None
+    volumes = (("image", "em", config.em), ("segmentation", "segmentation", config.segmentation))
+    layers = [{"type": kind, "source": _source(place), "name": name} for kind, name, place in volumes if _source(place)]
+    return _state_url(centre_xyz_nm, [*layers, layer], config, "4panel")
 
 
 def synapse_links(obs: pd.DataFrame, config: NeuroglancerConfig) -> list[str | None]:

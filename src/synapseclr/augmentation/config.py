@@ -6,7 +6,9 @@ from importlib import import_module
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from synapseclr.parameters import Parameters
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -68,7 +70,7 @@ _SWITCHES = {
 _BEFORE_RESAMPLING = ("rotation", "displacement", "magnification")
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Parameters):
     """Parameters of the random views; the defaults are the published SO(3) pretraining values.
 
     ``operations`` lists what is done, in order. An entry is the name of an operation, whose parameters are then the
@@ -83,8 +85,6 @@ class AugmentationConfig(BaseModel):
 
     Source: Wilson & Babadi 2022, doi:10.1101/2022.06.07.495207, and the configurations of its repository.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     operations: tuple[str | dict[str, dict[str, Any] | None], ...] = OPERATIONS
     fidelity: Literal["corrected", "published"] = "corrected"
@@ -347,10 +347,13 @@ def find_operation(name: str) -> type[Any]:
     except ModuleNotFoundError as error:
         raise ValueError(f"there is no operation '{name}': {error}") from error
     known = {kind.__name__ if module_name else getattr(kind, "name", ""): kind for kind in found}
+    if last not in known and module_name:
+        raise ValueError(f"{module_name} has no subclass of Operation named '{last}'")
     if last not in known:
+        listed = sorted(each for each in known if each and not each.startswith("published_"))
         raise ValueError(
-            f"there is no operation '{name}'. The operations are: {', '.join(sorted(known))}; one of your own is "
-            "named by its place, my_package.my_module.MyOperation"
+            f"there is no operation '{name}'. The operations are: {', '.join(listed)}; one of your own is named by its "
+            "place, my_package.my_module.MyOperation"
         )
     return known[last]
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from synapseclr.augmentation.config import AugmentationConfig, check_ranges
 from synapseclr.augmentation.masks import CLEFT
 from synapseclr.augmentation.preparation import Preparation, PreparedChunks
 from synapseclr.augmentation.sampling import Pose
+from synapseclr.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -142,15 +143,13 @@ def chosen_rows(apply_n: Tensor) -> Tensor | None:
     return None if len(apply_n) == 1 else torch.nonzero(apply_n).flatten()
 
 
-class Operation(BaseModel):
+class Operation(Parameters):
     """Base class of the operations; a subclass adds its parameters as fields.
 
     Attributes:
         name: The name under which lists of operations know it.
         random: True if it draws random numbers. Such operations are left out of extraction.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     random: ClassVar[bool] = True

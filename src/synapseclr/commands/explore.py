@@ -18,6 +18,7 @@ _TABLES = {
     "neurite_cell_types": "",
     "neurite_classes": "",
     "synapse_orientations": "",
+    "occlusion_effects": "",
 }
 
 

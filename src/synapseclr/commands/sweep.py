@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import click
 from synapseclr.commands.run import parse_assignments, split_values
 from synapseclr.errors import ConfigurationError, SynapseCLRError, UnreachableError
 from synapseclr.privacy import redact, redact_tree
-from synapseclr.tracking.server import process_tags
+from synapseclr.tracking.server import find_runs, process_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -170,7 +170,7 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
     finally:
         with contextlib.suppress(MlflowException):  # the next start marks a sweep whose process is gone
             client.set_terminated(parent.info.run_id, status)
-    _print_table(sweep, _runs(sweep, client, experiment_id))
+    _print_table(sweep, find_runs(client, experiment_id, f"tags.sweep = '{sweep.name}'"))
     return failed
 
 
@@ -202,7 +202,7 @@ def _find_or_create(sweep: Sweep, client: MlflowClient, experiment_id: str) -> t
             "params": redact_tree(dict(sorted(sweep.shared.items()))),
         }
     )
-    runs = _runs(sweep, client, experiment_id)
+    runs = list(find_runs(client, experiment_id, f"tags.sweep = '{sweep.name}'"))
     parents = [run for run in runs if "sweep_settings" in run.data.tags]
     if not parents:
         tags = {"sweep": sweep.name, "sweep_settings": settings, **process_tags()}
@@ -236,18 +236,7 @@ def _create_child(
     return client.create_run(parent.info.experiment_id, tags=tags, run_name=_label(combination))
 
 
-def _runs(sweep: Sweep, client: MlflowClient, experiment_id: str) -> list[Run]:
-    found: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment_id], f"tags.sweep = '{sweep.name}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def _print_table(sweep: Sweep, runs: Sequence[Run]) -> None:
+def _print_table(sweep: Sweep, runs: Iterable[Run]) -> None:
     """Show the combinations with their last metrics, in the order in which they were begun."""
     from rich.console import Console
     from rich.table import Table

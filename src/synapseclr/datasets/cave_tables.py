@@ -12,9 +12,9 @@ import pandas as pd
 
 from synapseclr.datasets.files import ReadOnlyDataset
 from synapseclr.errors import ConfigurationError, TableError
-from synapseclr.storage.addresses import is_local, plain_address
+from synapseclr.storage.addresses import cave_token, is_local, plain_address
 from synapseclr.storage.atomic_files import write_whole
-from synapseclr.volumes.cave_pages import ROW_LIMIT, TableQuery
+from synapseclr.volumes.cave_pages import ROW_LIMIT, TableQuery, need_columns
 from synapseclr.volumes.cave_service import FILTERS, Box, CaveService
 from synapseclr.volumes.cave_tables import AnnotationJoin, CaveTable
 from synapseclr.volumes.root_versions import PROVENANCE, as_utc
@@ -40,7 +40,6 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
           bounding_box_nm: [[600000, 500000, 800000], [640000, 540000, 840000]]
           annotations:
             - {table: aibs_metamodel_celltypes_v661, by: pre_root, columns: {cell_type: pre_cell_type_name}}
-          credentials: cave               # of conf/local/credentials.yml: `cave: {token: ...}`
 
     Args:
         filepath: Local folder that keeps what has been fetched; each query has a folder of its own in it.
@@ -52,17 +51,19 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
         bounding_box_nm: Lower and upper corner (x, y, z) in nm of the rows' points; None: all rows.
         filters: By kind (``in``, ``out``, ``equal``, ``greater``, ``less``, ``greater_equal``, ``less_equal``,
             ``regex``) and column, as caveclient takes them.
-        columns: Columns that are fetched; None: all.
+        columns: Columns that are fetched, beside ``id``; None: all.
         point: Column of positions that the box applies to, such as ``ctr_pt_position``; None: recognised.
         annotations: Labels of other tables; see :class:`synapseclr.volumes.cave_tables.AnnotationJoin`.
-        as_annotations: Return ``syn_id`` and the columns of ``annotations`` alone, of synapses that have one: for
-            the entry ``annotation_table``.
+        as_annotations: For the entry ``annotation_table``: return ``syn_id`` and labels alone, of synapses that have
+            one. Labels are the columns of ``annotations``, and those of the table itself that are named here, with the
+            names that they get, such as ``{size: cleft_size_vx}``.
         form: See :data:`synapseclr.volumes.table_forms.FORMS`; ``auto`` recognises it by its columns.
         unit_nm: Size in nm of one unit of the table's positions, where its metadata do not tell.
         polyadic: ``pairs``: a row for each pair of neurites; ``connectors``: one for each presynaptic site.
         server_address: Of the global server; None: the one that caveclient knows for the datastack.
         row_limit: Rows that the server returns at once.
-        credentials: ``token``; None: the one that caveclient has saved.
+        credentials: ``token``; None: that of ``cave`` in ``conf/local/credentials.yml``, or the one that caveclient has
+            saved.
         metadata: Of other Kedro plugins.
     """
 
@@ -81,7 +82,7 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
         columns: Sequence[str] | None = None,
         point: str | None = None,
         annotations: Sequence[Mapping[str, Any]] = (),
-        as_annotations: bool = False,
+        as_annotations: bool | Mapping[str, str] = False,
         form: str = "auto",
         unit_nm: VoxelSize | None = None,
         polyadic: Polyadic = "pairs",
@@ -93,20 +94,25 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
         if not is_local(filepath):
             raise ConfigurationError(f"{filepath} is not on this machine. Tables from CAVE are kept in a local folder.")
         self._folder = Path(plain_address(filepath))
-        self._service = CaveService(datastack, server_address, (credentials or {}).get("token"))
+        self._service = CaveService(datastack, server_address, cave_token(credentials))
         self._table, self._version = table, materialization_version
         self._moment = None if timestamp is None else as_utc(timestamp)
         self._box_nm = _box(bounding_box_nm)
         self._filters = _filters(filters or {})
-        self._columns, self._point = None if columns is None else tuple(columns), point
+        self._columns = None if columns is None else tuple(dict.fromkeys(("id", *columns)))
+        self._point = point
         self._joins = tuple(_join(declared) for declared in annotations)
-        self._as_annotations = as_annotations
+        self._as_annotations = as_annotations is not False
+        self._labels = dict(as_annotations) if isinstance(as_annotations, Mapping) else {}
         self._form, self._polyadic = form, polyadic
         self._unit_nm = unit_nm if unit_nm is None else (float(unit_nm[0]), float(unit_nm[1]), float(unit_nm[2]))
         self._row_limit = row_limit
         self.metadata = metadata
-        if as_annotations and not self._joins:
-            raise ConfigurationError(f"The entry of {table} has as_annotations, but names no annotations to join.")
+        if self._as_annotations and not self._joins and not self._labels:
+            raise ConfigurationError(
+                f"The entry of {table} has as_annotations, but names no labels: neither annotations to join nor "
+                "columns of its own, as `as_annotations: {size: cleft_size_vx}`."
+            )
 
     def load(self) -> pd.DataFrame:
         """Fetch what is not there yet, and bring the table into the standard form.
@@ -115,17 +121,25 @@ class CaveTableDataset(ReadOnlyDataset[pd.DataFrame]):
             TableError: If version, table or column do not exist, or nothing is found.
             UnreachableError: If the server does not answer, or does not accept the token; running again continues.
         """
-        query = TableQuery(self._table, self._pinned_version(), self._box_nm, self._filters, self._columns, self._point)
+        query = TableQuery(
+            self._table,
+            self._pinned_version(),
+            self._box_nm,
+            self._filters,
+            self._columns,
+            self._point,
+            self._unit_nm,
+        )
         declared = CaveTable(self._service, query, self._joins, self._moment, self._row_limit)
         rows, source = declared.load(self._folder)
         if self._as_annotations:
-            labels = [name for join in self._joins for name in join.columns.values()]
-            table = rows[["id", *labels]].rename(columns={"id": "syn_id"}).dropna(subset=labels, how="all")
-            table = table.reset_index(drop=True)
+            labels = self._labels | {name: name for join in self._joins for name in join.columns.values()}
+            need_columns(rows, list(labels), self._table)
+            table = rows[["id", *labels]].rename(columns={"id": "syn_id", **labels})
+            table = table.dropna(subset=list(labels.values()), how="all").reset_index(drop=True)
         else:
-            unit_nm = self._unit_nm or source["voxel_resolution"]
             try:
-                table = standard_synapse_table(rows, self._form, unit_nm, self._polyadic)
+                table = standard_synapse_table(rows, self._form, source["unit_nm"], self._polyadic)
             except TableError as error:
                 raise TableError(f"{self._table} of the datastack {source['datastack']}: {error}") from error
         table.attrs[PROVENANCE] = source

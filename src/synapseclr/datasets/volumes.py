@@ -9,7 +9,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from synapseclr.datasets.files import ReadOnlyDataset
 from synapseclr.errors import ConfigurationError
-from synapseclr.storage.addresses import cloud_secrets, file_url, is_local, open_filesystem, plain_address
+from synapseclr.storage.addresses import cave_token, cloud_secrets, file_url, is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import folder_written_whole
 from synapseclr.volumes.cave_service import CaveService
 from synapseclr.volumes.layers.graphene import GrapheneLayer
@@ -155,7 +155,6 @@ class GrapheneVolumeDataset(ReadOnlyDataset[VolumeLayer]):
           datastack: minnie65_public      # with the table's version, or `timestamp: 2024-01-22T08:10:01` (UTC) alone
           materialization_version: 943
           role: segmentation volume       # what error messages call it
-          credentials: cave               # of conf/local/credentials.yml: `cave: {token: ...}`
 
     Args:
         filepath: Address of the graph, ``graphene://https://...``.
@@ -166,7 +165,8 @@ class GrapheneVolumeDataset(ReadOnlyDataset[VolumeLayer]):
         role: What error messages call it.
         fill_missing: Whether storage blocks of supervoxels that do not exist are background.
         use_https: Read a bucket's supervoxels over https, without credentials; false for a private bucket.
-        credentials: ``token``; None: the one that CloudVolume and caveclient have saved.
+        credentials: ``token``; None: that of ``cave`` in ``conf/local/credentials.yml``, or the one that CloudVolume
+            has saved.
         metadata: Of other Kedro plugins.
     """
 
@@ -199,7 +199,7 @@ class GrapheneVolumeDataset(ReadOnlyDataset[VolumeLayer]):
         self._filepath = filepath
         self._moment = None if timestamp is None else as_utc(timestamp)
         self._version = materialization_version
-        token = (credentials or {}).get("token")
+        token = cave_token(credentials)
         self._service = None if datastack is None else CaveService(datastack, server_address, token)
         self._role, self._fill_missing, self._use_https = role, fill_missing, use_https
         self._credentials = None if token is None else {"token": token}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.representations import check_finite
 from synapseclr.analysis.search import FeatureIndex
@@ -60,6 +61,9 @@ def observed_columns(obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> Ite
     for name in map(str, obs.columns):
         if name not in names and name not in _NOT_COLOURED:
             column = _from_series(obs[name], name)
+            if column is not None and name in MORPHOMETRY_LABELS:
+                label, unit = MORPHOMETRY_LABELS[name]
+                column = replace(column, label=f"{label} ({unit})" if unit else label, group="Sizes")
             if column is not None:
                 yield column
 
@@ -191,7 +195,7 @@ class RunOutputs:
             ``synapse_id``, ``obsm`` with the planes.
         chunks: Source of the images; None: no images.
         tables: Further tables by catalog name, those that exist of: ``imputed_traits``, ``outlier_scores``,
-            ``neurite_cell_types``, ``neurite_classes``, ``synapse_orientations``.
+            ``neurite_cell_types``, ``neurite_classes``, ``synapse_orientations``, ``occlusion_effects``.
         neuroglancer: Settings of the links.
         labels: Folder of the labels; None: nothing can be labelled.
         notes: Sentences on what is missing and which command makes it.

@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,9 +21,9 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
-from pydantic import BaseModel
 
 from synapseclr.errors import UnreachableError
+from synapseclr.parameters import flatten_names
 from synapseclr.privacy import project_folder, redact_tree
 from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import locked
@@ -32,6 +32,7 @@ from synapseclr.tracking.server import answers, end_abandoned, keep_requests_sho
 from synapseclr.training.launching import machine_index
 
 _TRAINING = "pretraining"
+_VERSION = ("datastack", "table", "materialization_version", "root_ids_at")  # of a table that a server has versions of
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 _SAMPLING_SECONDS, _SAMPLES_A_POINT = "10", "3"  # a point every half minute: 40,000 in two weeks
 _SWITCH = "SYNAPSECLR_TRACKING"
@@ -165,10 +166,14 @@ class RunTracking(MlflowHook):
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        """Tag the run with the digest of the chunks it works on."""
+        """Tag the run with the digest of the chunks it works on, and with the version of a table of synapses."""
         outbox = current_outbox()
-        if dataset_name == "synapse_chunks" and outbox is not None:
+        if outbox is None:
+            return
+        if dataset_name == "synapse_chunks":
             outbox.tags({"data_sha256": data.sha256})
+        elif dataset_name == "synapse_table" and (source := getattr(data, "attrs", {}).get("synapse_source")):
+            outbox.tags({f"synapse_table.{name}": source[name] for name in _VERSION if name in source})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -350,15 +355,6 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(_SYSTEM_METRICS)
-
-
-def flatten_names(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings and pydantic models to dotted names."""
-    inner = tree.model_dump(mode="json") if isinstance(tree, BaseModel) else tree
-    if not isinstance(inner, Mapping) or (not inner and prefix):
-        return {prefix: inner}
-    start = f"{prefix}." if prefix else ""
-    return {key: leaf for name, value in inner.items() for key, leaf in flatten_names(value, f"{start}{name}").items()}
 
 
 def _git_state() -> dict[str, str]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from synapseclr.errors import CheckpointError, ConfigurationError
 from synapseclr.models.encoders import ENCODER_NAMES, MEDICALNET, ModelConfig, build_encoder
 from synapseclr.models.weights import EncoderWeights, read_bytes
+from synapseclr.parameters import Parameters
 from synapseclr.storage.foreign_files import check_zip_content
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ UNREADABLE = (
 """Errors of torch.load on bytes that are not, or no longer, a checkpoint."""
 
 
-class ImportReport(BaseModel):
+class ImportReport(Parameters):
     """Fate of every tensor of a file; names are those of our state dict.
 
     Attributes:
@@ -49,8 +48,6 @@ class ImportReport(BaseModel):
         adapted: Those of ``matched`` that were changed to fit: the first convolution, repeated over two channels.
         other_entries: What the file holds beside its state dict (``epoch``, ``optimizer``); left out.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     sha256: str

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
 from synapseclr import __version__
+from synapseclr.analysis.representations import BACKBONE
 from synapseclr.errors import TableError
+from synapseclr.pipelines import AnnData
 from synapseclr.pipelines.embedding.pipeline import describe_embeddings
 from synapseclr.volumes import (
     PUBLISHED_TRAITS,
@@ -23,13 +24,7 @@ from synapseclr.volumes import (
 
 logger = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-else:  # Kedro resolves the hints of nodes to validate parameters
-    AnnData = Any
 
-
-_BACKBONE = "encoder.fc"
 _TABLES = {"published_metadata", "synapse_table", "annotation_table"}
 
 
@@ -49,9 +44,9 @@ def import_features(
     from anndata import AnnData
 
     features = published_features.read()
-    if _BACKBONE not in features.layers:
+    if BACKBONE not in features.layers:
         raise TableError(
-            f"The features in {published_features.url} have no layer {_BACKBONE}, only "
+            f"The features in {published_features.url} have no layer {BACKBONE}, only "
             f"{', '.join(features.layers) or 'none'}. The analyses need it."
         )
     if features.n_duplicates:
@@ -70,9 +65,7 @@ def import_features(
         "n_duplicate_features": str(features.n_duplicates),
         "synapseclr_version": __version__,
     }
-    return AnnData(
-        X=layers.pop(_BACKBONE), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": _BACKBONE}
-    )
+    return AnnData(X=layers.pop(BACKBONE), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": BACKBONE})
 
 
 def create_pipeline() -> Pipeline:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
-from pydantic import BaseModel
 
 from synapseclr import __version__
 from synapseclr.analysis.consensus import consensus_metrics
@@ -16,6 +15,7 @@ from synapseclr.analysis.imputation.evaluation_document import evaluation_metric
 from synapseclr.analysis.representations import BACKBONE
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.errors import SynapseCLRError
+from synapseclr.parameters import flatten_names
 from synapseclr.plotting.report import ReportingConfig, Section, Table, as_text, render_report, render_section
 from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.storage.foreign_files import parse_json
@@ -54,8 +54,6 @@ _FIXED = {
     "connectivity",
     "active_zone_inflation_radii",
 }
-
-
 """Fields of the augmentation that count where its random steps are off."""
 
 
@@ -318,10 +316,10 @@ def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], pa
         for name, value in provenance.items()
         if not (images and name == "augmentation")
     }
-    origins = [[str(name), as_text(value)] for name, value in flatten(told).items()]
+    origins = [[str(name), as_text(value)] for name, value in flatten_names(told).items()]
     # The named augmentations are alternatives; the one in use stands under pretraining.augmentation.
     used = {name: value for name, value in parameters.items() if name != "augmentations"}
-    settings = [[name, as_text(value)] for name, value in flatten(used).items()]
+    settings = [[name, as_text(value)] for name, value in flatten_names(used).items() if value != {}]
     tables = [Table(("pipeline", "seconds"), times)]
     if origins:
         tables.append(Table(("provenance", "value"), origins, "Where weights and chunks came from", is_folded=True))
@@ -353,24 +351,6 @@ def _image_rows(images: Mapping[str, Any]) -> list[list[str]]:
     are_fixed = not any(on for name, on in steps.items() if name != "active_zone")
     counting = [name for name in images if not name.startswith("enable_") and (name in _FIXED or not are_fixed)]
     return rows + [[name.replace("_", " "), as_text(images[name])] for name in counting]
-
-
-def flatten(tree: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested parameters, validated models among them, to dotted names.
-
-    Args:
-        tree: Nested mappings and pydantic models.
-        prefix: Name of the tree.
-    """
-    items = tree.model_dump() if isinstance(tree, BaseModel) else tree
-    flat: dict[str, Any] = {}
-    for name, value in items.items():
-        path = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, Mapping | BaseModel):
-            flat |= flatten(value, path)
-        else:
-            flat[path] = value
-    return flat
 
 
 def create_pipeline() -> Pipeline:

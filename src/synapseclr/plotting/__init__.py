@@ -1,6 +1,6 @@
 """Figures of chunks, manifolds, scores and runs. Every function returns a figure, none of them saves one."""
 
-from synapseclr.plotting.histograms import preprocessing_histograms
+from synapseclr.plotting.histograms import morphometry_histograms, preprocessing_histograms
 from synapseclr.plotting.manifold import (
     Overlay,
     axis_profile_panels,
@@ -36,6 +36,7 @@ __all__ = [
     "interactive_scatter",
     "interactive_scene",
     "leakage_panel",
+    "morphometry_histograms",
     "neighbour_strips",
     "orthogonal_views",
     "preprocessing_histograms",

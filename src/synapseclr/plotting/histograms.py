@@ -1,4 +1,4 @@
-"""Quality of the preprocessed data in three histograms."""
+"""Histograms of the preprocessed data: their quality, and the sizes of synapses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from synapseclr.plotting.theme import CYCLE, MUTED, new_figure, note, style_axes
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
+from synapseclr.plotting.theme import CYCLE, INK, MUTED, new_figure, note, style_axes, subplot_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,3 +90,41 @@ def _draw_flags(axes: Axes, report: Mapping[str, Any]) -> None:
 
 def _shorten(reason: str, length: int = 34) -> str:
     return reason if len(reason) <= length else f"{reason[: length - 1]}…"
+
+
+_DRAWN_SIZES = (
+    "cleft_area_nm2",
+    "cleft_length_nm",
+    "cleft_thickness_nm",
+    "contact_area_nm2",
+    "pre_volume_um3",
+    "post_volume_um3",
+    "pre_to_post_nm",
+    "post_border_share",
+)
+
+
+def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
+    """Draw the distributions of synapses' sizes, each with its unit and its median.
+
+    Args:
+        sizes: The table of morphometry.
+        n_bins: Bins of each histogram.
+
+    Returns:
+        A figure of eight panels.
+    """
+    figure, panels = subplot_grid(len(_DRAWN_SIZES), 4, (2.6, 2.0), (0.3, 0.2))
+    for name, axes in zip(_DRAWN_SIZES, panels, strict=True):
+        label, unit = MORPHOMETRY_LABELS[name]
+        colour = CYCLE[3] if name.startswith("pre_v") else CYCLE[2] if name.startswith("post") else CYCLE[0]
+        values_n = sizes[name].dropna().to_numpy(np.float64)
+        is_area = unit == "nm²"
+        style_axes(axes, "", f"{label}\n({'µm²' if is_area else unit or 'share'})", "synapses", grid="y")
+        if not len(values_n):
+            note(axes, "none")
+            continue
+        values_n = values_n / 1e6 if is_area else values_n
+        axes.hist(values_n[values_n <= np.quantile(values_n, 0.995)], n_bins, color=colour, alpha=0.9)
+        axes.axvline(float(np.median(values_n)), color=INK, linewidth=1.0)
+    return figure

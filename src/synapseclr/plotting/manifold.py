@@ -386,7 +386,7 @@ def leakage_panel(
     """Technical effects in features, against their null.
 
     Args:
-        leakage: As :func:`synapseclr.analysis.manifold.measure_leakage` returns it, of one layer.
+        leakage: As :func:`synapseclr.analysis.leakage_scores.measure_leakage` returns it, of one layer.
         effect_labels: Effect to its name for people, in order.
         styles: Representation to label and colour.
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from synapseclr.parameters import Parameters
 from synapseclr.plotting.theme import figure_png
 from synapseclr.privacy import redact
 
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 _PX_PER_INCH = 110  # of a figure as the page shows it, whatever its resolution
 
 
-class ReportingConfig(BaseModel):
+class ReportingConfig(Parameters):
     """Contents of the report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = Field(default="Synapse representations", description="Heading of the report.")
     probe: Literal["linear", "knn"] = Field(default="linear", description="Probe whose scores make up the evaluation.")

@@ -34,7 +34,7 @@ _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", 
 HALF_WIDTH_90 = 1.6448536269514722
 """Half of a 90 % interval of the normal distribution, in standard deviations."""
 
-_PANELS = (("roc_auc", "macro_auc"), ("explained_variance",))
+_PANELS: tuple[tuple[str, ...], ...] = (("roc_auc", "macro_auc"), ("explained_variance",))
 """Metrics that share a panel: those of classes, that of numbers."""
 
 _MAX_POINTS = 150
@@ -51,7 +51,7 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
 
     Args:
         summary: ``representation``, ``layer``, ``trait``, ``probe``, ``metric``, ``mean``, ``std``, as
-            :func:`synapseclr.analysis.imputation.evaluation.summarise_scores` returns it.
+            :func:`synapseclr.analysis.imputation.evaluation_document.summarise_scores` returns it.
         trait_labels: Trait name to its name for people; the order of the traits is taken from here.
         probe: Probe to show.
 
@@ -304,7 +304,7 @@ def consensus_figure(reliability: Mapping[str, pd.DataFrame], evaluation: pd.Dat
 
     Args:
         reliability: ``corrected`` and ``independent`` to their reliability tables.
-        evaluation: From :func:`synapseclr.analysis.consensus.evaluation.evaluate_consensus`.
+        evaluation: From :func:`synapseclr.analysis.consensus.evaluate_consensus`.
 
     Returns:
         A figure; it says so where there were no annotated neurites to test on.
@@ -359,7 +359,7 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
 
     Args:
         censored: Evaluation by label fraction, from
-            :func:`synapseclr.analysis.consensus.censoring.evaluate_censored`.
+            :func:`synapseclr.analysis.consensus.evaluate_censored`.
 
     Returns:
         A figure; bars are 90 % intervals over neurites. It says so where no fraction could be evaluated.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from synapseclr.parameters import Parameters
 
 PRESETS: dict[str, dict[str, float]] = {
     "default": {},
@@ -50,14 +52,12 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 
 
-class ImagingStyle(BaseModel):
+class ImagingStyle(Parameters):
     """Microscope and stain of a simulated volume; the tissue itself does not depend on them.
 
     A preset sets all fields; those that are given beside it take precedence. The voxel size, which belongs to a style
     too, is `voxel_size_nm` of the simulation.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: Literal["default", "A", "B", "C"] = Field(
         "default",
@@ -92,14 +92,12 @@ class ImagingStyle(BaseModel):
         return PRESETS.get(str(given.get("preset", "default")), {}) | given
 
 
-class SimulationConfig(BaseModel):
+class SimulationConfig(Parameters):
     """Parameters of a simulated, segmented 3D electron-microscopy volume with known truth.
 
     The defaults give about 11.3 x 11.3 x 5.2 um of neuropil with roughly one synapse per cubic micrometre, the density
     of mouse cortex. Lengths are in nanometres and volumes in voxels unless a field says otherwise.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(
         0, ge=0, description="Seed of every random draw; the same seed gives the same volume, bit by bit."

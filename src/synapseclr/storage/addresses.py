@@ -13,9 +13,12 @@ from typing import Any, Literal
 from synapseclr.errors import OutputError, SynapseCLRError, UnreachableError
 
 _LOCAL = ("file", "local")
+_CAVE = "cave"
 _SAME = {"gs": ("gcs", "gs"), "gcs": ("gcs", "gs"), "s3": ("s3", "s3a")}
 _CLIENTS = ("requests", "urllib3", "aiohttp", "google", "gcsfs", "botocore", "aiobotocore")
-_ABOUT_THE_OBJECT = (404, 416)
+"""Packages that raise the errors of object stores."""
+
+_ABOUT_THE_OBJECT = (404, 416)  # status codes of a store that answers
 
 
 def is_local(address: str | os.PathLike[str]) -> bool:
@@ -63,14 +66,27 @@ def set_default_options(options_of_protocol: Mapping[str, Any]) -> None:
     """Make options the default of fsspec for a protocol's URLs, here and in the processes started from here.
 
     Args:
-        options_of_protocol: Such as ``{"gs": {"token": "anon"}}``; names that are no protocol are passed over.
+        options_of_protocol: Such as ``{"gs": {"token": "anon"}}``, or ``{"cave": {"token": "0123..."}}`` for CAVE
+            servers; other names that are no protocol are passed over.
     """
     import fsspec
 
     for protocol, options in options_of_protocol.items():
-        if protocol in fsspec.available_protocols() and isinstance(options, dict):
+        if protocol in (*fsspec.available_protocols(), _CAVE) and isinstance(options, dict):
             fsspec.config.conf[protocol] = options
             os.environ[f"FSSPEC_{protocol.upper()}"] = json.dumps(options)
+
+
+def cave_token(credentials: Mapping[str, Any] | None = None) -> str | None:
+    """Token for CAVE servers and their graphs: of an entry's credentials, or of ``cave`` in Kedro's credentials.
+
+    Returns:
+        None where neither has one: caveclient and CloudVolume then look where they have saved it.
+    """
+    import fsspec
+
+    token = (credentials or {}).get("token") or fsspec.config.conf.get(_CAVE, {}).get("token")
+    return str(token) if token else None
 
 
 def cloud_secrets(uri: str, storage_options: Mapping[str, Any] | None = None) -> Any:

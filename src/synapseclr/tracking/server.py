@@ -16,6 +16,7 @@ from synapseclr.privacy import project_folder, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -132,21 +133,24 @@ def end_abandoned(client: MlflowClient, experiment_id: str) -> list[str]:
         The ids of the marked runs.
     """
     ended: list[str] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_host()}'", page_token=token
-        )
-        for run in page:
-            if not _is_alive(run.data.tags.get(PROCESS_TAG, "")):
-                client.set_terminated(run.info.run_id, "KILLED")
-                ended.append(run.info.run_id)
-        token = page.token
-        if not token:
-            break
+    for run in find_runs(client, experiment_id, f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_host()}'"):
+        if not _is_alive(run.data.tags.get(PROCESS_TAG, "")):
+            client.set_terminated(run.info.run_id, "KILLED")
+            ended.append(run.info.run_id)
     if ended:
         logger.info("%d run(s) in MLflow whose process was killed are marked as KILLED.", len(ended))
     return ended
+
+
+def find_runs(client: MlflowClient, experiment_id: str, condition: str) -> Iterator[Run]:
+    """Yield all runs of an experiment that meet a condition in MLflow's query language, page by page."""
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], condition, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _host() -> str:

@@ -10,13 +10,14 @@ import io
 import logging
 import math
 import os
-import posixpath
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
-from synapseclr.errors import CheckpointError, ConfigurationError, TrainingInterrupted
+from synapseclr.errors import CheckpointError, ConfigurationError, OutputError, TrainingInterrupted
 from synapseclr.models.foreign_checkpoints import UNREADABLE
-from synapseclr.storage.addresses import is_local, open_filesystem
+from synapseclr.storage.atomic_files import remove_leftovers, written_whole
 from synapseclr.storage.foreign_files import check_zip_content
+from synapseclr.storage.object_folder import ObjectFolder
 from synapseclr.training.callbacks import EpochRecorder, TrainingGuard
 from synapseclr.training.config import CheckpointConfig
 from synapseclr.training.workers import world_size
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
-_PARTIAL = ".partial"
 FINGERPRINT, INTERRUPTED = "synapseclr_fingerprint", "synapseclr_interrupted"
 _NEEDED = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 
@@ -77,8 +78,7 @@ class CheckpointFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._filesystem, self._path = open_filesystem(self.url)
-        self._is_local = is_local(self.url)
+        self._objects = ObjectFolder(self.url)
 
     def locate(self, name: str) -> str:
         """Path or URL of a file of this folder."""
@@ -86,16 +86,11 @@ class CheckpointFolder:
 
     def names(self) -> list[str]:
         """Names of the complete checkpoints in this folder, sorted."""
-        self._filesystem.invalidate_cache()
-        if not self._filesystem.isdir(self._path):
-            return []
-        paths = self._filesystem.ls(self._path, detail=False)
-        return sorted(name for path in paths if (name := posixpath.basename(path)).endswith(".ckpt"))
+        return [name for name in self._objects.keys("") if name.endswith(".ckpt") and "/" not in name]
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        content: bytes = self._filesystem.cat_file(self._at(name))
-        return content
+        return self._objects.read(name)
 
     def write_last(self, checkpoint: dict[str, Any], keep_previous: bool) -> None:
         """Write ``last.ckpt``.
@@ -110,16 +105,18 @@ class CheckpointFolder:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
-        partial = self._at(LAST + _PARTIAL)
-        try:
-            self._filesystem.makedirs(self._path, exist_ok=True)
-            self._write(content, partial)
-            if keep_previous and self._filesystem.exists(self._at(LAST)):
-                self._move(self._at(LAST), self._at(PREVIOUS))
-            self._move(partial, self._at(LAST))
-        except OSError as error:
-            self._discard(partial)
-            raise CheckpointError(self._unwritable(error, len(content))) from error
+        keep_previous = keep_previous and LAST in self.names()
+        with self._said(len(content)):
+            if self._objects.is_remote:
+                if keep_previous:
+                    self.keep_last_as(PREVIOUS)
+                self._objects.write(LAST, bytes(content))
+                return
+            remove_leftovers(self._objects.url)
+            with written_whole(self._path(LAST), is_recorded=False) as partial:
+                partial.write_bytes(content)
+                if keep_previous:  # not before there is room for the new one
+                    self.keep_last_as(PREVIOUS)
 
     def keep_last_as(self, name: str) -> None:
         """Give ``last.ckpt`` a second name; it stays when ``last.ckpt`` is replaced.
@@ -127,51 +124,34 @@ class CheckpointFolder:
         Raises:
             CheckpointError: If it cannot be written. What lay there before is untouched.
         """
-        last, partial = self._at(LAST), self._at(name + _PARTIAL)
-        try:
-            self._discard(partial)
-            if self._is_local:
-                try:
-                    os.link(last, partial)  # checkpoints are never changed in place
-                except OSError:  # a file system without links
-                    shutil.copyfile(last, partial)
-                    _sync(partial)
-            else:
-                self._filesystem.copy(last, partial)
-            self._move(partial, self._at(name))
-        except OSError as error:
-            self._discard(partial)
-            raise CheckpointError(self._unwritable(error, self._filesystem.size(last))) from error
+        if self._objects.is_remote:
+            filesystem, root = self._objects.filesystem
+            with self._said(filesystem.size(f"{root}/{LAST}")):
+                filesystem.copy(f"{root}/{LAST}", f"{root}/{name}")
+            return
+        last = self._path(LAST)
+        with self._said(last.stat().st_size), written_whole(self._path(name), is_recorded=False) as partial:
+            try:
+                os.link(last, partial)  # checkpoints are never changed in place
+            except OSError:  # a file system without links
+                shutil.copyfile(last, partial)
 
     def remove(self, name: str) -> None:
         """Remove a file."""
-        self._filesystem.rm_file(self._at(name))
+        self._objects.delete(name)
 
-    def _at(self, name: str) -> str:
-        return f"{self._path}/{name}"
+    def _path(self, name: str) -> Path:
+        return Path(self._objects.url, name)
 
-    def _write(self, content: memoryview, path: str) -> None:
-        if not self._is_local:
-            self._filesystem.pipe_file(path, bytes(content))
-            return
-        with open(path, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    @contextmanager
+    def _said(self, n_bytes: int) -> Iterator[None]:
+        """Say what becomes of a training whose checkpoint cannot be written."""
+        try:
+            yield
+        except (OSError, OutputError) as error:
+            raise CheckpointError(self._unwritable(error, n_bytes)) from error
 
-    def _move(self, source: str, target: str) -> None:
-        """Rename; on a local disk in one step that replaces the target."""
-        if self._is_local:
-            os.replace(source, target)
-            _sync(self._path)
-        else:
-            self._filesystem.mv(source, target)
-
-    def _discard(self, path: str) -> None:
-        if self._filesystem.exists(path):
-            self._filesystem.rm_file(path)
-
-    def _unwritable(self, error: OSError, n_bytes: int) -> str:
+    def _unwritable(self, error: Exception, n_bytes: int) -> str:
         kept = [name for name in (LAST, PREVIOUS) if name in self.names()]
         advice = (
             f"{kept[0]} there is intact: run the same command, and the training continues from it."
@@ -180,19 +160,10 @@ class CheckpointFolder:
         )
         return (
             f"A checkpoint of {n_bytes / 2**20:.1f} MiB could not be written to {self.url} "
-            f"({error.strerror or error}). "
+            f"({getattr(error.__cause__ or error, 'strerror', None) or error}). "
             "Make room there (last, last-previous and best are kept, and every checkpoints.every_n_epochs-th), or "
             f"choose another folder. {advice}"
         )
-
-
-def _sync(path: str) -> None:
-    """Have a file's content, or a folder's entries, reach the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

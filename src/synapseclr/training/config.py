@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import ModelConfig
 from synapseclr.objectives import ObjectiveConfig
+from synapseclr.parameters import Parameters, ParametersOfKind
 from synapseclr.training.launching import ScaleConfig
 from synapseclr.training.positives import PositivesConfig
 from synapseclr.volumes.table_schema import Column, TableSchema
 
 
-class MonitoringConfig(BaseModel):
+class MonitoringConfig(Parameters):
     """Measurements while training, and the limits at which a training stops."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     probe_every_n_epochs: int = Field(1, ge=1, description="Epochs between two k-NN probes; the last is always probed.")
     probe_max_synapses: int = Field(1024, ge=2, description="Annotated synapses that the probe embeds, at most.")
@@ -38,14 +37,12 @@ class MonitoringConfig(BaseModel):
     collapse_epochs: int = Field(5, ge=1, description="The run stops after so many collapsed epochs in a row.")
 
 
-class CheckpointConfig(BaseModel):
+class CheckpointConfig(Parameters):
     """When checkpoints are written; it does not change what is trained.
 
     ``last.ckpt`` is written at the end of every epoch and, as configured, within; ``last-previous.ckpt`` is the one
     before it. ``best.ckpt`` is that of the epoch with the best monitored metric.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     every_n_minutes: float | None = Field(10.0, gt=0, description="Write `last` within an epoch, this often.")
     every_n_steps: int | None = Field(None, ge=1, description="Write `last` within an epoch, after so many batches.")
@@ -67,10 +64,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "adamw": {"weight_decay": 1e-2},
 }
-_OF_LARS = ("momentum", "trust_coefficient")
 
 
-class OptimiserConfig(BaseModel):
+class OptimiserConfig(ParametersOfKind):
     """An optimiser, and the learning rate of every epoch.
 
     The learning rate is a cosine from ``learning_rate`` to ``final_learning_rate``, and starts again at every restart
@@ -78,11 +74,11 @@ class OptimiserConfig(BaseModel):
     second starts from the weights of the first, is ``epochs: 200`` with ``restarts: 1``.
 
     Defaults depend on the optimiser: for ``adam`` and for ``lars`` they are the published ones, for ``adamw`` the
-    published ones of ``adam`` with torch's weight decay. A parameter that the chosen optimiser does not have must be
-    left out, and is not dumped.
+    published ones of ``adam`` with torch's weight decay.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    noun = "optimiser"
+    own_parameters: ClassVar = {"lars": ("momentum", "trust_coefficient")}
 
     name: Literal["adam", "adamw", "lars"] = Field(
         "adam", description="adam; adamw: decoupled weight decay; lars: momentum with layer-wise rates, large batches."
@@ -111,21 +107,6 @@ class OptimiserConfig(BaseModel):
         if not isinstance(given, dict):
             return given
         return _DEFAULTS.get(str(given.get("name")), {}) | given
-
-    @model_validator(mode="after")
-    def _no_foreign_parameter(self) -> OptimiserConfig:
-        for name in _OF_LARS if self.name != "lars" else ():
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name} is {value:g}, but the optimiser '{self.name}' has no such parameter. Leave {name} out, or "
-                    "choose the optimiser 'lars'."
-                )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_foreign_parameters(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in dump(self).items() if self.name == "lars" or key not in _OF_LARS}
 
     def stage_epochs(self, epochs: int) -> int:
         """Epochs of one stage of the schedule.
@@ -227,10 +208,8 @@ class PretrainingConfig(ScaleConfig):
         return self
 
 
-class EmbeddingPoses(BaseModel):
+class EmbeddingPoses(Parameters):
     """The views of a synapse that its features are made of, the same for all synapses."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_rotations: int = Field(
         1, ge=1, description="Poses over which features are averaged; their spread becomes an uncertainty per synapse."
@@ -267,10 +246,8 @@ class EmbeddingConfig(EmbeddingPoses, ScaleConfig):
         return EmbeddingPoses(n_rotations=self.n_rotations, magnifications=self.magnifications)
 
 
-class ServingConfig(BaseModel):
+class ServingConfig(Parameters):
     """Parameters of what ``pretraining`` leaves to be served."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     registered_model: str | None = Field(
         None,

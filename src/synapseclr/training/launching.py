@@ -21,9 +21,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synapseclr.errors import ConfigurationError, SynapseCLRError, TrainingInterrupted, WorkerError
+from synapseclr.parameters import Parameters
 from synapseclr.training.workers import COLLECTIVE_TIMEOUT, Job, Mailbox, RaisedError, run_worker
 
 logger = logging.getLogger(__name__)
@@ -36,10 +37,8 @@ second one would end them without a checkpoint; Python's KeyboardInterrupt lets 
 _AGAIN = "Run the same command again to continue from the last checkpoint."
 
 
-class RendezvousConfig(BaseModel):
+class RendezvousConfig(Parameters):
     """Meeting place of machines: a key-value store that one of them hosts (torch elastic's ``c10d``)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     endpoint: str | None = Field(
         None, description="host:port of the machine that hosts the meeting place; the same on every machine."
@@ -56,10 +55,8 @@ class RendezvousConfig(BaseModel):
         return endpoint
 
 
-class ScaleConfig(BaseModel):
+class ScaleConfig(Parameters):
     """Processes to run on. The defaults are one process: the one that runs already."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1, description="Processes on each machine, one a GPU (or so many on the CPU); auto: as many as there are GPUs."

@@ -10,14 +10,15 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from synapseclr.errors import ConfigurationError, TableError
+from synapseclr.parameters import ParametersOfKind
 
 logger = logging.getLogger(__name__)
 
@@ -28,19 +29,20 @@ _DIGEST = "positives_neurites_sha256"
 _CHANGED = "annotations_changed_since_pretraining"
 
 
-class PositivesConfig(BaseModel):
+class PositivesConfig(ParametersOfKind):
     """The second view of a positive pair.
 
     ``augment``: another view of the same synapse, as published by SynapseCLR. ``same_neurite``: with a probability, a
     view of another synapse of the same neurite, after SegCLR (Dorkenwald et al. 2023, doi:10.1038/s41592-023-02059-8),
     which pairs places of one cell. Where no partner is allowed, the second view is the synapse's own.
 
-    The kind alone may be given instead of the mapping: ``positives: same_neurite``. A parameter of ``same_neurite``
-    must be left at its default under ``augment``, where it is not dumped either: a digest of the dump depends on what
-    acts on the run.
+    The kind alone may be given instead of the mapping: ``positives: same_neurite``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    kind_field = "kind"
+    own_parameters: ClassVar = {
+        "same_neurite": ("neurite", "probability", "max_distance_um", "pair_annotated_neurites")
+    }
 
     kind: Literal["augment", "same_neurite"] = Field("augment", description="Where the second view comes from.")
     neurite: Literal["pre", "post", "both"] = Field(
@@ -65,20 +67,6 @@ class PositivesConfig(BaseModel):
     @classmethod
     def _from_kind(cls, given: Any) -> Any:
         return {"kind": given} if isinstance(given, str) else given
-
-    @model_validator(mode="after")
-    def _no_foreign_parameter(self) -> PositivesConfig:
-        for name, field in type(self).model_fields.items():
-            if name != "kind" and self.kind == "augment" and getattr(self, name) != field.default:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, but positives of kind 'augment' have no such parameter. Leave "
-                    f"{name} out, or set kind: same_neurite."
-                )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_foreign_parameters(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in dump(self).items() if key == "kind" or self.kind == "same_neurite"}
 
 
 @dataclass(frozen=True)

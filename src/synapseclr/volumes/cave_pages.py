@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class TableQuery:
         filters: By kind and column, see :data:`synapseclr.volumes.cave_service.FILTERS`.
         columns: Those that are wanted; None: all.
         point: Column of positions that the box applies to; None: the first of the usual ones that the table has.
+        unit_nm: Size in nm of one unit of the positions; None: as the table's metadata tell.
     """
 
     table: str
@@ -53,6 +54,17 @@ class TableQuery:
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     columns: tuple[str, ...] | None = None
     point: str | None = None
+    unit_nm: tuple[float, float, float] | None = None
+
+
+def need_columns(rows: pd.DataFrame, columns: Sequence[str], table: str) -> None:
+    """Raise a :class:`TableError` that names the columns that a table from CAVE lacks."""
+    missing = [name for name in columns if name not in rows]
+    if missing:
+        raise TableError(
+            f"The table {table} has no column {', '.join(missing)}; it has {', '.join(map(str, rows.columns))}. "
+            "Correct the name in the catalog entry, or add the column to its `columns`."
+        )
 
 
 def digest_of(description: Any) -> str:
@@ -216,7 +228,7 @@ def _tiles(service: CaveService, query: TableQuery, folder: Path, row_limit: int
         if whole is not None:
             yield whole
             return
-    unit_nm = np.asarray(service.resolution_nm(query.table, query.version))
+    unit_nm = np.asarray(query.unit_nm or service.resolution_nm(query.table, query.version))
     lower, upper = np.asarray(query.box_nm or service.extent_nm(), np.float64) / unit_nm
     point = query.point or _point_of(service, query)
     waiting = [(np.floor(lower), np.ceil(upper), 1.0)]
@@ -224,7 +236,7 @@ def _tiles(service: CaveService, query: TableQuery, folder: Path, row_limit: int
         task = progress.add_task(f"Fetching {query.table}", total=1.0)
         while waiting:
             low, high, share = waiting.pop()
-            box: Box = (tuple(low.tolist()), tuple(high.tolist()))
+            box: Box = (tuple(low.astype(int).tolist()), tuple(high.astype(int).tolist()))
             name = "_".join(f"{a:.0f}-{b:.0f}" for a, b in zip(low, high, strict=True))
             found = _kept(folder / f"tile_{name}.parquet", lambda box=box: ask(point, box))  # type: ignore[misc]
             if found is not None:

@@ -15,9 +15,16 @@ import pandas as pd
 
 from synapseclr.errors import ConfigurationError, TableError
 from synapseclr.storage.atomic_files import check_file, write_whole, written_whole
-from synapseclr.volumes.cave_pages import ROW_LIMIT, TableQuery, digest_of, fetch_by_ids, fetch_table, kept_table
+from synapseclr.volumes.cave_pages import (
+    ROW_LIMIT,
+    TableQuery,
+    digest_of,
+    fetch_by_ids,
+    fetch_table,
+    kept_table,
+    need_columns,
+)
 from synapseclr.volumes.cave_service import CaveService
-from synapseclr.volumes.table_schema import check_columns
 
 JoinedBy = Literal["synapse", "pre_root", "post_root", "pre_nucleus", "post_nucleus"]
 _SUPERVOXELS_A_QUERY = 100_000
@@ -111,7 +118,7 @@ class CaveTable:
 
     def _fetch(self, place: Path, path: Path) -> None:
         query, moment = self.query, self.service.moment_of(self.query.version)
-        resolution = self.service.metadata(query.table, query.version)["voxel_resolution"]
+        unit_nm = query.unit_nm or self.service.resolution_nm(query.table, query.version)
         source = {
             "datastack": self.service.datastack,
             "server": self.service.server,
@@ -120,7 +127,7 @@ class CaveTable:
             "version_timestamp": moment.isoformat(),
             "root_ids_at": (self.roots_at or moment).isoformat(),
             "is_remapped": self.roots_at is not None and self.roots_at != moment,
-            "voxel_resolution": resolution,
+            "unit_nm": unit_nm,
             "bounding_box_nm": query.box_nm,
             "filters": query.filters,
             "annotations": [join.table for join in self.joins],
@@ -199,12 +206,12 @@ class CaveTable:
             middle = refers_to  # which has the root ids
         if middle is None:
             rows = self._rows_by(join.table, key, ids, place)
-            check_columns(rows, [key, *join.columns], f"The table {join.table}")
+            need_columns(rows, [key, *join.columns], join.table)
             return rows[[key, *join.columns]].rename(columns={key: "key", **join.columns})
         between = self._rows_by(middle, "pt_root_id", ids, place)
-        check_columns(between, ["id", "pt_root_id"], f"The table {middle}")
+        need_columns(between, ["id", "pt_root_id"], middle)
         rows = self._rows_by(join.table, key, between["id"].to_numpy(np.int64), place)
-        check_columns(rows, [key, *join.columns], f"The table {join.table}")
+        need_columns(rows, [key, *join.columns], join.table)
         root_of = between[["id", "pt_root_id"]].rename(columns={"id": "_middle", "pt_root_id": "key"})
         labels = rows[[key, *join.columns]].rename(columns={key: "_middle", **join.columns})
         return root_of.merge(labels, on="_middle").drop(columns="_middle")
@@ -260,9 +267,7 @@ def remap_roots(
         TableError: If the table has no supervoxels.
     """
     sides = ("pre", "post")
-    check_columns(
-        table, [f"{side}_pt_supervoxel_id" for side in sides], "The table, whose root ids are to be remapped,"
-    )
+    need_columns(table, [f"{side}_pt_supervoxel_id" for side in sides], "whose root ids are to be looked up")
     supervoxels = {side: table[f"{side}_pt_supervoxel_id"].to_numpy(np.uint64) for side in sides}
     unique = np.unique(np.concatenate(list(supervoxels.values())))
     unique = unique[unique != 0]

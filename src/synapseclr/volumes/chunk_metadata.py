@@ -9,6 +9,7 @@ import pandas as pd
 
 from synapseclr.volumes.store.chunk_store import ChunkStore
 from synapseclr.volumes.store.shards import MASK_CODES
+from synapseclr.volumes.synapse_cutter import PAINTED
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS, further_columns
 from synapseclr.volumes.table_schema import COUNT, ID, ROOT_ID, Column, TableSchema
 
@@ -34,6 +35,7 @@ SYNAPSE_METADATA = TableSchema(
         "n_padded_voxels": COUNT,
         **{name: Column("flag") for name in ("is_padded", "is_pre_missing", "is_post_missing")},
         "is_autapse": Column("flag", optional=True),  # not known of metadata written before
+        "cleft_source": Column("text", optional=True),
     },
     key="synapse_id",
     may_be_empty=False,
@@ -58,9 +60,10 @@ def tabulate_chunks(
     Returns:
         - One row a chunk, in store order: ``synapse_id, chunk_index, pre_root_id, post_root_id, centre_{x,y,z}_nm``;
             the volumes ``{pre_synaptic,post_synaptic,synaptic_cleft}_volume`` in in-plane voxel cubes (voxel count
-            times the axial-to-sagittal ratio); ``cleft_id, n_cutout_sections, n_padded_voxels``; the flags ``is_padded,
-            is_pre_missing, is_post_missing, is_autapse``. Of an autapse, both sides are one neurite, whose mask has the
-            presynaptic code; neither side is missing if it is there. Then the further columns of the synapse table.
+            times the axial-to-sagittal ratio); ``cleft_id, n_cutout_sections, n_padded_voxels``; ``cleft_source``:
+            ``layer``, ``painted`` (then the id is 0) or ``imported``; the flags ``is_padded, is_pre_missing,
+            is_post_missing, is_autapse``. Of an autapse, both sides are one neurite, whose mask has the presynaptic
+            code; neither side is missing if it is there. Then the further columns of the synapse table.
         - Intensity and cut-out statistics for the report, JSON-ready.
     """
     from synapseclr.volumes.voxel_loops import count_constant_sections
@@ -87,6 +90,9 @@ def tabulate_chunks(
         table[name] = np.concatenate(voxels[name]) * store.axial_to_sagittal_spacing
     for name in ("cleft_id", "n_cutout_sections", "n_padded_voxels"):
         table[name] = store.records[name]
+    is_painted, is_known = table["cleft_id"] == PAINTED, table["cleft_id"] != 0
+    table["cleft_source"] = np.where(is_painted, "painted", np.where(is_known, "layer", "imported")).astype(object)
+    table["cleft_id"] = table["cleft_id"].mask(is_painted, np.uint64(0))
     table["is_padded"] = table["n_padded_voxels"] > 0
     table["is_pre_missing"] = table["pre_synaptic_volume"] == 0
     table["is_autapse"] = (table["pre_root_id"] == table["post_root_id"]) & (table["pre_root_id"] != 0)
@@ -135,6 +141,7 @@ def summarise(
     unknown_ids: list[int],
 ) -> dict[str, Any]:
     """Assemble the preprocessing report: counts, histograms, and what was dropped and why. JSON-ready."""
+    n_painted = int((metadata["cleft_source"] == "painted").sum())
     return {
         "n_synapses_in_table": len(synapses),
         "n_synapses_without_files": int((~synapses["id"].isin([*store.synapse_id, *store.rejected])).sum()),
@@ -145,6 +152,7 @@ def summarise(
         "n_pre_missing": int(metadata["is_pre_missing"].sum()),
         "n_post_missing": int(metadata["is_post_missing"].sum()),
         "n_autapses": int(metadata["is_autapse"].sum()),
+        **({"n_painted": n_painted} if n_painted else {}),
         "n_neurites": int(pd.concat([metadata["pre_root_id"], metadata["post_root_id"]]).nunique()),
         "n_annotations_of_unknown_synapses": len(unknown_ids),
         "annotations_of_unknown_synapses": unknown_ids,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from synapseclr.parameters import Parameters
 
 Length = Annotated[float, Field(gt=0)]
 
 
-class PreprocessingConfig(BaseModel):
+class PreprocessingConfig(Parameters):
     """Parameters of the ``preprocessing`` pipeline. Defaults: as published for MICrONS layer 2/3."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     voxel_size_nm: tuple[Length, Length, Length] = Field(
         (8, 8, 40),
@@ -31,6 +31,21 @@ class PreprocessingConfig(BaseModel):
     chunk_size_vx: tuple[int, int, int] = Field((256, 256, 52), description="Voxels of a chunk in x, y, z.")
     max_cleft_distance_nm: float = Field(
         500, gt=0, description="The cleft is the labelled voxel nearest to the centre, at most this far away."
+    )
+    cleft_match: Literal["proximity", "id", "auto"] = Field(
+        "proximity",
+        description="Label of the cleft volume that is taken: the nearest one, the one with the synapse's id, or that "
+        "where it is near and else the nearest one (auto).",
+    )
+    cleft: Literal["layer", "painted"] = Field(
+        "layer",
+        description="Where clefts come from: the cleft volume, or painted at the contact of the two segments that is "
+        "nearest to the line between the table's pre- and postsynaptic points, or to its centre; then there need be no "
+        "cleft volume.",
+    )
+    cleft_thickness_nm: float = Field(50, gt=0, description="Thickness of a painted cleft, across.")
+    cleft_radius_nm: float = Field(
+        150, gt=0, description="A painted cleft is the connected contact within this distance of its centre."
     )
     cutout_zero_fraction: float = Field(
         0.01, ge=0, lt=1, description="A section with a larger share of zero pixels is a cut-out and is zeroed wholly."
@@ -86,4 +101,8 @@ class PreprocessingConfig(BaseModel):
             "cutout_zero_fraction",
             "synapses_per_shard",
         }
+        if self.cleft == "painted":
+            shared |= {"cleft", "cleft_thickness_nm", "cleft_radius_nm"}
+        elif self.cleft_match != "proximity":  # what was cut before there was a choice stays what it is
+            shared |= {"cleft_match"}
         return {"position_unit_nm": self.position_unit_nm, **self.model_dump(include=shared)}

@@ -14,16 +14,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from synapseclr.errors import ConfigurationError, DecoderError, TableError, VolumeError, WorkerError
 from synapseclr.volumes.layers.blocks import BlockCache
-from synapseclr.volumes.layers.resampling import open_on_grid
+from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
 from synapseclr.volumes.store.shards import ChunkBatch, ChunkStream, ShardRecord, ShardSource
-from synapseclr.volumes.synapse_cutter import RejectedError, SynapseCutter
+from synapseclr.volumes.synapse_cutter import RejectedError, Site, SynapseCutter
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from synapseclr.volumes.config import PreprocessingConfig
@@ -50,15 +50,34 @@ class CuttingPlan:
         roots: Ids of the pre- and postsynaptic neurons, 64-bit integers, each (n,).
         centre_vx: int64 (n, 3), at the resolution of the chunks.
         fingerprint: Digest of table, parameters and volumes.
+        points_vx: Presynaptic and postsynaptic points, float64 (n, 2, 3), in voxels of the chunks whose centres are
+            whole numbers; None where they are not known or not needed.
     """
 
     synapse_id: NDArray[np.int64]
     roots: tuple[NDArray[np.int64], NDArray[np.int64]]
     centre_vx: NDArray[np.int64]
     fingerprint: str
+    points_vx: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.synapse_id)
+
+    def site(self, row: int) -> Site:
+        """The synapse of a row."""
+        pre, post = (int(root_id_n[row]) for root_id_n in self.roots)
+        points_vx = None if self.points_vx is None else self.points_vx[row]
+        return Site(self.centre_vx[row], pre, post, int(self.synapse_id[row]), points_vx)
+
+    def part(self, rows: slice) -> CuttingPlan:
+        """Some consecutive rows."""
+        return replace(
+            self,
+            synapse_id=self.synapse_id[rows],
+            roots=(self.roots[0][rows], self.roots[1][rows]),
+            centre_vx=self.centre_vx[rows],
+            points_vx=None if self.points_vx is None else self.points_vx[rows],
+        )
 
 
 def plan_cutting(layers: list[OpenLayer], synapses: pd.DataFrame, config: PreprocessingConfig) -> CuttingPlan:
@@ -80,9 +99,11 @@ def plan_cutting(layers: list[OpenLayer], synapses: pd.DataFrame, config: Prepro
     digest = hashlib.sha256(
         json.dumps([CUTTING_VERSION, config.chunk_parameters(), [layer.identity() for layer in layers]]).encode()
     )
-    for array in (*columns, centre_vx[order]):
+    points_n23 = points_vx(synapses, config) if config.cleft == "painted" else None
+    points_n23 = None if points_n23 is None else points_n23[order]
+    for array in (*columns, centre_vx[order], *([] if points_n23 is None else [points_n23])):
         digest.update(np.ascontiguousarray(array).tobytes())
-    return CuttingPlan(columns[0], (columns[1], columns[2]), centre_vx[order], digest.hexdigest())
+    return CuttingPlan(columns[0], (columns[1], columns[2]), centre_vx[order], digest.hexdigest(), points_n23)
 
 
 def centres_vx(
@@ -91,6 +112,34 @@ def centres_vx(
     """Centres (n, 3) in voxels of the chunks' resolution, of positions (x, y, z) with a unit of this size."""
     scale = np.asarray(unit_nm) / np.asarray(config.voxel_size_nm)
     return np.floor(synapses[POSITION_COLUMNS].to_numpy() * scale).astype(np.int64)
+
+
+def points_vx(synapses: pd.DataFrame, config: PreprocessingConfig) -> NDArray[np.float64] | None:
+    """Presynaptic and postsynaptic points (n, 2, 3) in voxels of the chunks whose centres are whole numbers.
+
+    They are the columns ``{pre,post}_pos_{x,y,z}_nm``, or ``..._vx`` in the unit of the centres.
+
+    Returns:
+        None if the table does not have all of them.
+
+    Raises:
+        TableError: If one is not a number.
+    """
+    voxel_nm = np.asarray(config.voxel_size_nm)
+    for suffix, unit_nm, in_voxel in (("nm", np.ones(3), 0.0), ("vx", np.asarray(config.position_unit_nm), 0.5)):
+        names = [[f"{side}_pos_{axis}_{suffix}" for axis in "xyz"] for side in ("pre", "post")]
+        if all(name in synapses for side in names for name in side):
+            columns = [[pd.to_numeric(synapses[name], errors="coerce") for name in side] for side in names]
+            points_n23 = (np.asarray(columns, np.float64).transpose(2, 0, 1) + in_voxel) * unit_nm / voxel_nm - 0.5
+            bad = ~np.isfinite(points_n23).all(axis=(1, 2))
+            if bad.any():
+                raise TableError(
+                    f"The synapse table has no number in one of {', '.join(names[0] + names[1])} for synapse "
+                    f"{synapses['id'][bad].iloc[0]}: clefts are painted between these points. Complete the columns, or "
+                    "leave all six out: clefts are then painted at the contact nearest to the centre."
+                )
+            return points_n23
+    return None
 
 
 def tile_blocks(layers: list[OpenLayer], config: PreprocessingConfig) -> NDArray[np.int64]:
@@ -118,7 +167,11 @@ def tile_blocks(layers: list[OpenLayer], config: PreprocessingConfig) -> NDArray
 
 
 def cut_chunks(
-    em: VolumeLayer, segmentation: VolumeLayer, cleft: VolumeLayer, synapses: pd.DataFrame, config: PreprocessingConfig
+    em: VolumeLayer,
+    segmentation: VolumeLayer,
+    cleft: VolumeLayer | None,
+    synapses: pd.DataFrame,
+    config: PreprocessingConfig,
 ) -> ChunkStream:
     """Cut all synapses, in an order in which neighbours share storage blocks, so that each is decoded about once.
 
@@ -128,7 +181,8 @@ def cut_chunks(
     Args:
         em: Intensities, uint8.
         segmentation: Root ids.
-        cleft: Cleft ids, unrelated to the ids of the synapse table.
+        cleft: Cleft ids, unrelated to the ids of the synapse table unless ``config.cleft_match`` says so; not read, and
+            may be None, where clefts are painted.
         synapses: As :func:`synapseclr.volumes.synapse_table.check_synapse_table` returns it.
         config: Sizes, limits and workers.
 
@@ -142,15 +196,34 @@ def cut_chunks(
     layers = open_layers((em, segmentation, cleft), config)
     for layer in layers:
         check_layer(layer, config, holds_ids=layer is not layers[0])
+        if isinstance(layer, ResampledLayer):
+            logger.info("%s.", layer)
     source = CuttingSource((em, segmentation, cleft), plan_cutting(layers, synapses, config), config)
     return ChunkStream(source, config.chunk_size_vx, config.voxel_size_nm, config.synapses_per_shard)
 
 
-def open_layers(volumes: Sequence[VolumeLayer], config: PreprocessingConfig) -> list[OpenLayer]:
+def layers_to_read(volumes: Sequence[VolumeLayer | None], config: PreprocessingConfig) -> list[VolumeLayer]:
+    """Layers that chunks are made of: EM, segmentation, and the clefts unless they are painted.
+
+    Raises:
+        ConfigurationError: If there is no cleft volume, and clefts are to come from one.
+    """
+    em, segmentation, cleft = volumes
+    layers = [em, segmentation] if config.cleft == "painted" else [em, segmentation, cleft]
+    present = [layer for layer in layers if layer is not None]
+    if len(present) < len(layers):
+        raise ConfigurationError(
+            "There is no cleft volume, and preprocessing.cleft is layer: name one as cleft_volume in the catalog, or "
+            "set preprocessing.cleft to painted."
+        )
+    return present
+
+
+def open_layers(volumes: Sequence[VolumeLayer | None], config: PreprocessingConfig) -> list[OpenLayer]:
     """Open EM, segmentation and clefts at the chunks' voxel size; what has no such scale is resampled."""
     return [
         open_on_grid(layer, config.voxel_size_nm, config.max_resampling, holds_ids=number > 0)
-        for number, layer in enumerate(volumes)
+        for number, layer in enumerate(layers_to_read(volumes, config))
     ]
 
 
@@ -179,15 +252,15 @@ def check_layer(layer: OpenLayer, config: PreprocessingConfig, holds_ids: bool) 
 
 
 def open_cutter(layers: Sequence[OpenLayer], config: PreprocessingConfig) -> SynapseCutter:
-    """Put a cache of decoded blocks before each of EM, segmentation and clefts; blocks are fetched by threads."""
+    """Put a cache of decoded blocks before each of EM, segmentation and clefts, if there are; threads fetch blocks."""
     n_threads = config.fetch_threads
     if all(layer.layer.is_local for layer in layers):  # there is nothing to wait for
         n_threads = min(n_threads, 1 if config.is_distributed else os.cpu_count() or 1)
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="fetch") if n_threads > 1 else None
-    em, segmentation, cleft = (
+    em, segmentation, *clefts = (
         BlockCache(layer, config.volume_cache_mb, config.read_attempts, executor) for layer in layers
     )
-    return SynapseCutter(em, segmentation, cleft, config)
+    return SynapseCutter(em, segmentation, clefts[0] if clefts else None, config)
 
 
 @dataclass(frozen=True)
@@ -201,7 +274,7 @@ class CuttingSource(ShardSource):
         first_shard: Shard that the first row of ``plan`` belongs to.
     """
 
-    volumes: tuple[VolumeLayer, VolumeLayer, VolumeLayer]
+    volumes: tuple[VolumeLayer, VolumeLayer, VolumeLayer | None]
     plan: CuttingPlan
     config: PreprocessingConfig
     first_shard: int = 0
@@ -228,11 +301,7 @@ class CuttingSource(ShardSource):
         """The same source with the rows of some shards only."""
         n = self.config.synapses_per_shard
         rows = slice((shards.start - self.first_shard) * n, (shards.stop - self.first_shard) * n)
-        plan = self.plan
-        part = CuttingPlan(
-            plan.synapse_id[rows], (plan.roots[0][rows], plan.roots[1][rows]), plan.centre_vx[rows], plan.fingerprint
-        )
-        return replace(self, plan=part, first_shard=shards.start)
+        return replace(self, plan=self.plan.part(rows), first_shard=shards.start)
 
     @cached_property
     def cutter(self) -> SynapseCutter:
@@ -258,9 +327,8 @@ class CuttingSource(ShardSource):
             for centre_vx in self.plan.centre_vx[row + _READ_AHEAD : row + _READ_AHEAD + 1]:
                 self.cutter.request(centre_vx)
             synapse_id = int(self.plan.synapse_id[row])
-            pre, post = (int(roots[row]) for roots in self.plan.roots)
             try:
-                chunk_cxyz, record = self.cutter.cut(self.plan.centre_vx[row], pre, post)
+                chunk_cxyz, record = self.cutter.cut(self.plan.site(row))
             except DecoderError:
                 raise
             except (RejectedError, VolumeError) as reason:

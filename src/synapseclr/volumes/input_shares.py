@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from synapseclr.volumes.synapse_cutter import NO_CLEFT
+from synapseclr.volumes.synapse_cutter import NO_CLEFT, NO_CONTACT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synapseclr.volumes.config import PreprocessingConfig
 
 WARNED_PART_OF_LIMIT = 0.2
-REJECTED_KINDS = ("outside", "cleft_far", "unreadable")
+REJECTED_KINDS = ("outside", "cleft_far", "no_contact", "unreadable")
 _DEVIATIONS = 3.0
 _NEURITE_KINDS = ("without_pre", "without_post", "without_either")
 
@@ -22,6 +22,8 @@ LABELS = {
     "outside": "outside of the EM volume",
     "at_border": "with a chunk that hangs over the border",
     "cleft_far": "without a labelled cleft nearby",
+    "no_contact": "whose two segments do not touch nearby",
+    "own_cleft": "with a cleft of their own id nearby",
     "without_pre": "without their presynaptic neurite",
     "without_post": "without their postsynaptic neurite",
     "without_either": "without either neurite",
@@ -82,13 +84,15 @@ def judge(shares: Mapping[str, Share], config: PreprocessingConfig) -> dict[str,
 
     ``preprocessing.max_suspect_fraction`` is the limit; a share above a fifth of it is a warning. Of what cutting
     rejects, the limit is ``preprocessing.max_rejected_fraction``; a sample must lie three standard deviations above it.
-    Autapses exist: they are never an error.
+    Autapses exist: they are never an error. Clefts with their synapse's id are none at all.
 
     Returns:
         Kind to severity. Synapses without either neurite do not count for the single sides once more.
     """
     found: dict[str, Literal["error", "warning"]] = {}
     for kind, share in shares.items():
+        if kind == "own_cleft":
+            continue
         limit = least = config.max_suspect_fraction
         excess = share.excess
         if kind in REJECTED_KINDS:
@@ -139,13 +143,14 @@ def judge_chunks(
         The shares, and those that are too large, in sentences. Rejections have been judged while cutting.
     """
     n = len(metadata)
-    n_far = sum(reason.startswith(NO_CLEFT) for reason in rejected.values())
+    without_cleft, begins = ("no_contact", NO_CONTACT) if config.cleft == "painted" else ("cleft_far", NO_CLEFT)
+    n_without = sum(reason.startswith(begins) for reason in rejected.values())
     shares = {
         **neurite_shares(
             ~metadata["is_pre_missing"], ~metadata["is_post_missing"], metadata["pre_root_id"], metadata["post_root_id"]
         ),
         "constant_sections": sections,
-        "cleft_far": Share(n_far, n + len(rejected)),
+        without_cleft: Share(n_without, n + len(rejected)),
         "autapses": Share(int(metadata["is_autapse"].sum()), n),
     }
     findings = []
@@ -164,9 +169,10 @@ _PLACES = {
     "without_either": "synapses neither of whose root ids of the synapse table occurs near them in the segmentation",
     "constant_sections": "sections of the EM that are black or of one intensity",
     "cleft_far": "synapses without a labelled cleft nearby, and rejected",
+    "no_contact": "synapses whose segments do not touch near their centre, and rejected",
     "autapses": "synapses with the same pre_root_id and post_root_id",
 }
-_SUSPECT_IN_PART = ("cleft_far", "autapses")
+_SUSPECT_IN_PART = ("cleft_far", "no_contact", "autapses")
 _SUSPECTS = {
     **dict.fromkeys(
         _NEURITE_KINDS,
@@ -175,6 +181,7 @@ _SUSPECTS = {
     ),
     "constant_sections": "The EM volume's path, scale or chunk keys may be wrong.",
     "cleft_far": "Positions, cleft volume or preprocessing.max_cleft_distance_nm do not fit each other.",
+    "no_contact": "Positions and segmentation do not fit each other, or the sides are separated by more than a cleft.",
     "autapses": "Has one column been copied onto the other?",
 }
 

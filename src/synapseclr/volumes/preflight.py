@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.errors import DecoderError, InputError, SynapseCLRError, UnreachableError, VolumeError
-from synapseclr.volumes.cutting import centres_vx, check_layer, open_cutter
+from synapseclr.errors import (
+    ConfigurationError,
+    DecoderError,
+    InputError,
+    SynapseCLRError,
+    UnreachableError,
+    VolumeError,
+)
+from synapseclr.volumes.cutting import centres_vx, check_layer, layers_to_read, open_cutter, points_vx
 from synapseclr.volumes.input_shares import LABELS, Finding, Share, as_document, judge, neurite_shares
 from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
 from synapseclr.volumes.root_versions import PROVENANCE, RootVersion, disagreement
+from synapseclr.volumes.synapse_cutter import Site
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS, UNIT_NM
 
 if TYPE_CHECKING:
@@ -29,15 +37,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SEED = 0
+_CLEFT = 2  # place of the cleft volume among the layers
 _READ_AHEAD = 16
 _MOST_TRIED = 12  # synapses by which a setting is judged
-_POSITION_KINDS = ("outside", "at_border", "cleft_far", "without_either")
+_POSITION_KINDS = ("outside", "at_border", "cleft_far", "no_contact", "without_either")
 _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 for supervoxels, more for what they form
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
 _UNIT_OF_PARAMETER = "preprocessing.position_voxel_size_nm"
 _UNIT_OF_ENTRY = "unit_nm of the catalog's synapse_table (a SynapseTableDataset)"
+_MOST_OF_THEM = 0.8  # share of clefts with their synapse's id from which on ids are those of synapses
 _MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
@@ -287,12 +297,15 @@ def check_tables(synapses: pd.DataFrame, annotated_ids: pd.Series, config: Prepr
 
 
 def check_inputs(
-    layers: Sequence[VolumeLayer], synapses: pd.DataFrame, annotated_ids: pd.Series, config: PreprocessingConfig
+    layers: Sequence[VolumeLayer | None],
+    synapses: pd.DataFrame,
+    annotated_ids: pd.Series,
+    config: PreprocessingConfig,
 ) -> InputCheck:
     """Look at tables and volumes: scales, codecs, bounds, a first block, and how a sample of synapses fits them.
 
     Args:
-        layers: EM, segmentation and clefts.
+        layers: EM, segmentation and clefts, which are not looked at where they are painted.
         synapses: As :func:`synapseclr.volumes.synapse_table.check_synapse_table` returns it.
         annotated_ids: Ids of the annotation table.
         config: Resolution, size of a chunk, ``check_synapses`` and the limits.
@@ -304,23 +317,30 @@ def check_inputs(
     opened: list[OpenLayer] = []
     findings = list(tables.findings)
     facts = []
-    for number, layer in enumerate(layers):
+    try:
+        wanted = layers_to_read(layers, config)
+    except ConfigurationError as error:
+        return replace(tables, findings=(*findings, Finding("error", str(error))))
+    for number, layer in enumerate(wanted):
         try:
             found = open_on_grid(layer, config.voxel_size_nm, config.max_resampling, holds_ids=number > 0)
             facts.append(_facts(found, config))
             check_layer(found, config, holds_ids=number > 0)
             opened.append(found)
         except SynapseCLRError as error:
-            findings.append(Finding("error", str(error)))
+            unread = str(error)
+            if number == _CLEFT and not isinstance(error, UnreachableError):
+                unread += " If there is no cleft volume, set preprocessing.cleft to painted."
+            findings.append(Finding("error", unread))
     shares, first_chunk = dict(tables.shares), None
     versions = dict(tables.root_versions)
-    for layer in layers:
+    for layer in wanted:
         if layer.root_version.is_known:
             versions[layer.role] = str(layer.root_version)
-        told = disagreement(RootVersion.of_table(synapses.attrs), layer.root_version, layer.uri)
-        if told is not None:
-            findings.append(Finding("error", told))
-    if len(opened) == len(layers):
+        other_version = disagreement(RootVersion.of_table(synapses.attrs), layer.root_version, layer.uri)
+        if other_version is not None:
+            findings.append(Finding("error", other_version))
+    if len(opened) == len(wanted):
         surroundings = _Surroundings(open_cutter(opened, config), synapses, config)
         shares |= surroundings.placement()
         try:
@@ -329,6 +349,7 @@ def check_inputs(
             findings.append(Finding("error", str(error)))
         else:
             findings += surroundings.explain(judge(shares, config), shares)
+            findings += surroundings.matching(shares)
         first_chunk = surroundings.first_chunk
     return InputCheck(
         tuple(facts),
@@ -355,6 +376,7 @@ class _Surroundings:
         # a row of the table would hold its ids as floats, beside the positions
         self._root_ids = [synapses[f"{side}_root_id"].to_numpy(np.int64) for side in ("pre", "post")]
         self._centre_vx = centres_vx(synapses, config.position_unit_nm, config)
+        self._points_vx = points_vx(synapses, config) if config.cleft == "painted" else None
         self._is_inside = cutter.is_inside(self._centre_vx)
         self._rng = np.random.default_rng(_SEED)
         self._ids_near: NDArray[np.uint64] = np.empty(0, np.uint64)
@@ -404,10 +426,13 @@ class _Surroundings:
         self._ids_near = ids[ids != 0]
         roots = table[["pre_root_id", "post_root_id"]].to_numpy(np.int64).ravel()
         self._sampled_roots = roots[roots != 0]
+        without_cleft = "no_contact" if self._config.cleft == "painted" else "cleft_far"
+        n_own = sum(found.has_own_cleft for _, found in seen)
         sections = [(found.n_constant_sections, found.n_sections) for _, found in seen]
         return {
             "unreadable": Share(len(rows) - len(seen), len(rows), is_sample=True),
-            "cleft_far": Share(len(seen) - sum(is_near), len(seen), is_sample=True),
+            without_cleft: Share(len(seen) - sum(is_near), len(seen), is_sample=True),
+            **({} if self._config.cleft == "painted" else {"own_cleft": Share(n_own, len(seen), is_sample=True)}),
             **neurite_shares(
                 pd.Series([found.has_pre for _, found in seen], dtype=bool),
                 pd.Series([found.has_post for _, found in seen], dtype=bool),
@@ -437,18 +462,36 @@ class _Surroundings:
             findings.append(Finding(severity, told, kind))
         return findings
 
+    def matching(self, shares: dict[str, Share]) -> list[Finding]:
+        """Say so where clefts have the ids of their synapses and are matched by distance."""
+        own = shares.get("own_cleft")
+        if own is None or self._config.cleft_match != "proximity" or own.n < max(_MOST_OF_THEM * own.of, 1):
+            return []
+        return [
+            Finding(
+                "warning",
+                f"{own} synapses tried have a label of their own id near them in the cleft volume: the ids of clefts "
+                "are those of synapses. Set preprocessing.cleft_match to id, which takes these and not the nearest.",
+                "own_cleft",
+            )
+        ]
+
     def _place(self, kind: str) -> str:
+        caches = (self._cutter.em, self._cutter.segmentation, self._cutter.cleft)
         em, segmentation, cleft = (
-            f"{cache.layer.layer.role} at {cache.layer.layer.uri}"
-            for cache in (self._cutter.em, self._cutter.segmentation, self._cutter.cleft)
+            f"{cache.layer.layer.role} at {cache.layer.layer.uri}" if cache else "" for cache in caches
         )
+        of_own_id = " of their own id" if self._config.cleft_match == "id" else ""
         bounds = self._cutter.em.layer
         sampled = "synapses tried"
         return {
             "outside": f"synapses of the synapse table lie outside of the {em}, which spans voxels "
             f"{bounds.lower_vx.tolist()} to {bounds.upper_vx.tolist()}",
             "at_border": f"chunks hang over the border of the {em}, more than its size explains",
-            "cleft_far": f"{sampled} have no label of the {cleft} within {self._config.max_cleft_distance_nm:g} nm",
+            "cleft_far": f"{sampled} have no label{of_own_id} of the {cleft} within "
+            f"{self._config.max_cleft_distance_nm:g} nm",
+            "no_contact": f"{sampled}: their segments do not touch in the {segmentation} within "
+            f"{self._config.max_cleft_distance_nm:g} nm, where a cleft would be painted",
             "without_pre": f"{sampled}: the pre_root_id of the synapse table does not occur near them in the "
             f"{segmentation}",
             "without_post": f"{sampled}: the post_root_id of the synapse table does not occur near them in the "
@@ -473,6 +516,16 @@ class _Surroundings:
             )
         if kind == "unreadable":
             return "Check that the volume is complete and that its address is the right one."
+        if kind == "cleft_far" and self._config.cleft_match == "id":
+            return (
+                "Most likely the ids of the cleft volume are not those of the synapses: set preprocessing.cleft_match "
+                "to proximity."
+            )
+        if kind == "no_contact" and "without_either" not in severities:
+            return (
+                "Most likely gaps between the segments are wider than preprocessing.cleft_thickness_nm, or the points "
+                "lie far from the contact."
+            )
         if kind == "cleft_far" and "without_either" not in severities:
             return (
                 "The neurites are where the table says, so most likely the cleft volume has another voxel size, offset "
@@ -498,7 +551,8 @@ class _Surroundings:
         return diagnose_positions(rows, self._config, is_inside, fit, self._cutter.em.layer.lower_vx, self._scales_nm())
 
     def _scales_nm(self) -> list[tuple[float, float, float]]:
-        layers = (cache.layer for cache in (self._cutter.em, self._cutter.segmentation, self._cutter.cleft))
+        caches = (self._cutter.em, self._cutter.segmentation, self._cutter.cleft)
+        layers = [cache.layer for cache in caches if cache is not None]
         return [layer.source_size_nm for layer in layers if isinstance(layer, ResampledLayer)]
 
     def _fits(self, row: int, centre_vx: NDArray[np.int64]) -> bool:
@@ -514,7 +568,9 @@ class _Surroundings:
 
     def _examine(self, row: int, centre_vx: NDArray[np.int64], with_em: bool = True) -> Examination:
         pre, post = (int(root_id_n[row]) for root_id_n in self._root_ids)
-        return self._cutter.examine(centre_vx, pre, post, with_em)
+        is_moved = (centre_vx != self._centre_vx[row]).any()  # the points of another reading are not known
+        points = None if self._points_vx is None or is_moved else self._points_vx[row]
+        return self._cutter.examine(Site(centre_vx, pre, post, int(self._synapses["id"].iloc[row]), points), with_em)
 
 
 def _facts(layer: OpenLayer, config: PreprocessingConfig) -> LayerFacts:

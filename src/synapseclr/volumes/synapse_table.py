@@ -18,6 +18,9 @@ from synapseclr.errors import TableError
 from synapseclr.volumes.table_schema import ID, ROOT_ID, Column, TableSchema
 
 POSITION_COLUMNS = ["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]
+PRESYNAPTIC = "presynaptic_root_id"
+"""Column that names the presynaptic one of the two neurites; 0 where that is not known."""
+
 SYNAPSE_TABLE = TableSchema(
     "The synapse table",
     {
@@ -27,6 +30,7 @@ SYNAPSE_TABLE = TableSchema(
         "ctr_pos_x_vx": Column(),
         "ctr_pos_y_vx": Column(),
         "ctr_pos_z_vx": Column(),
+        PRESYNAPTIC: Column("root_id", optional=True),
     },
     key="id",
     may_be_empty=False,
@@ -42,24 +46,51 @@ def check_synapse_table(table: pd.DataFrame, unit_nm: tuple[float, float, float]
 
     Args:
         table: One row a synapse: ``id, pre_root_id, post_root_id`` (integers) and the centre ``ctr_pos_{x,y,z}_vx``, or
-            in nm ``ctr_pos_{x,y,z}_nm``. Other forms: :mod:`synapseclr.volumes.table_forms`.
+            in nm ``ctr_pos_{x,y,z}_nm``. Other forms: :mod:`synapseclr.volumes.table_forms`. Where the order of the
+            two ids says nothing, ``presynaptic_root_id`` names the presynaptic one.
         unit_nm: Size of the voxels (x, y, z) in which positions are returned; needed for those in nm.
 
     Returns:
         The table with 64-bit integer ids and float64 positions ``ctr_pos_{x,y,z}_vx``; further columns stay. One whose
-        positions came in nm has the attribute :data:`UNIT_NM`.
+        positions came in nm has the attribute :data:`UNIT_NM`. Rows whose presynaptic neurite stood as the postsynaptic
+        one have all ``pre_*`` and ``post_*`` columns exchanged.
 
     Raises:
         TableError: If a column is missing, the table is empty, an id occurs twice, or a value is not a whole number
-            (ids) or not finite (positions).
+            (ids) or not finite (positions), or the presynaptic neurite is neither of the two.
     """
     if unit_nm is not None and _IN_NM.issubset(table.columns) and not set(POSITION_COLUMNS) & set(table.columns):
         in_vx = {f"ctr_pos_{axis}_vx": table[f"ctr_pos_{axis}_nm"] / unit_nm[d] for d, axis in enumerate("xyz")}
         read_in_nm = table.attrs.get(UNIT_NM, (1.0, 1.0, 1.0))
         checked = SYNAPSE_TABLE.validate(table.drop(columns=list(_IN_NM)).assign(**in_vx))
         checked.attrs[UNIT_NM] = read_in_nm
-        return checked
-    return SYNAPSE_TABLE.validate(table)
+        return _ordered_by_side(checked)
+    return _ordered_by_side(SYNAPSE_TABLE.validate(table))
+
+
+def _ordered_by_side(synapses: pd.DataFrame) -> pd.DataFrame:
+    """Exchange the columns of both sides where the presynaptic neurite stands as the postsynaptic one."""
+    if PRESYNAPTIC not in synapses:
+        return synapses
+    presynaptic_n = synapses[PRESYNAPTIC]
+    is_pre, is_post = presynaptic_n == synapses["pre_root_id"], presynaptic_n == synapses["post_root_id"]
+    strange = (presynaptic_n != 0) & ~is_pre & ~is_post
+    if strange.any():
+        synapse_id, named, pre, post = (
+            synapses.loc[strange, name].iloc[0] for name in ("id", PRESYNAPTIC, "pre_root_id", "post_root_id")
+        )
+        raise TableError(
+            f"The synapse table's {PRESYNAPTIC} of synapse {synapse_id} is {named}, which is neither its pre_root_id "
+            f"{pre} nor its post_root_id {post}. Give one of the two, or 0 where the side is not known."
+        )
+    swap = (presynaptic_n != 0) & is_post & ~is_pre
+    swapped = synapses.copy()
+    for pre in [str(name) for name in synapses if str(name).startswith("pre_")]:
+        post = f"post_{pre.removeprefix('pre_')}"
+        if post in synapses:
+            swapped[pre] = synapses[pre].where(~swap, synapses[post])
+            swapped[post] = synapses[post].where(~swap, synapses[pre])
+    return swapped
 
 
 def further_columns(synapses: pd.DataFrame, taken: Collection[str]) -> pd.DataFrame:

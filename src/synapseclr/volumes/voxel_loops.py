@@ -119,3 +119,60 @@ def weighted_sums(values_bsa: Any, place_tk: Any, weight_tk: Any, sums_bta: Any)
                 place, weight = place_tk[t, k], weight_tk[t, k]
                 for a in range(n_a):
                     sums_bta[b, t, a] += weight * values_bsa[b, place, a]
+
+
+@njit(nogil=True, cache=True)
+def count_codes(code_xyz: Any, gap_vx: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Measure a chunk's mask codes in one pass, and find where both sides come near to each other.
+
+    Args:
+        code_xyz: uint8 (x, y, z): 0 background, 1 presynaptic, 2 cleft, 3 postsynaptic.
+        gap_vx: int (3,): steps along x, y, z up to which a presynaptic and a postsynaptic voxel are near.
+
+    Returns:
+        Of every code: voxels (4,), sums of their indices (4, 3), faces to voxels of other codes by axis (4, 3), faces
+        on the chunk's border (4, 3). Then the lowest and highest indices (2, 3) of the cleft's voxels, and of near
+        voxels of both sides; the lowest above the highest if there are none.
+    """
+    n_3 = code_xyz.shape
+    counts_c, sums_c3 = np.zeros(4, np.int64), np.zeros((4, 3), np.int64)
+    faces_c3, border_c3 = np.zeros((4, 3), np.int64), np.zeros((4, 3), np.int64)
+    cleft_23, near_23 = np.full((2, 3), -1, np.int64), np.full((2, 3), -1, np.int64)
+    cleft_23[0], near_23[0] = max(n_3), max(n_3)
+    never = -(max(n_3) + max(gap_vx) + 1)
+    # Last index of either side on the line along each axis: [side, place of the line].
+    last_x, last_y = np.full((2, n_3[1], n_3[2]), never), np.full((2, n_3[2]), never)
+    last_z, place, step = np.full(2, never), np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for x in range(n_3[0]):
+        last_y[:] = never
+        for y in range(n_3[1]):
+            last_z[:] = never
+            for z in range(n_3[2]):
+                code = code_xyz[x, y, z]
+                place[0], place[1], place[2] = x, y, z
+                counts_c[code] += 1
+                for axis in range(3):
+                    sums_c3[code, axis] += place[axis]
+                    border_c3[code, axis] += (place[axis] == 0) + (place[axis] == n_3[axis] - 1)
+                    if place[axis]:
+                        step[:] = 0
+                        step[axis] = 1
+                        before = code_xyz[x - step[0], y - step[1], z - step[2]]
+                        if before != code:
+                            faces_c3[code, axis] += 1
+                            faces_c3[before, axis] += 1
+                if code == 2:
+                    for axis in range(3):
+                        cleft_23[0, axis] = min(cleft_23[0, axis], place[axis])
+                        cleft_23[1, axis] = max(cleft_23[1, axis], place[axis])
+                elif code:
+                    side, other = (0, 1) if code == 1 else (1, 0)
+                    for axis in range(3):
+                        last = last_x[other, y, z] if axis == 0 else last_y[other, z] if axis == 1 else last_z[other]
+                        if place[axis] - last <= gap_vx[axis]:
+                            for each in range(3):
+                                first = last if each == axis else place[each]
+                                near_23[0, each] = min(near_23[0, each], first)
+                                near_23[1, each] = max(near_23[1, each], place[each])
+                    last_x[side, y, z], last_y[side, z], last_z[side] = x, y, z
+    return counts_c, sums_c3, faces_c3, border_c3, cleft_23, near_23

@@ -145,3 +145,9 @@ def test_of_many_training_synapses_a_part_is_drawn(trait):
 def test_the_former_method_is_read_with_a_message(caplog):
     assert GaussianProcessConfig(method="inducing").method == "auto"
     assert "inducing is gone" in caplog.text
+
+
+def test_the_former_name_of_a_limit_is_read_with_a_message(caplog):
+    config = GaussianProcessConfig.model_validate({"inducing_up_to": 50, "variational_above": 100_000})
+    assert config.variational_above == 50  # a user's own file still has it, beside the project's
+    assert "is now called variational_above" in caplog.text

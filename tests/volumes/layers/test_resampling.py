@@ -1,5 +1,6 @@
 """Layers of other voxel sizes than the chunks': compared with scipy, at borders and offsets, and through cutting."""
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -22,6 +23,7 @@ from synapseclr.volumes.layers.blocks import BlockCache
 from synapseclr.volumes.layers.boxes import parts_of, write_intensity
 from synapseclr.volumes.layers.resampling import ResampledLayer, nearest_size, open_on_grid
 from synapseclr.volumes.preflight import check_inputs, describe
+from synapseclr.volumes.synapse_cutter import Site
 
 EM_NM, IDS_NM, CHUNK_NM = (7.5, 7.5, 50), (15, 15, 50), (8, 8, 40)
 SHAPE = (61, 53, 17)
@@ -204,9 +206,11 @@ def lab(tmp_path_factory):
     return layers, table, config, (em, segmentation, cleft)
 
 
-def test_chunks_of_a_voxel_size_that_no_layer_has(lab, tmp_path):
+def test_chunks_of_a_voxel_size_that_no_layer_has(lab, tmp_path, caplog):
     layers, table, config, _ = lab
-    write_chunk_store(cut_chunks(*layers, table, config), str(tmp_path / "c.zarr"))
+    with caplog.at_level(logging.INFO, "synapseclr"):
+        write_chunk_store(cut_chunks(*layers, table, config), str(tmp_path / "c.zarr"))
+    assert "em: 7.5 x 7.5 x 50 nm, resampled to 8 x 8 x 40 nm." in caplog.messages
     store = ChunkStore(str(tmp_path / "c.zarr"))
     assert store.voxel_size_nm == CHUNK_NM
     assert sorted(store.synapse_id.tolist()) == [BIG + 5, BIG + 7]
@@ -256,7 +260,7 @@ def test_a_chunk_at_the_border_of_one_layer_only(lab, tmp_path):
     short = written(tmp_path, segmentation[:70], IDS_NM, "segmentation")  # to 1050 nm, the EM to 1200
     cutter = open_cutter(open_layers([layers[0], short, layers[2]], config), config)
     centre = np.array([113, 60, 15])  # 904 nm, at the second cleft
-    chunk_cxyz, record = cutter.cut(centre, BIG + 1, BIG + 3)
+    chunk_cxyz, record = cutter.cut(Site(centre, BIG + 1, BIG + 3))
     ends = 131 - (113 - 24)  # the centre of voxel 130 lies at 1044 nm
     assert record == {"cleft_id": 902, "n_cutout_sections": 0, "n_padded_voxels": 0}
     assert chunk_cxyz[0].all()

@@ -70,7 +70,7 @@ def chosen_method(config: GaussianProcessConfig, n_train: int) -> str:
     """``exact`` or ``variational``, for a number of training synapses."""
     if config.method != "auto":
         return config.method
-    return "exact" if n_train <= config.inducing_up_to else "variational"
+    return "exact" if n_train <= config.variational_above else "variational"
 
 
 def fit_regression(

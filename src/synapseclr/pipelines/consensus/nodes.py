@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -29,17 +29,9 @@ from synapseclr.analysis.neurite_classes import (
 )
 from synapseclr.analysis.traits import Traits
 from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.pipelines import AnnData, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, confusion_panels, consensus_figure
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from synapseclr import __version__
 from synapseclr.models import EncoderWeights
 from synapseclr.models.encoders import SINGLE_CONVOLUTION
+from synapseclr.pipelines import AnnData
 from synapseclr.plotting.report import ReportingConfig, Section, embedding_digests, pipeline_section
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.positives import annotation_provenance, leakage_warning
 from synapseclr.volumes import ChunkStore
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-else:  # Kedro resolves the hints of nodes to validate parameters
-    AnnData = Any
 
 _LAYERS = {"projector.mlp.0": "the projector's middle", "projector.mlp.3": "the projector's end"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.representations import BACKBONE, Features, normal_scores, recorded_layers, with_statistics
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.plotting.traits import (
@@ -44,16 +45,6 @@ from synapseclr.plotting.traits import (
     score_comparison,
 )
 from synapseclr.volumes.synapse_table import aligned_rows
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 

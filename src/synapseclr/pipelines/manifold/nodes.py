@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from synapseclr.analysis.manifold import (
 )
 from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.traits import Traits, counted_classes
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
     DrawnAxis,
     axis_profile_panels,
@@ -38,17 +39,6 @@ from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table,
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
 from synapseclr.volumes.synapse_table import aligned_rows
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-    from plotly.graph_objects import Figure as PlotlyFigure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,21 +23,12 @@ from synapseclr.analysis.outliers import (
     whiten,
 )
 from synapseclr.analysis.representations import FeatureBlocks, Features, layer_features, recorded_layers
+from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
 from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
 from synapseclr.volumes.synapse_table import aligned_rows, rows_of_ids
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-    from synapseclr.volumes import ChunkStore
-else:
-    # Kedro resolves the hints of node functions when the project starts; these types are too heavy to import then.
-    AnnData = ChunkStore = Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS, store_morphometry
 from synapseclr.errors import InputError
+from synapseclr.pipelines import Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, as_text, pipeline_section
 from synapseclr.plotting.sections import contact_sheet, read_slabs, section_rows, synapse_section
 from synapseclr.volumes import (
@@ -29,17 +31,11 @@ from synapseclr.volumes import (
     tabulate_rejected,
     transform_annotations,
 )
+from synapseclr.volumes.annotations import join_synapse_columns
 from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
 from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
 from synapseclr.volumes.root_versions import PROVENANCE
 from synapseclr.volumes.traits import class_texts, trait_values
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from synapseclr.plotting.report import Drawing
-else:  # Kedro resolves the hints of nodes to validate parameters
-    Drawing = Figure = Any
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +48,7 @@ _COUNTS = {
     "n_pre_missing": "without presynaptic mask",
     "n_post_missing": "without postsynaptic mask",
     "n_autapses": "autapses: both root ids are the same",
+    "n_painted": "with a painted cleft, at the contact of the segments",
     "n_neurites": "neurites",
     "n_annotations_of_unknown_synapses": "annotations of unknown synapses",
     "chunk_size_vx": "chunk size (voxels)",
@@ -95,10 +92,8 @@ def inspect(
     traits: Traits = PUBLISHED_TRAITS,
 ) -> InputCheck:
     """Look at what preprocessing would read: tables and volumes, or the tables alone if chunks are imported."""
-    synapses, annotations = (
-        check_synapse_table(synapse_table, config.position_unit_nm),
-        check_annotation_table(annotation_table, traits),
-    )
+    synapses = check_synapse_table(synapse_table, config.position_unit_nm)
+    annotations = check_annotation_table(join_synapse_columns(annotation_table, synapses, traits), traits)
     annotated_ids = annotations["syn_id" if "syn_id" in annotations else "synapse_id"]
     if chunk_source.kind != "volumes":
         return check_tables(synapses, annotated_ids, config)
@@ -133,21 +128,35 @@ def cut_synapse_chunks(
     return cut_chunks(em_volume, segmentation_volume, cleft_volume, synapses, config)
 
 
+def measure_morphometry(synapse_chunks: ChunkStore) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure areas, volumes, lengths and distances of every synapse; the same table as Parquet and as CSV."""
+    table = store_morphometry(synapse_chunks)
+    return table, table
+
+
 def describe_chunks(
     synapse_chunks: ChunkStore,
     synapse_table: pd.DataFrame,
     annotation_table: pd.DataFrame,
+    synapse_morphometry: pd.DataFrame,
     config: PreprocessingConfig,
     traits: Traits = PUBLISHED_TRAITS,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Tabulate the stored chunks, transform their annotations, and report what was dropped and why.
+
+    The columns of the morphometry stand last in the metadata; a column of the synapse table under such a name stays.
 
     Raises:
         InputError: If the chunks as a whole show that tables and volumes do not belong together.
     """
     synapses = check_synapse_table(synapse_table, config.position_unit_nm)
     metadata, statistics = tabulate_chunks(synapse_chunks, synapses, config.position_unit_nm)
-    annotations = transform_annotations(annotation_table, synapses["id"], traits)
+    measured = ["synapse_id", *(name for name in MORPHOMETRY_LABELS if name not in metadata)]
+    metadata = metadata.merge(synapse_morphometry[measured], on="synapse_id", how="left", validate="one_to_one")
+    labels = join_synapse_columns(annotation_table, synapses, traits)
+    annotations = transform_annotations(labels, synapses["id"], traits)
+    twice = [name for name in metadata if name in annotations.traits and name != "synapse_id"]
+    metadata = metadata.drop(columns=twice)  # a column of the synapse table that is a trait is told by the annotations
     report = summarise(synapse_chunks, synapses, metadata, statistics, annotations.unknown_ids)
     shares, findings = judge_chunks(metadata, synapse_chunks.rejected, Share(**statistics["constant_sections"]), config)
     errors = [finding.text for finding in findings if finding.severity == "error"]
@@ -176,19 +185,32 @@ def plot_preprocessing(report: dict[str, Any]) -> Figure:
     return preprocessing_histograms(report)
 
 
+def plot_morphometry(synapse_morphometry: pd.DataFrame) -> Figure:
+    """Draw how the synapses' sizes are distributed."""
+    from synapseclr.plotting import morphometry_histograms
+
+    return morphometry_histograms(synapse_morphometry)
+
+
 def describe_preprocessing(
     preprocessing_report: dict[str, Any],
     histograms: Drawing,
+    synapse_morphometry: pd.DataFrame,
+    morphometry_figure: Drawing,
     synapse_chunks: ChunkStore,
     synapse_metadata: pd.DataFrame,
     annotations: pd.DataFrame,
     config: ReportingConfig,
     traits: Traits = PUBLISHED_TRAITS,
 ) -> dict[str, Any]:
-    """Write the report's sections on the data: what preprocessing found, and synapses drawn at random."""
+    """Write the report's sections on the data: what preprocessing found, sizes, and synapses drawn at random."""
     obs = synapse_metadata[["synapse_id"]].merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     return pipeline_section(
-        [describe_data(preprocessing_report, histograms), describe_examples(synapse_chunks, obs, config, traits)],
+        [
+            describe_data(preprocessing_report, histograms),
+            describe_sizes(synapse_morphometry, morphometry_figure),
+            describe_examples(synapse_chunks, obs, config, traits),
+        ],
         config.dpi,
         made_from={"chunks": synapse_chunks.sha256},
         warnings=preprocessing_report.get("warnings", ()),
@@ -215,6 +237,30 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
     caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
     warnings = list(preprocessing_report.get("warnings", ()))
     return Section("Data quality", warnings, [Picture(histograms, caption)], tables)
+
+
+def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Section:
+    """Tabulate the sizes of the synapses in physical units, with how much the chunk's border cuts off."""
+    rows = []
+    for name, (label, unit) in MORPHOMETRY_LABELS.items():
+        values = synapse_morphometry[name].astype("float64").dropna()
+        if len(values):
+            numbers = [values.mean()] if name.startswith("is_") else values.quantile([0.5, 0.05, 0.95])
+            shown = [f"{100 * value:.0f} %" if _is_share(name) else f"{value:,.4g}" for value in numbers]
+            rows.append([label, unit, *shown, *([""] * (3 - len(shown))), f"{len(values):,}"])
+    n_cut = int(synapse_morphometry["is_cleft_at_border"].sum())
+    text = (
+        "Sizes off the masks, in physical units; areas are of triangulated surfaces. Everything is measured inside of "
+        "the chunk: volumes of both sides, their distance and their contact area are those of the part in it, and of "
+        f"{n_cut:,} synapses the chunk's border cuts the cleft."
+    )
+    caption = "Synapses by their sizes. Black: the median. Values beyond the 99.5th percentile are left out."
+    columns = ("size", "unit", "median", "5 %", "95 %", "synapses")
+    return Section("Sizes of synapses", [text], [Picture(figure, caption)], [Table(columns, rows, has_numbers=True)])
+
+
+def _is_share(name: str) -> bool:
+    return name.startswith("is_") or name.endswith("_share")
 
 
 def describe_examples(

@@ -8,6 +8,8 @@ from synapseclr.pipelines.preprocessing.nodes import (
     describe_chunks,
     describe_preprocessing,
     list_rejected_synapses,
+    measure_morphometry,
+    plot_morphometry,
     plot_preprocessing,
 )
 
@@ -46,8 +48,21 @@ def create_pipeline() -> Pipeline:
                 name="cut_synapse_chunks",
             ),
             Node(
+                measure_morphometry,
+                inputs="synapse_chunks",
+                outputs=["synapse_morphometry", "synapse_morphometry_csv"],
+                name="measure_morphometry",
+            ),
+            Node(
                 describe_chunks,
-                inputs=["synapse_chunks", "synapse_table", "annotation_table", "params:preprocessing", "params:traits"],
+                inputs=[
+                    "synapse_chunks",
+                    "synapse_table",
+                    "annotation_table",
+                    "synapse_morphometry",
+                    "params:preprocessing",
+                    "params:traits",
+                ],
                 outputs=["synapse_metadata", "annotations", "annotation_scales", "preprocessing_report"],
                 name="describe_chunks",
             ),
@@ -64,10 +79,18 @@ def create_pipeline() -> Pipeline:
                 name="plot_preprocessing",
             ),
             Node(
+                plot_morphometry,
+                inputs="synapse_morphometry",
+                outputs="morphometry_figure",
+                name="plot_morphometry",
+            ),
+            Node(
                 describe_preprocessing,
                 [
                     "preprocessing_report",
                     "preprocessing_histograms",
+                    "synapse_morphometry",
+                    "morphometry_figure",
                     "synapse_chunks",
                     "synapse_metadata",
                     "annotations",

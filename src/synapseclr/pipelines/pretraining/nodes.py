@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.errors import SynapseCLRError
 from synapseclr.models import EncoderWeights
+from synapseclr.pipelines import Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, pipeline_section
 from synapseclr.plotting.sections import augmented_pairs
 from synapseclr.plotting.training import training_curve, training_figure
@@ -19,14 +20,6 @@ from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
 from synapseclr.volumes import ChunkStore
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from plotly.graph_objects import Figure as PlotlyFigure
-
-    from synapseclr.plotting.report import Drawing
-else:  # Kedro resolves the hints of nodes to validate parameters
-    Drawing = Figure = PlotlyFigure = Any
 
 logger = logging.getLogger(__name__)
 

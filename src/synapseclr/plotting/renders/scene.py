@@ -16,8 +16,6 @@ _SMOOTHING_STEPS = 24
 _PASS_BAND = 0.06  # of Taubin's filter: below it lie the steps between voxels
 _SIMPLIFIED_AT_MOST = 8_000  # triangles
 OPACITY: Mapping[int, float] = {1: 0.26, 2: 0.9, 3: 0.26}
-
-
 """Of the surfaces, by mask code: the cleft, which lies between the others, is nearly opaque."""
 
 _CAMERA_MARGIN = 1.12

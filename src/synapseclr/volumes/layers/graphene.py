@@ -86,7 +86,4 @@ class OpenGraphene(OpenPrecomputed):
         return hashlib.sha256(f"{super().identity()}{self.layer.timestamp}".encode()).hexdigest()
 
 
-_WHERE = (
-    "Write it into conf/local/credentials.yml as `cave: {token: ...}` and `credentials: cave` into the catalog entry "
-    "(docs/cave.md)."
-)
+_WHERE = "Write it into conf/local/credentials.yml as `cave: {token: ...}` (docs/cave.md)."
