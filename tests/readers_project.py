@@ -28,7 +28,6 @@ SMALL = {
         "monitoring": {"probe_every_n_epochs": 25},
     },
 }
-GLOBALS = {"voxel_size_nm": [16, 16, 40], "axial_to_sagittal_spacing": 2.5}
 
 
 @dataclass
@@ -88,14 +87,14 @@ def set_up(project: Path, lab: Path) -> Reader:
     for name in ("pyproject.toml", "notebooks"):
         (project / name).symlink_to(PROJECT / name)
     reader = Reader(project, lab, _write_lab(lab))
-    (make_environment,) = [block for block in code_blocks("docs/own_data.md", "bash") if "mkdir" in block]
+    (make_environment,) = [block for block in code_blocks("docs/own_data.md", "bash") if "synapseclr init" in block]
     reader.types(make_environment.replace("/lab/", f"{lab}/"))
     mine = project / "conf/mine"
     assert yaml.safe_load((mine / "globals.yml").read_text())["data_root"] == "data/mine"
     for pipeline in ("consensus", "imputation", "manifold"):
         shutil.copytree(project / "conf/test" / pipeline, mine / pipeline)
-    _merge(mine / "globals.yml", GLOBALS)
     for pipeline, change in SMALL.items():
+        (mine / pipeline / "parameters.yml").touch()
         _merge(mine / pipeline / "parameters.yml", {pipeline: change})
     return reader
 
@@ -108,7 +107,7 @@ def _merge(path: Path, change: dict) -> None:
             key: merged(old.get(key, {}), value) if isinstance(value, dict) else value for key, value in new.items()
         }
 
-    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), change)))
+    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()) or {}, change)))
 
 
 def _write_lab(lab: Path) -> int:

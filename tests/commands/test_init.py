@@ -97,6 +97,16 @@ def test_sizes_follow_from_the_layers(run, project):
     assert "preprocessing/parameters.yml" not in files
 
 
+def test_without_a_cleft_layer_clefts_are_painted(run, project):
+    done = run("mine", "fly.parquet", "--polyadic=connectors", cleft=None)
+    assert done.exit_code == 0, done.output
+    assert "27 synapses, form sjcabs, positions in units of 1 x 1 x 1 nm" in done.output
+    files = written(project)
+    assert files["preprocessing/parameters.yml"] == {"preprocessing": {"cleft": "painted"}}
+    assert files["preprocessing/catalog.yml"]["synapse_table"]["polyadic"] == "connectors"
+    assert "clefts" not in files["globals.yml"]["sources"]
+
+
 def test_another_voxel_size_is_taken_and_what_is_resampled_said(run, project):
     done = run("mine", "synapses.csv", "--voxel-size=8,8,40")
     assert done.exit_code == 0, done.output
