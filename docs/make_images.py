@@ -31,7 +31,7 @@ FIGURES = {
     "imputation_predictions": "imputation",
     "consensus_calibration": "consensus",
 }
-ANALYSIS_FIGURES = {  # below docs/images/analysis, for docs/analysis/*.md
+ANALYSIS_FIGURES = {  # below docs/images/analysis, for docs/analysis/*.md and docs/outputs.md
     "manifold_clusters": "clusters",
     "manifold_axis_strip": "axis_strip",
     "manifold_axis_profiles": "axis_profiles",
@@ -48,6 +48,9 @@ ANALYSIS_FIGURES = {  # below docs/images/analysis, for docs/analysis/*.md
     "imputation_reliability": "imputation_reliability",
     "learning_curves": "learning_curves",
     "censored_consensus": "few_labels",
+    "morphometry_figure": "morphometry",
+    "occlusion_figure": "occlusion",
+    "occlusion_maps": "occlusion_maps",
 }
 WIDTH_PX = 1200
 

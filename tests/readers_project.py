@@ -46,19 +46,22 @@ class Reader:
     project: Path
     lab: Path
     n_synapses: int
+    has_started: bool = False
 
     @property
     def outputs(self) -> Path:
         return self.project / "data/mine"
 
     def types(self, command: str) -> Step:
-        """Type a command line of a page; all `kedro run` but the first are forked from a process that has started."""
+        """Type lines of a page; Kedro's commands but the first are forked from a process that has imported Kedro."""
         start = time.time()
         options = {"cwd": self.project, "env": shell_variables(COLUMNS="200"), "timeout": 600}
-        if command.startswith("kedro run") and (self.outputs / "08_reporting").exists():
+        is_of_kedro = command.startswith("kedro ")
+        if is_of_kedro and self.has_started:
             done = warm_process.run([sys.executable, "-m", *shlex.split(command)], **options)
         else:
             done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, **options)
+        self.has_started |= is_of_kedro
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         files = (path for path in self.outputs.rglob("*") if path.is_file() and path.stat().st_mtime > start)
         return Step(done.stdout, {str(path.relative_to(self.outputs)).split(".zarr")[0] for path in files})

@@ -1,11 +1,13 @@
 """`kedro synapseclr init`: from addresses of layers and a table to an environment that runs."""
 
+import shlex
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import warm_process
 import yaml
 from click.testing import CliRunner
 from documentation import shell_variables
@@ -64,14 +66,9 @@ def test_the_commands_of_the_page_lead_from_addresses_to_chunks(project, lab):
     )
 
     def types(command):
-        done = subprocess.run(
-            ["bash", "-euc", command],
-            cwd=project,
-            env=shell_variables(COLUMNS="200", SYNAPSECLR_TRACKING="off"),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        variables = shell_variables(COLUMNS="200", SYNAPSECLR_TRACKING="off")
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = warm_process.run(words, cwd=project, env=variables, timeout=300)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 

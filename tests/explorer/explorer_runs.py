@@ -89,10 +89,14 @@ def make_outputs(folder: Path, n: int = N_SMALL, n_features: int = 16) -> RunOut
             "is_accepted": False,
         }
     )
+    occlusion = pd.DataFrame(
+        {"synapse_id": ids[:1], "label": "presynaptic cell type", "score": -1.25}
+        | {f"{region}_change": 0.5 for region in ("presynaptic", "cleft", "postsynaptic")}
+    )
     return RunOutputs(
         synapses=synapses,
         chunks=StoredChunks(ids[:-1]),  # the last synapse has no chunk
-        tables={"imputed_traits": imputed, "outlier_scores": scores},
+        tables={"imputed_traits": imputed, "outlier_scores": scores, "occlusion_effects": occlusion},
         neuroglancer=NeuroglancerConfig(em="gs://bucket/em", segmentation="gs://bucket/seg"),
         labels=LabelTables(str(folder / "synapse_labels")),
         notes=("A note.",),

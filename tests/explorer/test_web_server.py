@@ -46,6 +46,11 @@ def test_details_have_neighbours_intervals_and_a_link(client, explorer):
     assert cleft["imputed"] == "250 voxels"
     assert cleft["interval"] == "90 %: 100 to 480"
     assert details["traits"][1]["imputed"] == "25% inhibitory"
+    assert details["occlusion"] == [
+        {"label": "presynaptic cell type", "score": "-1.25", "presynaptic": "+0.50", "cleft": "+0.50"}
+        | {"postsynaptic": "+0.50"}
+    ]
+    assert client.get(f"/api/synapse/{FIRST_ID + 1}/details.json").json["occlusion"] == []
     assert str(2**63) in dict(details["metadata"])["pre_root_id"]
     assert details["neuroglancer"].startswith("https://neuroglancer-demo.appspot.com/#!")
 

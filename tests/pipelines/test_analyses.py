@@ -175,7 +175,7 @@ def test_report_is_complete_and_self_contained(catalog):
         "Embedding",
     ):
         assert f"<h2>{heading}</h2>" in html
-    assert html.count("data:image/webp;base64,") == 25
+    assert html.count("data:image/webp;base64,") == 26
     assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
     assert "no such column in the annotations" in html
     assert "weights_sha256" in html

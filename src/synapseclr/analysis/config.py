@@ -328,6 +328,33 @@ class OutliersConfig(Parameters):
     seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 
+class OcclusionConfig(Parameters):
+    """Parts of synapses that are occluded, and at how many synapses."""
+
+    n_synapses: int = Field(
+        default=40, ge=0, description="Synapses whose regions are occluded, as many of every class; 0: none."
+    )
+    synapses: tuple[int, ...] = Field(default=(), description="Synapse ids to explain instead of drawn ones.")
+    traits: tuple[str, ...] | None = Field(
+        default=None,
+        description="Traits whose prediction is followed; null: of those declared, the first two with classes.",
+    )
+    n_patch_synapses: int = Field(
+        default=2, ge=0, description="Of these synapses, those that are also occluded patch by patch (heat maps)."
+    )
+    n_patches: tuple[int, int, int] = Field(
+        default=(8, 8, 4), description="Patches of a chunk along x, y, z; those without a mask are left out."
+    )
+    n_rotations: int = Field(
+        default=2, ge=1, description="Poses, at most those of the embedding; the same for whole and occluded images."
+    )
+    batch_size: int = Field(default=32, ge=1, description="Chunks embedded at a time.")
+    min_annotated: int = Field(
+        default=30, ge=4, description="Traits with fewer annotated synapses of other neurites are not followed."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of synapses.")
+
+
 class FeaturesConfig(Parameters):
     """Correlations, principal components, and traits by cell types."""
 
@@ -346,4 +373,7 @@ class FeaturesConfig(Parameters):
     n_examples: int = Field(default=4, ge=1, le=12, description="Synapses drawn at either end of a component.")
     n_draws: int = Field(default=500, ge=50, description="Bootstrap samples, drawn by neurite, of every interval.")
     n_posteriors: int = Field(default=300, ge=10, description="Synapses per trait in the figure of posteriors.")
+    occlusion: OcclusionConfig = Field(
+        default_factory=OcclusionConfig, description="Parts of synapses made grey, to see what traits are read off."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of bootstrap and draws.")

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.occlusion import REGIONS
 from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
 from synapseclr.analysis.search import Query, answer_query
 from synapseclr.analysis.traits import Trait, class_columns
@@ -47,7 +48,7 @@ def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
 
 
 def synapse_details(outputs: RunOutputs, images: SynapseImages | None, synapse_id: int) -> dict[str, Any] | None:
-    """Metadata, traits, neighbours and links of a synapse.
+    """Metadata, traits, neighbours, links and effects of occlusion of a synapse.
 
     Args:
         outputs: The run.
@@ -69,8 +70,21 @@ def synapse_details(outputs: RunOutputs, images: SynapseImages | None, synapse_i
         "neuroglancer": outputs.neuroglancer_link(row),
         "metadata": [[str(name), _as_text(outputs.synapses.obs[name].iloc[row])] for name in outputs.synapses.obs],
         "traits": _traits(outputs, row),
+        "occlusion": _occlusion(outputs, synapse_id),
         "neighbours": neighbours(outputs, row),
     }
+
+
+def _occlusion(outputs: RunOutputs, synapse_id: int) -> list[dict[str, str]]:
+    """Changes of traits' scores when a region is made grey; empty for a synapse that was not explained."""
+    table = outputs.tables.get("occlusion_effects")
+    if table is None:
+        return []
+    return [
+        {"label": row["label"], "score": f"{row['score']:+.2f}"}
+        | {region: f"{row[f'{region}_change']:+.2f}" for region in REGIONS}
+        for row in table[table["synapse_id"] == synapse_id].to_dict("records")
+    ]
 
 
 def neighbours(outputs: RunOutputs, row: int, k: int = N_NEIGHBOURS) -> list[dict[str, Any]]:

@@ -15,14 +15,14 @@ from synapseclr.training.prepared_store import prepared_store
 from synapseclr.training.workers import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from synapseclr.augmentation import AugmentationConfig, PreparedChunks
-    from synapseclr.models import ModelConfig
+    from synapseclr.models import EncoderWeights, ModelConfig
     from synapseclr.models.simclr import SimCLR
-    from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses
+    from synapseclr.training.config import EmbeddingConfig, EmbeddingPoses, PretrainingConfig
     from synapseclr.volumes import ChunkStore
 
 ROTATION_VARIANCE = "rotation_variance"
@@ -195,3 +195,50 @@ def check_channels(model: ModelConfig, augmentation: AugmentationConfig) -> None
             f"augmentation.channel_organization: {needed} and model.in_channels: {model.in_channels}; or take weights "
             f"whose in_channels is {3 - model.in_channels}."
         )
+
+
+def embed_alike(
+    encoder: Callable[[], EncoderWeights],
+    provenance: Mapping[str, str],
+    batches: Iterable[NDArray[np.uint8]],
+    store: ChunkStore,
+    pretraining: PretrainingConfig,
+    n_rotations: int | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Embed further chunks as a run's synapses were embedded: by the same weights, with the same extraction.
+
+    Args:
+        encoder: Reads the encoder's weights.
+        provenance: Of the run's embeddings.
+        batches: uint8 chunks (b, 2, x, y, z).
+        store: The run's chunks, for batch norms that were adapted to them.
+        pretraining: The augmentation, where the provenance does not have it.
+        n_rotations: Fewer poses than those of the run; None: as many.
+
+    Returns:
+        The recorded layers by name, float32 (n, f).
+
+    Raises:
+        ConfigurationError: If the weights at hand are not those that made the embeddings.
+    """
+    from synapseclr.augmentation import AugmentationConfig
+    from synapseclr.training.config import EmbeddingPoses
+    from synapseclr.training.initial_weights import adapted_weights
+
+    weights = encoder()
+    made_by = provenance.get("weights_sha256", weights.sha256)
+    if made_by != weights.sha256:
+        raise ConfigurationError(
+            f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
+            "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
+        )
+    if "batch_norm_views" in provenance:
+        views = AugmentationConfig.model_validate_json(provenance["batch_norm_views"])
+        weights = adapted_weights(weights, store, pretraining.model_copy(update={"augmentation": views}))
+    known = provenance.get("augmentation")
+    augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
+    poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
+    if n_rotations is not None:
+        poses = poses.model_copy(update={"n_rotations": min(n_rotations, poses.n_rotations)})
+    layers = embed_batches(weights.build(), batches, augmentation, pick_device("auto"), poses)
+    return {name: layer_nf.numpy() for name, layer_nf in layers.items()}

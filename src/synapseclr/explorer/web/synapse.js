@@ -35,6 +35,7 @@ export async function showSynapse(run, id, onChoose) {
     thumbnails(details.neighbours, (other) => `distance ${other.distance.toPrecision(3)}`, pictures, onChoose),
     element("h2", {}, "Traits"),
     traits(details.traits),
+    ...(details.occlusion?.length ? [element("h2", {}, "What traits are read off"), occlusion(details.occlusion)] : []),
     element("details", {}, element("summary", {}, "Metadata"), element("table", {},
       element("tbody", {}, ...details.metadata.map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, value)))))),
   );
@@ -48,6 +49,15 @@ function traits(rows) {
     element("th", { scope: "row" }, row.label),
     element("td", {}, row.annotated ?? "–"),
     element("td", {}, row.imputed ?? "–", row.interval ? element("br") : null, row.interval ? element("small", {}, row.interval) : null)))));
+}
+
+/** Changes of scores when a region is made grey. */
+function occlusion(rows) {
+  const regions = ["presynaptic", "cleft", "postsynaptic"];
+  const head = element("tr", {}, ...["trait", "score", ...regions.map((region) => `${region} grey`)].map((name) => element("th", { scope: "col" }, name)));
+  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.map((row) => element("tr", {},
+    element("th", { scope: "row" }, row.label),
+    ...["score", ...regions].map((name) => element("td", {}, row[name]))))));
 }
 
 /** The sections, to leaf through. One picture holds them all below each other. */

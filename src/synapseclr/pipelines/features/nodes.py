@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.progress import track
 
 from synapseclr.analysis.features import (
     FeaturesConfig,
@@ -19,14 +21,18 @@ from synapseclr.analysis.features import (
     trait_summaries,
 )
 from synapseclr.analysis.manifold import principal_components
+from synapseclr.analysis.occlusion import explain, followed_traits, summarise_effects
 from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
 from synapseclr.analysis.traits import Trait, Traits, counted_classes, values_by_class
+from synapseclr.models import EncoderWeights
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
+from synapseclr.plotting.occlusion import occlusion_bars, occlusion_maps
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
-from synapseclr.volumes.synapse_table import table_rows
+from synapseclr.training import PretrainingConfig
+from synapseclr.volumes.synapse_table import positions_in_store, table_rows
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +133,67 @@ def draw_component_strip(component_examples: pd.DataFrame, synapse_chunks: Chunk
     return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm, gap_after=n_low - 1)
 
 
+def explain_by_occlusion(
+    synapse_embeddings: AnnData,
+    synapse_chunks: ChunkStore,
+    query_encoder: Callable[[], EncoderWeights],
+    pretraining: PretrainingConfig,
+    config: FeaturesConfig,
+    traits: Traits,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make regions and patches of some synapses grey, and follow what the encoder then says of them.
+
+    Embeddings that do not tell which weights made them, such as imported ones, are not explained.
+
+    Returns:
+        Effects of the three regions, and of the patches; both empty if nothing is explained.
+    """
+    from synapseclr.training.extraction import embed_alike
+
+    occlusion = config.occlusion
+    provenance = synapse_embeddings.uns.get("provenance", {})
+    if "weights_sha256" not in provenance and occlusion.n_synapses:
+        logger.warning("Nothing is explained by occlusion: the embeddings do not tell which weights made them.")
+        occlusion = occlusion.model_copy(update={"n_synapses": 0, "synapses": ()})
+    obs = synapse_embeddings.obs
+    place_n = positions_in_store(obs["synapse_id"].to_numpy(), synapse_chunks.synapse_id)
+
+    def embed(batches: Iterator[np.ndarray]) -> np.ndarray:
+        tracked = track(batches, description="Occluding synapses", total=None)
+        layers = embed_alike(
+            query_encoder, provenance, tracked, synapse_chunks, pretraining, n_rotations=occlusion.n_rotations
+        )
+        return layers[BACKBONE]
+
+    found = explain(
+        lambda row: synapse_chunks.read([int(place_n[row])])[0],
+        embed,
+        layer_features(synapse_embeddings),
+        obs,
+        followed_traits(traits, occlusion),
+        occlusion,
+    )
+    return found.effects, found.patches
+
+
+def draw_occlusion(occlusion_effects: pd.DataFrame) -> Figure:
+    """Draw how much each region matters to the traits, and to the features."""
+    return occlusion_bars(summarise_effects(occlusion_effects))
+
+
+def draw_occlusion_maps(occlusion_patches: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
+    """Draw where in its image a synapse's first trait is read off."""
+    identifiers = list(dict.fromkeys(occlusion_patches["synapse_id"]))
+    place_k = positions_in_store(np.array(identifiers, dtype=np.int64), synapse_chunks.synapse_id)
+    chunks = {identifier: synapse_chunks.read([int(p)])[0] for identifier, p in zip(identifiers, place_k, strict=True)}
+    return occlusion_maps(occlusion_patches, chunks, synapse_chunks.voxel_size_nm)
+
+
 def draw_trait_summaries(trait_summaries: pd.DataFrame, traits: Traits) -> Figure:
     """Draw the traits by cell types."""
-    return trait_summary_panels(trait_summaries, counted_classes(traits))
+    return trait_summary_panels(
+        trait_summaries, counted_classes(traits), {trait.name: trait.scale_label for trait in traits}
+    )
 
 
 def draw_posteriors(
@@ -177,6 +241,9 @@ def describe_features(
     feature_correlations: Drawing,
     trait_summaries: pd.DataFrame,
     trait_summaries_figure: Drawing,
+    occlusion_effects: pd.DataFrame,
+    occlusion_figure: Drawing,
+    occlusion_maps: Drawing,
     features: FeaturesConfig,
     config: ReportingConfig,
 ) -> dict[str, Any]:
@@ -186,6 +253,7 @@ def describe_features(
         [
             describe_trait_summaries(trait_summaries, trait_summaries_figure),
             describe_components(component_traits, feature_clusters, *figures, features),
+            describe_occlusion(occlusion_effects, occlusion_figure, occlusion_maps),
         ],
         config.dpi,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
@@ -238,6 +306,38 @@ def describe_components(
         ),
     ]
     return Section("Features", [text], pictures)
+
+
+def describe_occlusion(effects: pd.DataFrame, bars: Drawing, maps: Drawing) -> Section:
+    """Tell off which side of the synapse its traits are read."""
+    title = "What traits are read off"
+    if effects.empty:
+        return Section(title, ["No synapse was explained by occlusion (features.occlusion)."])
+    text = (
+        f"The presynaptic side, the cleft or the postsynaptic side of {effects['synapse_id'].nunique()} synapses was "
+        "replaced by its own mean grey, and the synapse embedded again in the same poses. Masks, outlines and the mean "
+        "grey stay, so that only what is inside is lost: vesicles, densities, texture. A change is that of the trait's "
+        "score by a linear probe that has seen no synapse of the same neurite; towards 0 means that the part supported "
+        "the score. What the shape of a mask or its mean grey tells is not taken away, so small changes do not show "
+        "that a side is not used."
+    )
+    rows = [
+        [
+            f"{row['label']}: {row['group']}",
+            str(row["region"]),
+            f"{row['change']:+.2f} [{row['change_lower_90']:+.2f}, {row['change_upper_90']:+.2f}]",
+            f"{row['distance']:.3f}",
+            f"{row['n']}",
+        ]
+        for row in summarise_effects(effects).to_dict("records")
+    ]
+    columns = ("trait: synapses", "made grey", "change of the score [90 % interval]", "cosine distance", "synapses")
+    pictures = [
+        Picture(bars, "Mean change of the score by what was made grey, with 90 % intervals by neurite."),
+        Picture(maps, "Change of the first trait's score by patches of single synapses; the titles say the score."),
+    ]
+    table = Table(columns, rows, "Effects of occlusion", is_folded=True, has_numbers=True)
+    return Section(title, [text], pictures, [table])
 
 
 def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing) -> Section:

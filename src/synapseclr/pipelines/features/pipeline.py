@@ -9,9 +9,12 @@ from synapseclr.pipelines.features.nodes import (
     draw_component_strip,
     draw_component_traits,
     draw_correlations,
+    draw_occlusion,
+    draw_occlusion_maps,
     draw_posteriors,
     draw_spectra,
     draw_trait_summaries,
+    explain_by_occlusion,
     measure_spectra,
     summarise_traits,
 )
@@ -78,6 +81,19 @@ def create_pipeline() -> Pipeline:
                 name="draw_trait_posteriors",
             ),
             Node(
+                explain_by_occlusion,
+                [embeddings, "synapse_chunks", "query_encoder", "params:pretraining", parameters, "params:traits"],
+                ["occlusion_effects", "occlusion_patches"],
+                name="explain_by_occlusion",
+            ),
+            Node(draw_occlusion, "occlusion_effects", "occlusion_figure", name="draw_occlusion"),
+            Node(
+                draw_occlusion_maps,
+                ["occlusion_patches", "synapse_chunks"],
+                "occlusion_maps",
+                name="draw_occlusion_maps",
+            ),
+            Node(
                 describe_features,
                 [
                     "synapse_embeddings",
@@ -89,6 +105,9 @@ def create_pipeline() -> Pipeline:
                     "feature_correlations",
                     "trait_summaries",
                     "trait_summaries_figure",
+                    "occlusion_effects",
+                    "occlusion_figure",
+                    "occlusion_maps",
                     "params:features",
                     "params:reporting",
                 ],

@@ -22,7 +22,6 @@ from synapseclr.analysis.search import (
     neighbour_table,
     result_table,
 )
-from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
@@ -64,27 +63,12 @@ def embed_query(
     """
     if not len(query_chunks):
         return {}
-    from synapseclr.augmentation import AugmentationConfig
-    from synapseclr.training import EmbeddingPoses, adapted_weights
-    from synapseclr.training.extraction import embed_batches, pick_device
+    from synapseclr.training.extraction import embed_alike
 
     query_chunks.check_size(synapse_chunks.chunk_size_vx)
-    weights = query_encoder()
     provenance = synapse_embeddings.uns.get("provenance", {})
-    made_by = provenance.get("weights_sha256", weights.sha256)
-    if made_by != weights.sha256:
-        raise ConfigurationError(
-            f"The weights at hand (sha256 {weights.sha256[:12]}) did not make synapse_embeddings ({made_by[:12]}), so "
-            "a chunk that they embed cannot be compared: run `kedro run --pipeline=embedding` again."
-        )
-    if "batch_norm_views" in provenance:
-        views = AugmentationConfig.model_validate_json(provenance["batch_norm_views"])
-        weights = adapted_weights(weights, synapse_chunks, pretraining.model_copy(update={"augmentation": views}))
-    known = provenance.get("augmentation")
-    augmentation = AugmentationConfig.model_validate_json(known) if known else pretraining.augmentation
-    poses = EmbeddingPoses.model_validate_json(provenance.get("poses", "{}"))
-    layers = embed_batches(weights.build(), [query_chunks.chunk_qcxyz], augmentation, pick_device("auto"), poses)
-    return dict(zip(query_chunks.names, layers[config.layer].numpy(), strict=True))
+    layers = embed_alike(query_encoder, provenance, [query_chunks.chunk_qcxyz], synapse_chunks, pretraining)
+    return dict(zip(query_chunks.names, layers[config.layer], strict=True))
 
 
 def find_neighbours(
