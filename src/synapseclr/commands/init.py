@@ -270,9 +270,8 @@ def _survey(
     if "ctr_pos_x_vx" in synapses and source.unit_nm is None:
         source = replace(source, unit_nm=_unit(synapses, layers["segmentation"], size_nm, sizes))
     unit_nm = source.unit_nm or synapses.attrs[UNIT_NM]
-    click.echo(
-        f"synapse table: {len(synapses):,} synapses, form {synapses.attrs[FORM]}, positions in units of {_as_size(unit_nm)}"
-    )
+    told = f"form {synapses.attrs[FORM]}, positions in units of {_as_size(unit_nm)}"
+    click.echo(f"synapse table: {len(synapses):,} synapses, {told}")
     crop_vx = proposals.propose_crop_size(size_nm, chunk_size_vx)
     return Environment(name, addresses, source, size_nm, chunk_size_vx, crop_vx, len(synapses), is_public)
 
