@@ -12,6 +12,7 @@ status 1.
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -316,6 +317,7 @@ def warm_up() -> None:
     import synapseclr.training  # noqa: F401
 
     plt.switch_backend("agg")
+    gc.freeze()  # no child looks through all of this for cycles
 
 
 def run_whole(root: Path, killed: Sequence[str]) -> dict[str, Unkilled]:

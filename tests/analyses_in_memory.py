@@ -102,6 +102,8 @@ TABLES = {
         "censored_consensus",
         "censored_failures",
     ),
+    "confusions": ("class_confusions",),
+    "neurite_classes": ("neurite_classes", "held_out_neurite_classes", "neurite_class_evaluation"),
     "search": ("similarity_results", "distance_histograms", "nearest_neighbours", "index_recall"),
     "handcrafted": ("mask_statistics",),
     "outliers": (
@@ -186,11 +188,10 @@ def _no_encoder():
     raise AssertionError("weights are read although there is no external chunk")
 
 
-def run_analyses(annotated=True):
-    """A catalog with everything that the pipelines wrote."""
-    embeddings = simulated_embeddings(20.0, 1, annotated)
+def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
+    """What the pipelines read, by name of the catalog's entry."""
     history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
-    inputs = {
+    return {
         "synapse_embeddings": embeddings,
         "random.synapse_embeddings": simulated_embeddings(0.0, 2, annotated),
         "other_representations": {"imported": simulated_embeddings(5.0, 3, annotated)[::-1]},
@@ -203,25 +204,34 @@ def run_analyses(annotated=True):
         "parameters": PARAMETERS,
         **{f"params:{name}": config for name, config in PARAMETERS.items()},
         "synapse_metadata": embeddings.obs[["synapse_id", "pre_root_id", "post_root_id"]],
-        "annotations": embeddings.obs[["synapse_id", "cleft_size_log1p_zscore", "pre_cell_type"]],
+        "annotations": embeddings.obs.drop(columns=["pre_root_id", "post_root_id"]),
         "params:pretraining": PRETRAINING,
         "params:embedding": EmbeddingConfig(device="cpu"),
         "params:neuroglancer": NeuroglancerConfig(),
-        "params:traits": TRAITS,
+        "params:traits": traits,
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),
         "query_encoder": _no_encoder,
         "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }
+
+
+def run_in_memory(pipeline, inputs):
+    """A catalog with everything that a pipeline wrote."""
+    catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
+    for name in pipeline.all_outputs():
+        catalog[name] = Kept()
+    SequentialRunner().run(pipeline, catalog)
+    return catalog
+
+
+def run_analyses(annotated=True):
+    """A catalog with everything that the pipelines wrote."""
     pipeline = sum((PIPELINES[name].create_pipeline() for name in PIPELINES), start=manifold.create_pipeline())
     pipeline += preprocessing.create_pipeline().only_nodes(
         "plot_preprocessing", "plot_morphometry", "describe_preprocessing"
     )
     pipeline += pretraining.create_pipeline().only_nodes("draw_augmented_pairs", "describe_pretraining")
     pipeline += embedding.create_pipeline().only_nodes("describe_embedding")
-    catalog = DataCatalog({name: Kept(data) for name, data in inputs.items()})
-    for name in pipeline.all_outputs():
-        catalog[name] = Kept()
-    SequentialRunner().run(pipeline, catalog)
-    return catalog
+    return run_in_memory(pipeline, analysis_inputs(simulated_embeddings(20.0, 1, annotated), annotated))

@@ -52,6 +52,7 @@ class LoopbackCave:
         graph_info: Of the chunked graph; with ``data_dir``, the watershed's address.
         row_limit: Rows of one answer.
         fail_after: Queries after which the service is down; None: never.
+        hangs: Queries wait for this event; None: they are answered at once.
         queries: Bodies of the queries, in their order.
         n_root_requests: Requests for roots.
     """
@@ -65,6 +66,7 @@ class LoopbackCave:
     fail_after: int | None = None
     queries: list[dict] = field(default_factory=list)
     n_root_requests: int = 0
+    hangs: threading.Event | None = None
     root_timestamps: list[float] = field(default_factory=list)
     address: str = ""
 
@@ -209,6 +211,8 @@ def _add_materialization(app: flask.Flask, cave: LoopbackCave) -> None:
 
     @app.post("/materialize/api/v3/datastack/<name>/version/<int:number>/table/<table>/query")
     def query(name, number, table):
+        if cave.hangs is not None:
+            cave.hangs.wait()
         if cave.fail_after is not None and len(cave.queries) >= cave.fail_after:
             return flask.Response("Service Unavailable", 503)
         body, found = json.loads(flask.request.data), table_of(number, table)

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import shutil
@@ -55,6 +56,11 @@ def pytest_collection_modifyitems(items):
     """Put the files that take longest first."""
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_collection_finish():
+    """Keep what is imported by now out of the garbage collector's searches, the last one of the process included."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pandas as pd
 from cloudvolume import CloudVolume
 
 CELL_NM, N_CELLS = 560, (3, 3, 3)
-CORNER_NM = np.array([8000, 16000, 3960])  # whole voxels of 4, 8, 16 nm, and of sections of 8, 33 and 40 nm
+CORNER_NM = (8000, 16000, 3960)  # whole voxels of 4, 8, 16 nm, and of sections of 8, 33 and 40 nm
 EXTENT_NM = np.array([1680, 1680, 1680])
 FIRST_ID, FIRST_ROOT = 2**53 + 1_000_003, 720_575_940_600_000_000
 GAP_NM = 24  # width of the cleft
@@ -27,13 +27,14 @@ class Tissue:
     """The lattice; cell (i, j, k) has its own orientation, a presynaptic neurite of its row, and two partners."""
 
     polyadic: bool = False
+    corner_nm: tuple[float, float, float] = CORNER_NM
 
     @cached_property
     def synapses(self) -> pd.DataFrame:
         """One row a pair: ids, points in nm, the presynaptic site's number, and the transmitter of its neurite."""
         rows = []
         for site, (i, j, k) in enumerate(np.ndindex(N_CELLS)):
-            centre = CORNER_NM + CELL_NM * (np.array([i, j, k]) + 0.5)
+            centre = np.array(self.corner_nm) + CELL_NM * (np.array([i, j, k]) + 0.5)
             axis = self.axis(i, j, k)
             for partner in range(2 if self.polyadic else 1):
                 step = np.zeros(3)
@@ -98,7 +99,9 @@ class Tissue:
         return np.clip(em + noise, 1, 255).astype(np.uint8), segmentation, clefts
 
 
-def write_layer(folder: Path, name: str, drawn: dict[tuple, np.ndarray], encoding: str) -> str:
+def write_layer(
+    folder: Path, name: str, drawn: dict[tuple, np.ndarray], encoding: str, corner_nm: tuple = CORNER_NM
+) -> str:
     """Write a layer as precomputed; a scale for every voxel size (nm) of what was drawn. Returns its address."""
     infos = [
         CloudVolume.create_new_info(
@@ -107,7 +110,7 @@ def write_layer(folder: Path, name: str, drawn: dict[tuple, np.ndarray], encodin
             data_type=str(array.dtype),
             encoding=encoding,
             resolution=list(size),
-            voxel_offset=np.round(CORNER_NM / size).astype(int).tolist(),
+            voxel_offset=np.round(np.divide(corner_nm, size)).astype(int).tolist(),
             volume_size=array.shape,
             chunk_size=(64, 64, 64) if size[2] < 20 else (64, 64, 16),
         )
@@ -135,7 +138,7 @@ def write_cremi(path: Path, tissue: Tissue, size_nm=(4, 4, 40)) -> str:
         pre_id, post_id = 10 * table["site"] + 1, 10 * np.arange(len(table)) + 2
         points = {}
         for ids, side in ((pre_id, "pre"), (post_id, "post")):
-            places = table[[f"{side}_{axis}" for axis in "zyx"]].to_numpy() - CORNER_NM[::-1]
+            places = table[[f"{side}_{axis}" for axis in "zyx"]].to_numpy() - tissue.corner_nm[::-1]
             points |= dict(zip(ids, places, strict=True))
         file["annotations/ids"] = np.array(list(points), np.uint64)
         file["annotations/locations"] = np.array(list(points.values()))

@@ -28,7 +28,6 @@ SMALL = {
         "monitoring": {"probe_every_n_epochs": 25},
     },
 }
-GLOBALS = {"voxel_size_nm": [16, 16, 40], "axial_to_sagittal_spacing": 2.5}
 
 
 @dataclass
@@ -47,19 +46,22 @@ class Reader:
     project: Path
     lab: Path
     n_synapses: int
+    has_started: bool = False
 
     @property
     def outputs(self) -> Path:
         return self.project / "data/mine"
 
     def types(self, command: str) -> Step:
-        """Type a command line of a page; all `kedro run` but the first are forked from a process that has started."""
+        """Type lines of a page; Kedro's commands but the first are forked from a process that has imported Kedro."""
         start = time.time()
         options = {"cwd": self.project, "env": shell_variables(COLUMNS="200"), "timeout": 600}
-        if command.startswith("kedro run") and (self.outputs / "08_reporting").exists():
+        is_of_kedro = command.startswith("kedro ")
+        if is_of_kedro and self.has_started:
             done = warm_process.run([sys.executable, "-m", *shlex.split(command)], **options)
         else:
             done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, **options)
+        self.has_started |= is_of_kedro
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         files = (path for path in self.outputs.rglob("*") if path.is_file() and path.stat().st_mtime > start)
         return Step(done.stdout, {str(path.relative_to(self.outputs)).split(".zarr")[0] for path in files})
@@ -85,14 +87,14 @@ def set_up(project: Path, lab: Path) -> Reader:
     for name in ("pyproject.toml", "notebooks"):
         (project / name).symlink_to(PROJECT / name)
     reader = Reader(project, lab, _write_lab(lab))
-    (make_environment,) = [block for block in code_blocks("docs/own_data.md", "bash") if "mkdir" in block]
+    (make_environment,) = [block for block in code_blocks("docs/own_data.md", "bash") if "synapseclr init" in block]
     reader.types(make_environment.replace("/lab/", f"{lab}/"))
     mine = project / "conf/mine"
     assert yaml.safe_load((mine / "globals.yml").read_text())["data_root"] == "data/mine"
     for pipeline in ("consensus", "imputation", "manifold"):
         shutil.copytree(project / "conf/test" / pipeline, mine / pipeline)
-    _merge(mine / "globals.yml", GLOBALS)
     for pipeline, change in SMALL.items():
+        (mine / pipeline / "parameters.yml").touch()
         _merge(mine / pipeline / "parameters.yml", {pipeline: change})
     return reader
 
@@ -105,7 +107,7 @@ def _merge(path: Path, change: dict) -> None:
             key: merged(old.get(key, {}), value) if isinstance(value, dict) else value for key, value in new.items()
         }
 
-    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), change)))
+    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()) or {}, change)))
 
 
 def _write_lab(lab: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 _NO_DEFAULT = "(required)"
@@ -85,6 +85,8 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    if issubclass(model, RootModel):
+        model = typing.get_args(model.model_fields["root"].annotation)[0]  # a list of entries
     for name, field in model.model_fields.items():
         nested = next((kind for kind in _members(field.annotation) if _is_model(kind)), None)
         if nested is None:

@@ -1,11 +1,13 @@
 """`kedro synapseclr init`: from addresses of layers and a table to an environment that runs."""
 
+import shlex
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import warm_process
 import yaml
 from click.testing import CliRunner
 from documentation import shell_variables
@@ -64,14 +66,9 @@ def test_the_commands_of_the_page_lead_from_addresses_to_chunks(project, lab):
     )
 
     def types(command):
-        done = subprocess.run(
-            ["bash", "-euc", command],
-            cwd=project,
-            env=shell_variables(COLUMNS="200", SYNAPSECLR_TRACKING="off"),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        variables = shell_variables(COLUMNS="200", SYNAPSECLR_TRACKING="off")
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = warm_process.run(words, cwd=project, env=variables, timeout=300)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -98,6 +95,16 @@ def test_sizes_follow_from_the_layers(run, project):
     assert files["preprocessing/catalog.yml"]["synapse_table"]["unit_nm"] == [4, 4, 40]
     assert files["pretraining/parameters.yml"]["pretraining"]["batch_size"] == 8
     assert "preprocessing/parameters.yml" not in files
+
+
+def test_without_a_cleft_layer_clefts_are_painted(run, project):
+    done = run("mine", "fly.parquet", "--polyadic=connectors", cleft=None)
+    assert done.exit_code == 0, done.output
+    assert "27 synapses, form sjcabs, positions in units of 1 x 1 x 1 nm" in done.output
+    files = written(project)
+    assert files["preprocessing/parameters.yml"] == {"preprocessing": {"cleft": "painted"}}
+    assert files["preprocessing/catalog.yml"]["synapse_table"]["polyadic"] == "connectors"
+    assert "clefts" not in files["globals.yml"]["sources"]
 
 
 def test_another_voxel_size_is_taken_and_what_is_resampled_said(run, project):

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from synapseclr.commands.run import nested_parameters
-from synapseclr.commands.synapseclr import check
+from synapseclr.commands.synapseclr import check, synapseclr
 from synapseclr.errors import ConfigurationError
-from synapseclr.volumes import write_precomputed
+from synapseclr.volumes import PrecomputedLayer, check_synapse_table, write_precomputed
 from synapseclr.volumes.annotations import RAW_COLUMNS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -116,6 +116,34 @@ def test_a_parameter_that_cannot_be_used_is_named(project):
     done = project.run("--params=preprocessing.check_synapses=many")
     assert done.exit_code == 1
     assert "preprocessing.check_synapses" in done.output
+
+
+def test_layers_that_are_resampled_and_clefts_that_are_painted(project):
+    """Of the clefts' path nothing is looked at where they are painted."""
+    project()
+    more = "preprocessing.voxel_size_nm=[20,20,50],preprocessing.position_voxel_size_nm=[16,16,40]"
+    root = f"data_root={project.root},preprocessing.chunk_size_vx=[24,24,12]"
+    done = CliRunner().invoke(check, ["--env=test", f"--params={root},{more},preprocessing.cleft=painted"])
+    assert done.exit_code == 0, done.output
+    assert "scale 16 x 16 x 40 nm, resampled to 20 x 20 x 50 nm; voxels 0 x 0 x 0 to 224 x 224 x 72" in done.output
+    assert "cleft volume" not in done.output
+    assert "whose two segments do not touch nearby       0 of 20 (0 %)" in done.output
+
+
+def test_sides_that_a_table_does_not_know_are_found_by_vesicles(project, tmp_path):
+    """Vesicles lie in the neurite that the table calls postsynaptic."""
+    project()
+    segments = PrecomputedLayer(f"file://{project.root}/01_raw/simulated/segmentation").at_resolution((16, 16, 40))
+    is_vesicle = segments.read(np.zeros(3, int), np.array(SHAPE)) == FIRST_ROOT + 6
+    write_precomputed(is_vesicle.astype(np.uint32), f"file://{tmp_path}/v", (16, 16, 40), "segmentation", (64, 64, 24))
+    root = f"data_root={project.root},preprocessing.chunk_size_vx=[24,24,12]"
+    command = ["sides", f"{tmp_path}/v", f"{tmp_path}/sides.csv", "--env=test", f"--params={root}", "--radius-nm=50"]
+    done = CliRunner().invoke(synapseclr, command)
+    assert done.exit_code == 0, done.output
+    assert "the sides of 24 of 24 synapses; 24 of them stood the other way" in done.output
+    table = pd.read_csv(tmp_path / "sides.csv")
+    assert (table["presynaptic_root_id"] == FIRST_ROOT + 6).all()
+    assert (check_synapse_table(table)["pre_root_id"] == FIRST_ROOT + 6).all()
 
 
 def test_lists_are_one_value():

@@ -1,5 +1,7 @@
 import json
 import logging
+import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from kedro.io import DatasetError
 
 from synapseclr.datasets import CaveTableDataset
 from synapseclr.errors import ConfigurationError, OutputError
+from synapseclr.volumes import cave_service
 
 pytest.importorskip("caveclient", reason="the extra `cave` is not installed")
 
@@ -333,6 +336,32 @@ def test_a_unit_that_the_server_does_not_tell_is_the_entry_s(cave, tmp_path):
     loaded = dataset(cave, tmp_path, bounding_box_nm=box, unit_nm=[10, 10, 50]).load()
     assert loaded["id"].tolist() == rows["id"][wanted].tolist()
     assert loaded["ctr_pos_x_nm"].tolist() == (rows["ctr_pt_position_x"][wanted] * 10).tolist()
+
+
+def test_a_server_that_accepts_and_never_answers_is_not_waited_for(cave, tmp_path, monkeypatch):
+    monkeypatch.setattr(cave_service, "TIMEOUT_S", (5.0, 0.1))
+    cave.hangs = threading.Event()
+    try:
+        with pytest.raises(DatasetError, match=r"does not answer \(.*\)\. Check server_address and the connection"):
+            dataset(cave, tmp_path).load()
+    finally:
+        cave.hangs.set()
+
+
+def test_a_table_without_centres_is_tiled_by_its_presynaptic_points(cave, tmp_path):
+    rows = served(cave).drop(columns=[f"ctr_pt_position_{axis}" for axis in "xyz"])
+    cave.versions[943].tables["synapses"] = Table(rows, schema_type="fly_synapse")
+    loaded = dataset(cave, tmp_path).load()
+    rows = rows.sort_values("id")
+    assert loaded["id"].tolist() == rows["id"].tolist()
+    middle = (rows["pre_pt_position_x"] + rows["post_pt_position_x"]) / 2 * SIZE_NM[0]
+    assert loaded["ctr_pos_x_nm"].tolist() == middle.tolist()
+
+
+def test_without_the_client_its_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "caveclient", None)
+    with pytest.raises(DatasetError, match=r"not installed\. Install it: pip install 'synapseclr\[cave\]'"):
+        dataset(LoopbackCave(address="http://127.0.0.1:9"), tmp_path).load()
 
 
 def test_provenance_lies_beside_the_table(cave, tmp_path):

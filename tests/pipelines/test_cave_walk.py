@@ -78,7 +78,7 @@ def reader(lab, tmp_path_factory):
     """A project after the second section of the page."""
     folder, cave = lab
     project = tmp_path_factory.mktemp("project")
-    skip = shutil.ignore_patterns("__pycache__", "*.egg-info", "local")
+    skip = shutil.ignore_patterns("*.egg-info", "local")  # compiled kernels come along in __pycache__
     for name in ("src", "conf"):
         shutil.copytree(PROJECT / name, project / name, ignore=skip)
     (project / "pyproject.toml").symlink_to(PROJECT / "pyproject.toml")
@@ -123,8 +123,14 @@ def test_the_page_leads_from_a_datastack_to_chunks(reader, lab):
     assert (first["cell_type_of_pre"], first["cell_type_of_post"]) == ("BC", "23P")
     annotations = pd.read_parquet(outputs / "03_primary/annotations.parquet")
     assert annotations["cleft_size_log1p_zscore"].notna().all()
+    known = annotations.set_index("synapse_id")["cell_type_of_pre"]
+    assert known[served["id"].iloc[0]] == 7  # BC, by the page's list of classes
+    assert known.notna().sum() == (metadata["cell_type_of_pre"] != "").sum()
     report = json.loads((outputs / "08_reporting/preprocessing_report.json").read_text())
     assert report["synapse_source"]["materialization_version"] == VERSION
+    section = (outputs / "08_reporting/sections/preprocessing.json").read_text()
+    assert "materialization version" in section
+    assert "minnie65_public" in section
     client = MlflowClient(f"sqlite:///{reader.project}/mlflow.db")
     (ran,) = client.search_runs([client.get_experiment_by_name("synapseclr").experiment_id])
     assert ran.data.tags["synapse_table.materialization_version"] == str(VERSION)

@@ -3,7 +3,6 @@
 The volume is simulated and small, and `conf/mine` scales sizes down; the command lines are those of the pages.
 """
 
-import io
 import json
 import re
 import subprocess
@@ -16,8 +15,7 @@ from documentation import code_blocks, commands, serving, shell_variables
 from mlflow.tracking import MlflowClient
 from readers_project import SMALL, set_up
 
-from synapseclr.volumes import ChunkStore, transform_annotations
-from synapseclr.volumes.annotations import TRAIT_COLUMNS
+from synapseclr.volumes import ChunkStore
 
 REPRESENTATIONS = {"synapseclr", "random", "random_convolution", "trivial_statistics", "mask_statistics"}
 REPRESENTATIONS |= {"synapseclr+statistics"}
@@ -174,14 +172,6 @@ def test_results_are_read_as_the_page_reads_them(reader, steps):
     assert done.returncode == 0, done.stderr
     assert re.search(rf"n_obs . n_vars = {reader.n_synapses} . 904", done.stdout)
     assert "[16, 16, 40] [272, 272, 80]" in re.sub(r"\s+", " ", done.stdout)
-
-
-def test_the_page_makes_an_empty_annotation_table():
-    (block,) = [block for block in code_blocks("docs/own_data.md", "bash") if block.startswith("echo")]
-    table = pd.read_csv(io.StringIO(block.split()[1] + "\n"))
-    traits = transform_annotations(table, pd.Series([1])).traits
-    assert traits.empty
-    assert list(traits.columns) == ["synapse_id", *TRAIT_COLUMNS]
 
 
 def test_nothing_on_the_page_is_left_untried():

@@ -1,12 +1,17 @@
 """Weights know the scale of the views that they were trained on, and are applied to no other."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from synapseclr.augmentation import AugmentationConfig, Augmenter
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights, ModelConfig, model_card
+from synapseclr.pipelines.embedding.nodes import embed_synapses
+from synapseclr.training import EmbeddingConfig, fit, untrained_weights
 from synapseclr.training.view_scale import ViewScale, fitted_augmentation
 
 MODEL = ModelConfig(encoder="resnet18", in_channels=1, width_factor=0.125, projection_dims=(16, 8))
@@ -73,3 +78,36 @@ def test_resampled_views_show_the_same_ball_at_the_same_size():
     first, second = volumes.values()
     assert first == pytest.approx(4 / 3 * np.pi * (250 / 16) ** 3, rel=0.1)
     assert second == pytest.approx(first, rel=0.1)  # 62 voxels for 61.4; unfitted views have a quarter
+
+
+@pytest.fixture(scope="module")
+def of_half_the_size(chunks, tiny_config):
+    """Untrained weights for chunks of 16 nm that say that they were trained at 8 nm."""
+    weights = untrained_weights(tiny_config.model, chunks, tiny_config)
+    assert weights.provenance["voxel_size_nm"] == "16 x 16 x 40"
+    assert weights.provenance["view_voxel_nm"] == "16 x 16 x 16"
+    return replace(
+        weights, provenance=weights.provenance | {"voxel_size_nm": "8 x 8 x 40", "view_voxel_nm": "8 x 8 x 8"}
+    )
+
+
+def test_embedding_stops_or_resamples(chunks, tiny_config, of_half_the_size):
+    ids = pd.DataFrame({"synapse_id": chunks.synapse_id, "pre_root_id": 1, "post_root_id": 2})
+    traits = ids[["synapse_id"]].assign(pre_cell_type=np.nan)
+    tables = chunks, ids, traits, tiny_config
+    with pytest.raises(ConfigurationError, match="trained on views of 8 x 8 x 8 nm a voxel"):
+        embed_synapses(of_half_the_size, *tables, EmbeddingConfig())
+    found = embed_synapses(of_half_the_size, *tables, EmbeddingConfig(resample_to_weights=True))
+    used = AugmentationConfig.model_validate_json(found.uns["provenance"]["augmentation"])
+    assert (used.final_crop_size, used.axial_to_sagittal_spacing) == (8, 2.5)  # half as many voxels of the chunks
+    own = replace(of_half_the_size, provenance={})
+    plain = embed_synapses(own, *tables, EmbeddingConfig())
+    assert plain.X.shape == found.X.shape
+    assert np.abs(plain.X - found.X).max() > 0
+
+
+def test_a_training_does_not_start_from_weights_of_another_scale(chunks, tiny_config, of_half_the_size, tmp_path):
+    (tmp_path / "encoder_weights.safetensors").write_bytes(of_half_the_size.to_bytes())
+    config = tiny_config.model_copy(update={"initial_weights": str(tmp_path / "encoder_weights.safetensors")})
+    with pytest.raises(ConfigurationError, match=r"pretraining.initial_weights, .* were trained on views of 8 x 8 x 8"):
+        fit(chunks, config, str(tmp_path / "checkpoints"))

@@ -4,7 +4,8 @@ import pytest
 
 from synapseclr.errors import TableError
 from synapseclr.volumes import transform_annotations
-from synapseclr.volumes.annotations import RAW_COLUMNS, TRAIT_COLUMNS
+from synapseclr.volumes.annotations import RAW_COLUMNS, TRAIT_COLUMNS, join_synapse_columns
+from synapseclr.volumes.traits import TRAITS, Trait
 
 
 @pytest.fixture
@@ -25,6 +26,23 @@ def raw():
     )
     assert set(table.columns) == set(RAW_COLUMNS)
     return table
+
+
+def test_traits_of_ones_own_may_be_columns_of_the_synapse_table(raw):
+    """The published traits are not taken from there: nothing changes for tables that have such a column."""
+    large = 2**53 + 1
+    target = Trait(name="target", kind="multiclass", classes=("spine", "shaft", "soma"), column="tag", optional=True)
+    synapses = pd.DataFrame({"id": [1, large], "tag": ["soma", "spine"], "cleft_size_vx": [7.0, 8.0]})
+    empty = pd.DataFrame()
+    joined = join_synapse_columns(empty, synapses, [*TRAITS, target])
+    assert joined.to_dict("list") == {"syn_id": [1, large], "tag": ["soma", "spine"]}
+    both = join_synapse_columns(raw, synapses, [*TRAITS, target])
+    assert both["syn_id"].tolist() == [1, 2, 3, 99, large]
+    transformed = transform_annotations(both, synapses["id"], [*TRAITS, target]).traits.set_index("synapse_id")
+    assert transformed["target"].to_dict() == {1: 2.0, large: 0.0}
+    assert join_synapse_columns(raw, synapses, TRAITS) is raw
+    labelled = pd.DataFrame({"syn_id": [1], "tag": ["shaft"]})
+    assert join_synapse_columns(labelled, synapses, [target]) is labelled
 
 
 @pytest.fixture

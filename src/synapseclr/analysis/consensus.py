@@ -82,7 +82,8 @@ CENSORED_FAILURES = TableSchema(
     {"fraction": SHARE, "seed": COUNT, "n_labels": COUNT, "reason": TEXT},
 )
 
-CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.name.endswith("_cell_type"))
+CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.level == "neurite")
+"""The published property of neurites: two cell types, told by traits of both sides."""
 
 NEURITE_COLUMNS = (
     "root_id",
@@ -160,12 +161,15 @@ def fit_shared_errors(
     return SharedErrors(float(best.x[0]), float(best.x[1]), prior)
 
 
-def synapse_evidence(imputed_traits: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
+def synapse_evidence(
+    imputed_traits: pd.DataFrame, annotations: pd.DataFrame, traits: Sequence[Trait] = CELL_TYPE_TRAITS
+) -> pd.DataFrame:
     """Evidence of every synapse for the types of its two neurites.
 
     Args:
         imputed_traits: ``synapse_id`` and ``<trait>_probability`` of the cell types, calibrated.
         annotations: One row per synapse: ``synapse_id``, root ids, cell types (NaN where not annotated).
+        traits: The cell types, one trait a side.
 
     Returns:
         ``synapse_id``, ``root_id``, ``side``, ``probability``, ``evidence`` (log-odds less those of the annotated
@@ -174,11 +178,11 @@ def synapse_evidence(imputed_traits: pd.DataFrame, annotations: pd.DataFrame) ->
     """
     probabilities = table_rows(imputed_traits, annotations["synapse_id"])
     parts = []
-    for trait in CELL_TYPE_TRAITS:
+    for trait in traits:
         if f"{trait.name}_probability" not in probabilities:
             continue
         probability_n = probabilities[f"{trait.name}_probability"].to_numpy()
-        target_n = annotations[trait.name].to_numpy(dtype=float)
+        target_n = trait_values(annotations, trait)
         parts.append(trait_evidence(annotations, trait, probability_n, target_n))
     columns = ["synapse_id", "root_id", "side", "probability", "evidence", "target"]
     evidence = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
@@ -332,7 +336,7 @@ def evaluate_consensus(held_out: pd.DataFrame, config: ConsensusConfig | None = 
     """
     config = config or ConsensusConfig()
     rows = []
-    for stratum, table in _strata(held_out, config.strata):
+    for stratum, table in strata_of(held_out, config.strata):
         target_u = table["target"].to_numpy(dtype=float)
         for method, column in (("corrected", "probability"), ("independent", "independent_probability")):
             probability_u = table[column].to_numpy(dtype=float)
@@ -354,7 +358,7 @@ def evaluate_consensus(held_out: pd.DataFrame, config: ConsensusConfig | None = 
     return pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS))
 
 
-def _strata(held_out: pd.DataFrame, ends: tuple[int, ...]) -> list[tuple[str, pd.DataFrame]]:
+def strata_of(held_out: pd.DataFrame, ends: tuple[int, ...]) -> list[tuple[str, pd.DataFrame]]:
     """All neurites, then those of each class of synapses per neurite that has any."""
     parts = [("all", held_out)]
     start = 1
@@ -423,6 +427,7 @@ def evaluate_censored(
     consensus: ConsensusConfig | None = None,
     imputation: ImputationConfig | None = None,
     truth: pd.DataFrame | None = None,
+    traits: Sequence[Trait] = CELL_TYPE_TRAITS,
 ) -> CensoredConsensus:
     """Hide all but a fraction of the annotations, type neurites from what is left, and compare.
 
@@ -437,6 +442,7 @@ def evaluate_censored(
         imputation: Folds and the Gaussian processes.
         truth: Cell types to test against, rows as in ``annotations``, where they are known for more synapses; by
             default the annotations themselves.
+        traits: The cell types, one trait a side.
 
     Returns:
         The evaluation.
@@ -449,11 +455,11 @@ def evaluate_censored(
     n_labels: dict[float, int] = {}
     for fraction in consensus.label_fractions:
         for seed in range(consensus.n_label_seeds):
-            labelled_n = _draw(annotations, fraction, seed)
+            labelled_n = _draw(annotations, fraction, seed, traits)
             n_labels[fraction] = int(labelled_n.sum())
             try:
-                evidence = _evidence(inputs_nr, annotations, labelled_n, imputation, seed)
-                tested.append(_test(evidence, truth, consensus).assign(fraction=fraction, seed=seed))
+                evidence = _evidence(inputs_nr, annotations, labelled_n, imputation, seed, traits)
+                tested.append(_test(evidence, truth, consensus, traits).assign(fraction=fraction, seed=seed))
             except UnscorableTraitError as reason:
                 failed.append((fraction, seed, n_labels[fraction], str(reason)))
     columns = ["fraction", "seed", "root_id", "n_synapses", "target", "probability", "independent_probability"]
@@ -470,10 +476,10 @@ def evaluate_censored(
     )
 
 
-def _draw(annotations: pd.DataFrame, fraction: float, seed: int) -> np.ndarray:
+def _draw(annotations: pd.DataFrame, fraction: float, seed: int, traits: Sequence[Trait]) -> np.ndarray:
     """Labelled synapses, bool (n,): a fraction of all, drawn from those with a cell type on any side."""
     known_n = np.zeros(len(annotations), dtype=bool)
-    for trait in CELL_TYPE_TRAITS:
+    for trait in traits:
         known_n |= np.isfinite(trait_values(annotations, trait))
     rows = np.flatnonzero(known_n)
     n_drawn = min(len(rows), max(1, round(fraction * len(annotations))))
@@ -483,11 +489,16 @@ def _draw(annotations: pd.DataFrame, fraction: float, seed: int) -> np.ndarray:
 
 
 def _evidence(
-    inputs_nr: np.ndarray, annotations: pd.DataFrame, labelled_n: np.ndarray, config: ImputationConfig, seed: int
+    inputs_nr: np.ndarray,
+    annotations: pd.DataFrame,
+    labelled_n: np.ndarray,
+    config: ImputationConfig,
+    seed: int,
+    traits: Sequence[Trait],
 ) -> pd.DataFrame:
     """Evidence of every synapse for both of its neurites; ``target`` on all synapses of labelled neurites."""
     parts, reasons = [], []
-    for trait in CELL_TYPE_TRAITS:
+    for trait in traits:
         target_n = np.where(labelled_n, trait_values(annotations, trait), np.nan)
         neurite_n = pd.factorize(annotations[trait.group].to_numpy())[0]
         try:
@@ -553,10 +564,12 @@ def _has_folds(target_a: np.ndarray, groups_a: np.ndarray, config: ImputationCon
     return all(len(np.unique(groups_a[target_a == value])) >= config.n_folds for value in (0.0, 1.0))
 
 
-def _test(evidence: pd.DataFrame, truth: pd.DataFrame, config: ConsensusConfig) -> pd.DataFrame:
+def _test(
+    evidence: pd.DataFrame, truth: pd.DataFrame, config: ConsensusConfig, traits: Sequence[Trait]
+) -> pd.DataFrame:
     """Posteriors of the neurites without a label whose type is known, beside the truth and their single synapses."""
     posteriors, _, _ = neurite_posteriors(evidence, config)
-    known = _known_types(truth)
+    known = _known_types(truth, traits)
     unlabelled = posteriors["annotated_type"].isna() & posteriors["root_id"].isin(known.index)
     tested = posteriors[unlabelled].assign(target=lambda table: known.reindex(table["root_id"]).to_numpy())
     if tested.empty:
@@ -567,7 +580,7 @@ def _test(evidence: pd.DataFrame, truth: pd.DataFrame, config: ConsensusConfig) 
     return tested[list(HELD_OUT_COLUMNS[:-1])].assign(synapse_accuracy=accuracy.reindex(tested["root_id"]).to_numpy())
 
 
-def _known_types(truth: pd.DataFrame, traits: Sequence[Trait] = CELL_TYPE_TRAITS) -> pd.Series:
+def _known_types(truth: pd.DataFrame, traits: Sequence[Trait]) -> pd.Series:
     """Cell type by root id, of neurites whose annotated synapses agree."""
     parts = [pd.Series(trait_values(truth, trait), index=truth[trait.group].to_numpy()) for trait in traits]
     together = pd.concat(parts).dropna()

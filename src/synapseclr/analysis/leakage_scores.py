@@ -72,7 +72,7 @@ def measure_leakage(
     Args:
         representations: Name to layer to features (n, f), rows as in ``obs``.
         obs: ``synapse_id``, ``centre_{x,y,z}_nm``, ``pre_root_id``.
-        orientations: From :func:`synapseclr.analysis.manifold.cleft_orientations`; its synapses are those measured.
+        orientations: From :func:`synapseclr.analysis.handcrafted.cleft_orientations`; its synapses are those measured.
         config: Probes, folds and permutations.
 
     Returns:

@@ -347,10 +347,13 @@ def find_operation(name: str) -> type[Any]:
     except ModuleNotFoundError as error:
         raise ValueError(f"there is no operation '{name}': {error}") from error
     known = {kind.__name__ if module_name else getattr(kind, "name", ""): kind for kind in found}
+    if last not in known and module_name:
+        raise ValueError(f"{module_name} has no subclass of Operation named '{last}'")
     if last not in known:
+        listed = sorted(each for each in known if each and not each.startswith("published_"))
         raise ValueError(
-            f"there is no operation '{name}'. The operations are: {', '.join(sorted(known))}; one of your own is "
-            "named by its place, my_package.my_module.MyOperation"
+            f"there is no operation '{name}'. The operations are: {', '.join(listed)}; one of your own is named by its "
+            "place, my_package.my_module.MyOperation"
         )
     return known[last]
 

@@ -16,6 +16,7 @@ _TABLES = {
     "imputed_traits": "Traits are not imputed yet: `kedro run --pipeline=imputation`.",
     "outlier_scores": "Outliers are not scored yet: `kedro run --pipeline=outliers`.",
     "neurite_cell_types": "",
+    "neurite_classes": "",
     "synapse_orientations": "",
     "occlusion_effects": "",
 }

@@ -175,7 +175,9 @@ class Environment:
 _DATA_ROOT = "${runtime_params:data_root,${globals:data_root}}"
 _TABLE_METADATA = "{kedro-viz: {layer: raw, preview_args: {nrows: 10}}}"
 _ANNOTATIONS = '{class: synapseclr.volumes.check_annotation_table, "on": [load]}'
-_PAINTED = "TODO"
+_PAINTED = (
+    "preprocessing:\n  cleft: painted                        # at the contact of the two segments: docs/layers.md\n"
+)
 
 
 def _entry(name: str, dataset: str, arguments: Mapping[str, str]) -> str:
@@ -247,6 +249,7 @@ def _survey(
     import numpy as np
 
     from synapseclr.volumes import proposals
+    from synapseclr.volumes.synapse_table import UNIT_NM
 
     layers = {layer: _layer(layer, address, is_public) for layer, address in addresses.items()}
     sizes = {layer: proposals.voxel_sizes_nm(handle) for layer, handle in layers.items()}
@@ -263,8 +266,10 @@ def _survey(
     synapses, source = _read_table(source, is_public)
     if "ctr_pos_x_vx" in synapses and source.unit_nm is None:
         source = replace(source, unit_nm=_unit(synapses, layers["segmentation"], size_nm, sizes))
-    told = f"units of {_as_size(source.unit_nm)}" if source.unit_nm else "nm, as the table or its form tells"
-    click.echo(f"synapse table: {len(synapses):,} synapses, form {source.form}, positions in {told}")
+    unit_nm = source.unit_nm or synapses.attrs[UNIT_NM]
+    click.echo(
+        f"synapse table: {len(synapses):,} synapses, form {source.form}, positions in units of {_as_size(unit_nm)}"
+    )
     crop_vx = proposals.propose_crop_size(size_nm, chunk_size_vx)
     return Environment(name, addresses, source, size_nm, chunk_size_vx, crop_vx, len(synapses), is_public)
 

@@ -134,20 +134,41 @@ def score_columns(scores: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Colu
             yield Column(f"outlier_{name}", label, "Outliers", rows[name].to_numpy(np.float32))
 
 
-def consensus_columns(neurites: pd.DataFrame, obs: pd.DataFrame) -> Iterator[Column]:
-    """Probability of each synapse's neurites to be inhibitory, from all of their synapses.
+def consensus_columns(neurites: pd.DataFrame, obs: pd.DataFrame, class_name: str = "inhibitory") -> Iterator[Column]:
+    """Probability of each synapse's neurites to be of the second class, from all of their synapses.
 
     Args:
         neurites: The table ``neurite_cell_types``: ``root_id``, ``probability``.
         obs: ``pre_root_id``, ``post_root_id``.
+        class_name: Name of that class.
     """
     of_neurite = neurites.drop_duplicates("root_id").set_index("root_id")["probability"]
     for side, adjective in _SIDES.items():
         if f"{side}_root_id" in obs:
             values_n = of_neurite.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
             if np.isfinite(values_n).any():
-                label = f"P({adjective} neurite is inhibitory)"
+                label = f"P({adjective} neurite is {class_name})"
                 yield Column(f"consensus_{side}_probability", label, "Consensus", values_n)
+
+
+def class_columns_of_neurites(classes: pd.DataFrame, obs: pd.DataFrame) -> Iterator[Column]:
+    """Most probable class of each synapse's neurites, by property; missing where no class is probable enough.
+
+    Args:
+        classes: The table ``neurite_classes``.
+        obs: ``pre_root_id``, ``post_root_id``.
+    """
+    called = classes[classes["is_called"].astype(bool)]
+    for name, of_property in classes.groupby("property", sort=False):
+        names = tuple(dict.fromkeys(of_property["class_name"]))
+        chosen = called[called["property"] == name].set_index("root_id")["class_name"]
+        codes = chosen.map({of_class: float(code) for code, of_class in enumerate(names)})
+        for side, adjective in _SIDES.items():
+            if f"{side}_root_id" in obs:
+                values_n = codes.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
+                if np.isfinite(values_n).any():
+                    label = f"{str(name).replace('_', ' ')} of the {adjective} neurite"
+                    yield Column(f"consensus_{side}_{name}", label, "Consensus", values_n, names)
 
 
 def table_columns(table: pd.DataFrame, synapse_id: np.ndarray, group: str) -> Iterator[Column]:
@@ -174,7 +195,7 @@ class RunOutputs:
             ``synapse_id``, ``obsm`` with the planes.
         chunks: Source of the images; None: no images.
         tables: Further tables by catalog name, those that exist of: ``imputed_traits``, ``outlier_scores``,
-            ``neurite_cell_types``, ``synapse_orientations``, ``occlusion_effects``.
+            ``neurite_cell_types``, ``neurite_classes``, ``synapse_orientations``, ``occlusion_effects``.
         neuroglancer: Settings of the links.
         labels: Folder of the labels; None: nothing can be labelled.
         notes: Sentences on what is missing and which command makes it.
@@ -257,10 +278,18 @@ class RunOutputs:
         if "outlier_scores" in self.tables:
             found += score_columns(self.tables["outlier_scores"], self.synapse_id)
         if "neurite_cell_types" in self.tables:
-            found += consensus_columns(self.tables["neurite_cell_types"], self.synapses.obs)
+            found += consensus_columns(self.tables["neurite_cell_types"], self.synapses.obs, self._typed_class)
+        if "neurite_classes" in self.tables:
+            found += class_columns_of_neurites(self.tables["neurite_classes"], self.synapses.obs)
         if "synapse_orientations" in self.tables:
             found += table_columns(self.tables["synapse_orientations"], self.synapse_id, "Orientation of the cleft")
         return {column.name: column for column in found}
+
+    @property
+    def _typed_class(self) -> str:
+        """Second class of the property that ``neurite_cell_types`` tells."""
+        typed = next((trait for trait in self.traits if trait.level == "neurite" and trait.kind == "binary"), None)
+        return typed.classes[1] if typed is not None else "of the second class"
 
     @cached_property
     def chunk_row_of_id(self) -> dict[int, int]:

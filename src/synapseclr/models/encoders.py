@@ -42,7 +42,7 @@ SCALABLE = ("densenet121", "densenet169", "segresnet", "mednext_s")
 BACKBONE_NAMES: tuple[str, ...] = (*SCALABLE, "seresnet50", "seresnext50", "efficientnet_b0")
 
 _DENSE_BLOCKS = {"densenet121": (6, 12, 24, 16), "densenet169": (6, 12, 32, 32)}
-_CHANNELS = 32  # of the first stage of segresnet and mednext_s, and the growth of the dense nets, at width 1
+_BACKBONE_CHANNELS = 32  # of the first stage of segresnet and mednext_s, and the growth of the dense nets, at width 1
 
 
 @dataclass(frozen=True)
@@ -242,15 +242,15 @@ def check_width(name: str, width_factor: float) -> None:
             f"width_factor is {width_factor:g}, but {name} has one width only: set width_factor to 1, or choose one "
             f"of: {', '.join(SCALABLE)}."
         )
-    if name in SCALABLE and int(_CHANNELS * width_factor) < 1:
-        raise ConfigurationError(f"width_factor {width_factor} leaves {name} no channel ({_CHANNELS} at 1.0).")
+    if name in SCALABLE and int(_BACKBONE_CHANNELS * width_factor) < 1:
+        raise ConfigurationError(f"width_factor {width_factor} leaves {name} no channel ({_BACKBONE_CHANNELS} at 1.0).")
 
 
 def _densenet(blocks: tuple[int, ...], in_channels: int, width_factor: float) -> Any:
     from monai.networks.nets import DenseNet
     from torch import nn
 
-    growth = int(_CHANNELS * width_factor)
+    growth = int(_BACKBONE_CHANNELS * width_factor)
     net: Any = DenseNet(3, in_channels, 1, init_features=2 * growth, growth_rate=growth, block_config=blocks)
     for module in net.features.modules():
         if isinstance(module, nn.AvgPool3d):
@@ -263,7 +263,7 @@ def _densenet(blocks: tuple[int, ...], in_channels: int, width_factor: float) ->
 def _segresnet(in_channels: int, width_factor: float) -> Any:
     from monai.networks.nets.segresnet_ds import SegResEncoder
 
-    channels, blocks = int(_CHANNELS * width_factor), (1, 2, 2, 4)
+    channels, blocks = int(_BACKBONE_CHANNELS * width_factor), (1, 2, 2, 4)
     net: Any = SegResEncoder(3, channels, in_channels, blocks_down=blocks, head_module=_mean_of_last)  # type: ignore[arg-type]
     net.n_features = channels * 2 ** (len(blocks) - 1)
     return net
@@ -277,7 +277,7 @@ def _mednext(in_channels: int, width_factor: float) -> Any:
     from monai.networks.nets import MedNeXt
     from torch import nn
 
-    channels = int(_CHANNELS * width_factor)
+    channels = int(_BACKBONE_CHANNELS * width_factor)
     whole: Any = MedNeXt(3, channels, in_channels, kernel_size=3, use_residual_connection=True)
     parts: list[tuple[str, Any]] = [("stem", whole.stem)]
     for index, (stage, down) in enumerate(zip(whole.enc_stages, whole.down_blocks, strict=True)):

@@ -86,7 +86,7 @@ def evaluate_run(
         for text in part.get("warnings", ()):
             logger.warning(text)
     metrics = evaluation_metrics(evaluation) | consensus_metrics(evaluation.get("consensus", {}))
-    for name in ("consensus_with_few_labels", "learning_curves"):
+    for name in ("consensus_with_few_labels", "consensus_of_properties", "learning_curves"):
         metrics |= evaluation.get(name, {})
     return evaluation, metrics
 

@@ -11,12 +11,12 @@ import pandas as pd
 
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.plotting.theme import (
-    CLASS_COLOURS,
     CYCLE,
     INK,
     MUTED,
     SEQUENTIAL,
     UNKNOWN,
+    class_colours,
     empty_figure,
     legend,
     new_figure,
@@ -50,7 +50,7 @@ class Overlay:
     Attributes:
         label: What they are.
         values_n: float (n,); NaN is drawn grey.
-        class_names: Names of the values 0 and 1; empty for continuous values.
+        class_names: Names of the values 0, 1, ...; empty for continuous values.
         colour_map: Colours of continuous values, by matplotlib's name.
         limits: Values at the ends of the colours; None: percentiles 2 and 98.
     """
@@ -88,7 +88,9 @@ def scatter_panels(
     Returns:
         A figure with one panel per overlay. Synapses without a value lie grey underneath.
     """
-    figure, grid = panel_grid(len(overlays), columns, (2.7, 2.7), right_in=0.55, below_in=0.28)
+    n_rows = max(_legend_shape(overlay.class_names)[1] for overlay in overlays)
+    below_in = 0.28 + _LEGEND_ROW_IN * max(0, n_rows - 1)
+    figure, grid = panel_grid(len(overlays), columns, (2.7, 2.7), right_in=0.55, below_in=below_in)
     for axes, overlay in zip(grid, overlays, strict=True):
         draw_panel(axes, coordinates_n2, overlay)
         for place, rotation, number in (((0.02, 0.02), 0, 1), ((0.02, 0.13), 90, 2)):
@@ -109,12 +111,23 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None
     if not is_known.any():
         note(axes, "not annotated")
     elif overlay.class_names:
-        colours = np.array(CLASS_COLOURS)[values_m.astype(int)]
+        palette = class_colours(len(overlay.class_names))
+        colours = np.array(palette)[values_m.astype(int)]
         # One call in the given order, so that neither class lies on top of the other.
         axes.scatter(known_m2[:, 0], known_m2[:, 1], s=area, c=colours, linewidths=0, alpha=0.85, rasterized=True)
-        for name, colour in zip(overlay.class_names, CLASS_COLOURS, strict=True):
+        for name, colour in zip(overlay.class_names, palette, strict=False):
             axes.scatter([], [], s=18, color=colour, label=name)
-        legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, handletextpad=0.2, columnspacing=1.2)
+        n_columns, _ = _legend_shape(overlay.class_names)
+        is_small = len(overlay.class_names) > 2
+        legend(
+            axes,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            ncols=n_columns,
+            handletextpad=0.2,
+            columnspacing=0.8 if is_small else 1.2,
+            **({"fontsize": 6.5, "labelspacing": 0.2} if is_small else {}),
+        )
     else:
         low, high = overlay.ends(values_m)
         points = axes.scatter(
@@ -131,6 +144,20 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None
         bar = axes.figure.colorbar(points, cax=axes.inset_axes((1.03, 0.15, 0.03, 0.7)))
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7, length=2)
+
+
+_LEGEND_ROW_IN = 0.125
+_LEGEND_LETTERS = 44
+"""Letters, with three for each mark, that a line of a legend of several classes holds below a panel."""
+
+
+def _legend_shape(class_names: Sequence[str]) -> tuple[int, int]:
+    """Columns and rows of the legend of a panel."""
+    if len(class_names) <= 2:
+        return 2, 1
+    longest = max(len(name) for name in class_names) + 3
+    n_columns = min(len(class_names), max(1, _LEGEND_LETTERS // longest))
+    return n_columns, -(-len(class_names) // n_columns)
 
 
 def interactive_scatter(
@@ -200,7 +227,8 @@ def _value_texts(overlay: Overlay, values_m: np.ndarray) -> list[str]:
 
 def _known_marker(overlay: Overlay, values_m: np.ndarray) -> dict[str, Any]:
     if overlay.class_names:
-        return {"color": [CLASS_COLOURS[int(value)] for value in values_m]}
+        palette = class_colours(len(overlay.class_names))
+        return {"color": [palette[int(value)] for value in values_m]}
     low, high = overlay.ends(values_m)
     colorbar = {"thickness": 12, "outlinewidth": 0, "len": 0.7}
     return {
@@ -358,7 +386,7 @@ def leakage_panel(
     """Technical effects in features, against their null.
 
     Args:
-        leakage: As :func:`synapseclr.analysis.manifold.measure_leakage` returns it, of one layer.
+        leakage: As :func:`synapseclr.analysis.leakage_scores.measure_leakage` returns it, of one layer.
         effect_labels: Effect to its name for people, in order.
         styles: Representation to label and colour.
 

@@ -21,6 +21,12 @@ CYCLE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7
 CLASS_COLOURS = ("#0072b2", "#d55e00")
 """Colours of the classes 0 and 1: excitatory blue, inhibitory vermilion."""
 
+_MANY_COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c7a00", "#6a3d9a", "#b15928", "#1b1b1b"),
+    *("#66c2a5", "#e7298a", "#a6761d", "#7570b3", "#b2df8a", "#fb9a99", "#4d4d4d", "#00b7c7", "#a50026", "#c7b400"),
+)
+"""Colours of up to twenty classes: those of the cycle first, then darker and lighter ones that differ from them."""
+
 SEQUENTIAL = "viridis"
 MASK_COLOURS: dict[int, tuple[int, int, int]] = {1: (138, 43, 226), 2: (255, 128, 0), 3: (52, 235, 128)}
 """RGB per mask code, as published: presynaptic violet, cleft orange, postsynaptic green."""
@@ -55,6 +61,13 @@ METRIC_LABELS = {
 }
 CHANCE = {"roc_auc": 0.5, "macro_auc": 0.5, "explained_variance": 0.0}
 """Score of a guess, by metric."""
+
+
+def class_colours(n_classes: int) -> tuple[str, ...]:
+    """Colours of the classes 0, 1, ...; beyond twenty they repeat."""
+    if n_classes <= len(CLASS_COLOURS):
+        return CLASS_COLOURS
+    return tuple(_MANY_COLOURS[number % len(_MANY_COLOURS)] for number in range(n_classes))
 
 
 def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:
@@ -200,7 +213,7 @@ def style_image(axes: Axes, title: str = "") -> None:
 
 def legend(axes: Axes, **options: Any) -> None:
     """Draw a legend without a frame."""
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, **options)
+    axes.legend(**{"frameon": False, "fontsize": 8, "labelcolor": INK, **options})
 
 
 def note(axes: Axes, text: str) -> None:

@@ -34,7 +34,7 @@ _LAYER_MARKERS = {"encoder.fc": "o", "statistics": "o", "projector.mlp.0": "^", 
 HALF_WIDTH_90 = 1.6448536269514722
 """Half of a 90 % interval of the normal distribution, in standard deviations."""
 
-_PANELS = (("roc_auc", "macro_auc"), ("explained_variance",))
+_PANELS: tuple[tuple[str, ...], ...] = (("roc_auc", "macro_auc"), ("explained_variance",))
 """Metrics that share a panel: those of classes, that of numbers."""
 
 _MAX_POINTS = 150
@@ -43,6 +43,7 @@ _METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
 METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 _SOURCES = {"measured": ("o", CYCLE[0]), "imputed": ("s", CYCLE[1])}
 _PANELS_PER_ROW = 4
+_SCALE = "z-score of the logarithm"
 
 
 def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], probe: str = "linear") -> Figure:
@@ -50,7 +51,7 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
 
     Args:
         summary: ``representation``, ``layer``, ``trait``, ``probe``, ``metric``, ``mean``, ``std``, as
-            :func:`synapseclr.analysis.imputation.evaluation.summarise_scores` returns it.
+            :func:`synapseclr.analysis.imputation.evaluation_document.summarise_scores` returns it.
         trait_labels: Trait name to its name for people; the order of the traits is taken from here.
         probe: Probe to show.
 
@@ -167,13 +168,19 @@ def reliability_diagram(
     return figure
 
 
-def predicted_against_measured(held_out: Mapping[str, pd.DataFrame], notes: Mapping[str, str], seed: int = 0) -> Figure:
+def predicted_against_measured(
+    held_out: Mapping[str, pd.DataFrame],
+    notes: Mapping[str, str],
+    seed: int = 0,
+    scales: Mapping[str, str] | None = None,
+) -> Figure:
     """Held-out prediction with its 90 % interval against the measurement, one panel per continuous trait.
 
     Args:
         held_out: Label of the trait to ``target``, ``mean``, ``sd``.
         notes: Label to a line of text for the panel.
         seed: Seed of the 150 synapses that are drawn where there are more.
+        scales: Label to the scale of its values; z-scores of logarithms where it is not given.
 
     Returns:
         A figure; intervals that hold the measurement are blue, those that miss it orange.
@@ -183,7 +190,8 @@ def predicted_against_measured(held_out: Mapping[str, pd.DataFrame], notes: Mapp
     figure = new_figure(2.9 * max(2, len(held_out)), 3.6)
     for axes, (label, table) in zip(_panels(figure, len(held_out)), held_out.items(), strict=True):
         first = axes is figure.axes[0]
-        style_axes(axes, label, "measured (z-score of the logarithm)", "predicted, held out" if first else "")
+        scale = (scales or {}).get(label, _SCALE)
+        style_axes(axes, label, f"measured ({scale})", "predicted, held out" if first else "")
         shown = table.sample(min(len(table), _MAX_POINTS), random_state=seed)
         measured, mean, half = shown["target"], shown["mean"], HALF_WIDTH_90 * shown["sd"]
         is_covered = (measured - mean).abs() <= half
@@ -196,6 +204,49 @@ def predicted_against_measured(held_out: Mapping[str, pd.DataFrame], notes: Mapp
         axes.set_title(f"{label}\n{notes.get(label, '')}", loc="left", fontsize=8, color=INK)
         if first:
             legend(axes, loc="upper left")
+    return figure
+
+
+_MOST_NUMBERED = 12
+"""Classes up to which the cells of a confusion matrix hold their numbers."""
+
+
+def confusion_panels(confusions: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+    """Draw the share of each true class that is taken for each class, one panel per trait.
+
+    Args:
+        confusions: ``trait, true_class, predicted_class, n, share``, as
+            :func:`synapseclr.analysis.confusions.class_confusions` returns it.
+        labels: Trait to its name for people; those without a name go by their own.
+
+    Returns:
+        A figure; rows are true classes, with their number of synapses or neurites.
+    """
+    traits = list(dict.fromkeys(confusions["trait"]))
+    if not traits:
+        return empty_figure("no trait of several classes could be imputed")
+    tables = [confusions[confusions["trait"] == trait] for trait in traits]
+    sizes = [table["true_class"].nunique() for table in tables]
+    extent_in = [1.6 + min(0.42, 4.2 / size + 0.09) * size for size in sizes]
+    figure = new_figure(sum(extent_in) + 0.6, max(extent_in))
+    panels = np.atleast_1d(figure.subplots(1, len(traits), width_ratios=extent_in))
+    for axes, trait, table in zip(panels, traits, tables, strict=True):
+        names = list(dict.fromkeys(table["true_class"]))
+        share_tp = table.pivot_table(index="true_class", columns="predicted_class", values="share").loc[names, names]
+        n_t = table.groupby("true_class")["n"].sum().loc[names]
+        image = axes.imshow(share_tp.to_numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
+        style_axes(axes, labels.get(trait, trait), "predicted", "", grid="")
+        size = 8.0 if len(names) <= _MOST_NUMBERED else 6.0
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, n_t, strict=True)], fontsize=size)
+        if len(names) <= _MOST_NUMBERED:
+            for (row, column), share in np.ndenumerate(share_tp.to_numpy()):
+                if share >= 0.005:
+                    colour = "white" if share > 0.55 else INK
+                    axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+        bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.tick_params(labelsize=7, length=2)
     return figure
 
 
@@ -253,7 +304,7 @@ def consensus_figure(reliability: Mapping[str, pd.DataFrame], evaluation: pd.Dat
 
     Args:
         reliability: ``corrected`` and ``independent`` to their reliability tables.
-        evaluation: From :func:`synapseclr.analysis.consensus.evaluation.evaluate_consensus`.
+        evaluation: From :func:`synapseclr.analysis.consensus.evaluate_consensus`.
 
     Returns:
         A figure; it says so where there were no annotated neurites to test on.
@@ -308,7 +359,7 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
 
     Args:
         censored: Evaluation by label fraction, from
-            :func:`synapseclr.analysis.consensus.censoring.evaluate_censored`.
+            :func:`synapseclr.analysis.consensus.evaluate_censored`.
 
     Returns:
         A figure; bars are 90 % intervals over neurites. It says so where no fraction could be evaluated.
@@ -338,12 +389,15 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
     return figure
 
 
-def trait_summary_panels(summaries: pd.DataFrame, class_traits: Mapping[str, str]) -> Figure:
+def trait_summary_panels(
+    summaries: pd.DataFrame, class_traits: Mapping[str, str], scales: Mapping[str, str] | None = None
+) -> Figure:
     """Mean of every trait per combination of cell types, measured beside imputed.
 
     Args:
         summaries: As :func:`synapseclr.analysis.features.trait_summaries` returns it.
         class_traits: Trait to what its fraction counts, for traits that are classes.
+        scales: Trait to the scale of its values; z-scores of logarithms where it is not given.
 
     Returns:
         A figure with one panel per trait; bars are 90 % intervals.
@@ -353,7 +407,7 @@ def trait_summary_panels(summaries: pd.DataFrame, class_traits: Mapping[str, str
     combinations = list(dict.fromkeys(summaries["combination"]))
     for position, (axes, trait) in enumerate(zip(grid, traits, strict=False)):
         of_trait = summaries[summaries["trait"] == trait]
-        style_axes(axes, str(of_trait["label"].iloc[0]), _meaning(trait, class_traits), grid="x")
+        style_axes(axes, str(of_trait["label"].iloc[0]), _meaning(trait, class_traits, scales or {}), grid="x")
         axes.title.set_fontsize(8.5)
         for offset, (source, (marker, colour)) in zip((-0.14, 0.14), _SOURCES.items(), strict=True):
             rows = of_trait[of_trait["source"] == source]
@@ -398,8 +452,8 @@ def posterior_panels(posteriors: Mapping[str, pd.DataFrame], axis_labels: Mappin
     return figure
 
 
-def _meaning(trait: str, class_traits: Mapping[str, str]) -> str:
-    return f"share with {class_traits[trait]}" if trait in class_traits else "mean (z-score of the logarithm)"
+def _meaning(trait: str, class_traits: Mapping[str, str], scales: Mapping[str, str]) -> str:
+    return f"share with {class_traits[trait]}" if trait in class_traits else f"mean ({scales.get(trait, _SCALE)})"
 
 
 def _grid(n_panels: int, panel_in: tuple[float, float]) -> tuple[Figure, list[Axes]]:

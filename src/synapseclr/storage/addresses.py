@@ -16,7 +16,9 @@ _LOCAL = ("file", "local")
 _CAVE = "cave"
 _SAME = {"gs": ("gcs", "gs"), "gcs": ("gcs", "gs"), "s3": ("s3", "s3a")}
 _CLIENTS = ("requests", "urllib3", "aiohttp", "google", "gcsfs", "botocore", "aiobotocore")
-_ABOUT_THE_OBJECT = (404, 416)
+"""Packages that raise the errors of object stores."""
+
+_ABOUT_THE_OBJECT = (404, 416)  # status codes of a store that answers
 
 
 def is_local(address: str | os.PathLike[str]) -> bool:

@@ -41,7 +41,7 @@ pipeline_at_work: ContextVar[str] = ContextVar("pipeline_at_work", default="")
 """Pipeline whose outputs are being saved; messages about a damaged output name it."""
 
 _ours: set[str] = set()  # what this process is writing now
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 30.0  # for the lock of a file that several runs change
 
 
 @contextmanager

@@ -40,7 +40,7 @@ _TABLE_OF = {
     "varm": "var",
     "varp": "var",
 }
-_MAGIC = b"\x93NUMPY"
+_NPY_MAGIC = b"\x93NUMPY"
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -176,7 +176,7 @@ def parse_npy(content: bytes) -> NDArray[Any]:
     """
     if content[:2] == b"PK":
         raise NpyError("an .npz archive of several arrays, expected one array as np.save writes it")
-    if content[:6] != _MAGIC:
+    if content[:6] != _NPY_MAGIC:
         raise NpyError("no .npy file")
     stream = io.BytesIO(content)
     try:

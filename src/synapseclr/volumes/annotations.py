@@ -167,6 +167,33 @@ def transform_annotations(raw: pd.DataFrame, known_ids: pd.Series, traits: Seque
     )
 
 
+def join_synapse_columns(table: pd.DataFrame, synapses: pd.DataFrame, traits: Sequence[Trait]) -> pd.DataFrame:
+    """Add to the annotations the traits of one's own that only the synapse table has a column of.
+
+    So transmitters of FlyWire's table need no second file. The published traits come from the annotation table alone.
+
+    Args:
+        table: A raw annotation table.
+        synapses: As :func:`synapseclr.volumes.synapse_table.check_synapse_table` returns it.
+        traits: Declared traits.
+
+    Returns:
+        The table itself if there is nothing to add, else one with a row for every synapse of either table.
+
+    Raises:
+        TableError: If ids of the annotation table are damaged.
+    """
+    published = {trait.column for trait in TRAITS}
+    wanted = {trait.column for trait in traits if trait.name not in table and trait.column not in table} - published
+    found = [str(name) for name in synapses.columns if name in wanted]
+    if not found:
+        return table
+    checked = check_annotation_table(table)
+    id_column = "syn_id" if "syn_id" in checked else "synapse_id"
+    labels = synapses[["id", *found]].rename(columns={"id": id_column})
+    return checked.merge(labels, on=id_column, how="outer") if len(checked) else labels
+
+
 def check_annotation_table(table: pd.DataFrame, traits: Sequence[Trait] | None = None) -> pd.DataFrame:
     """Check an annotation table, raw or transformed already, and give its columns their types.
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,8 @@ FILTERS = ("in", "out", "equal", "greater", "less", "greater_equal", "less_equal
 
 _LIMITED = "Limited query"  # of the warning that the server sends with a result that it has cut off
 _NAMED = 12
+TIMEOUT_S = (10.0, 300.0)
+"""Seconds to wait for a connection, and for an answer; caveclient waits forever, and tries three times more."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,14 @@ class CaveService:
                 self.datastack, server_address=self._address, auth_token=self._token, write_server_cache=False
             )
             client.materialize.session.hooks["response"].append(self._note_limit)
+            _end_waiting(client.materialize.session)
             return client
+
+    @cached_property
+    def _graph(self) -> Any:
+        graph = self._client.chunkedgraph
+        _end_waiting(graph.session)
+        return graph
 
     @property
     def server(self) -> str:
@@ -195,9 +204,8 @@ class CaveService:
 
     def roots(self, supervoxel_ids: NDArray[np.uint64], at: datetime) -> NDArray[np.uint64]:
         """Root ids (n,) of supervoxels (n,) at a moment; 0 where the graph has none."""
-        client = self._client
         with self._in_sentences(lambda: f"The datastack {self.datastack} has no graph that tells roots."):
-            return np.asarray(client.chunkedgraph.get_roots(supervoxel_ids, timestamp=at), np.uint64)
+            return np.asarray(self._graph.get_roots(supervoxel_ids, timestamp=at), np.uint64)
 
     def extent_nm(self) -> Box:
         """Extent of the datastack's segmentation in nm.
@@ -205,11 +213,10 @@ class CaveService:
         Raises:
             TableError: If its segmentation is no graph, whose server would tell.
         """
-        client = self._client
         with self._in_sentences(
             lambda: f"The extent of the datastack {self.datastack} is not known. Set bounding_box_nm."
         ):
-            scale = client.chunkedgraph.segmentation_info["scales"][0]
+            scale = self._graph.segmentation_info["scales"][0]
         lower = np.asarray(scale.get("voxel_offset", (0, 0, 0)), np.float64)
         lower_nm, upper_nm = (
             vx * np.asarray(scale["resolution"], np.float64) for vx in (lower, lower + np.asarray(scale["size"]))
@@ -305,6 +312,11 @@ _WHERE = (
     "Write it into conf/local/credentials.yml as `cave: {token: ...}`, or save it with caveclient, which keeps it in "
     "~/.cloudvolume/secrets/cave-secret.json (docs/cave.md)."
 )
+
+
+def _end_waiting(session: Any) -> None:
+    """Give the requests of a session an end where a server accepts them and never answers."""
+    session.request = partial(session.request, timeout=TIMEOUT_S)
 
 
 def _https(address: str) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from synapseclr.errors import ConfigurationError, DecoderError, TableError, VolumeError, WorkerError
 from synapseclr.volumes.layers.blocks import BlockCache
-from synapseclr.volumes.layers.resampling import open_on_grid
+from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
 from synapseclr.volumes.store.shards import ChunkBatch, ChunkStream, ShardRecord, ShardSource
 from synapseclr.volumes.synapse_cutter import RejectedError, Site, SynapseCutter
 from synapseclr.volumes.synapse_table import POSITION_COLUMNS
@@ -196,6 +196,8 @@ def cut_chunks(
     layers = open_layers((em, segmentation, cleft), config)
     for layer in layers:
         check_layer(layer, config, holds_ids=layer is not layers[0])
+        if isinstance(layer, ResampledLayer):
+            logger.info("%s.", layer)
     source = CuttingSource((em, segmentation, cleft), plan_cutting(layers, synapses, config), config)
     return ChunkStream(source, config.chunk_size_vx, config.voxel_size_nm, config.synapses_per_shard)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SourceKind = Literal["volumes", "processed_chunks", "raw_chunks"]
-MOST_CHUNKS = 24
+MOST_QUERY_CHUNKS = 24
 
 
 @dataclass(frozen=True)
@@ -421,9 +421,9 @@ def read_query_chunks(url: str, storage_options: dict[str, Any] | None = None) -
     shape, expected = array.shape, "uint8 (2, x, y, z) or (q, 2, x, y, z): intensity and mask codes"
     if array.dtype != np.uint8 or len(shape) not in (4, 5) or shape[-4] != len(CHANNELS) or not np.prod(shape):
         raise VolumeError(f"The query {url} holds {array.dtype} {tuple(shape)}, expected {expected}.")
-    if len(shape) == 5 and shape[0] > MOST_CHUNKS:
+    if len(shape) == 5 and shape[0] > MOST_QUERY_CHUNKS:
         raise VolumeError(
-            f"The query {url} holds {shape[0]} chunks, expected at most {MOST_CHUNKS}. Give a part of it."
+            f"The query {url} holds {shape[0]} chunks, expected at most {MOST_QUERY_CHUNKS}. Give a part of it."
         )
     if not isinstance(array, np.ndarray):
         check_zarr_array(array, f"The query {url}")

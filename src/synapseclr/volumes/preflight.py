@@ -45,9 +45,9 @@ _LAYER_SHIFT = 56  # of a chunked graph's ids, the highest byte is the layer: 1 
 _EXACT_BELOW = 2**53
 _LEAST_INSIDE, _LEAST_FITTING = 0.75, 0.5
 _CLEARLY_BETTER = 0.3
-_MOST_OF_THEM = 0.8  # share of clefts with their synapse's id from which on ids are those of synapses
 _UNIT_OF_PARAMETER = "preprocessing.position_voxel_size_nm"
 _UNIT_OF_ENTRY = "unit_nm of the catalog's synapse_table (a SynapseTableDataset)"
+_MOST_OF_THEM = 0.8  # share of clefts with their synapse's id from which on ids are those of synapses
 _MOST_SETTINGS = 8  # read the volumes, those before them only the bounds
 
 Score = Callable[["NDArray[np.int64]"], float]
@@ -337,9 +337,9 @@ def check_inputs(
     for layer in wanted:
         if layer.root_version.is_known:
             versions[layer.role] = str(layer.root_version)
-        told = disagreement(RootVersion.of_table(synapses.attrs), layer.root_version, layer.uri)
-        if told is not None:
-            findings.append(Finding("error", told))
+        other_version = disagreement(RootVersion.of_table(synapses.attrs), layer.root_version, layer.uri)
+        if other_version is not None:
+            findings.append(Finding("error", other_version))
     if len(opened) == len(wanted):
         surroundings = _Surroundings(open_cutter(opened, config), synapses, config)
         shares |= surroundings.placement()

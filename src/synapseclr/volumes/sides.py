@@ -56,7 +56,7 @@ def find_sides(
     for row, centre_vx in enumerate(centre_n3):
         lower_vx = centre_vx - half_vx
         ids_xyz, vesicle_xyz = (layer.read(lower_vx, 2 * half_vx + 1) for layer in layers)
-        masks = [(ids_xyz == root_id_n[row]) & (root_id_n[row] != 0) for root_id_n in roots]
+        masks = [(ids_xyz == int(root_id_n[row])) & (root_id_n[row] != 0) for root_id_n in roots]
         points = np.stack([centre_vx] * 2) if point_n23 is None else point_n23[row]
         counts_n2[row] = _vesicles_at_contact(masks, vesicle_xyz != 0, points - lower_vx, config, radius_nm)
     first_n, second_n = counts_n2.T

@@ -8,9 +8,11 @@ from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
     calibration_of_classes,
     calibration_of_intervals,
+    calibration_of_several,
     debiased_calibration_error,
     expected_calibration_error,
     fit_beta_calibration,
+    fit_softmax_calibration,
     fit_spread_correction,
     grouped_interval,
     logit,
@@ -149,3 +151,44 @@ def test_interval_of_a_mean_has_the_width_of_its_standard_error():
     lower, upper = grouped_interval(value_a, np.arange(100), n_draws=2000)
     assert lower == pytest.approx(0.5 - 1.645 * 0.05, abs=0.01)
     assert upper == pytest.approx(0.5 + 1.645 * 0.05, abs=0.01)
+
+
+def drawn_classes(n=3000, seed=0):
+    """Probabilities of three classes and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    probability_kn = rng.dirichlet([1.0, 0.7, 0.4], n).T
+    label_n = (rng.random(n) > np.cumsum(probability_kn, axis=0)).sum(axis=0).clip(max=2).astype(float)
+    return probability_kn, label_n
+
+
+def test_several_classes_are_recalibrated_by_temperature_and_intercepts():
+    probability_kn, label_n = drawn_classes()
+    distorted_kn = probability_kn**2.0 * np.array([1.0, 3.0, 0.5])[:, None]
+    distorted_kn /= distorted_kn.sum(axis=0)
+    correction = fit_softmax_calibration(distorted_kn, label_n)
+    assert abs(correction.slope - 0.5) < 0.06
+    np.testing.assert_allclose(correction.apply(distorted_kn).sum(axis=0), 1.0)
+    groups_n = np.arange(len(label_n))
+    before, after, true = (
+        calibration_of_several(each_kn, label_n, groups_n)
+        for each_kn in (distorted_kn, correction.apply(distorted_kn), probability_kn)
+    )
+    assert before["log_loss"] > after["log_loss"] + 0.1
+    assert abs(after["log_loss"] - true["log_loss"]) < 0.02
+    assert after["expected_calibration_error"] < 0.04 < before["expected_calibration_error"]
+    assert true["expected_calibration_error"] < 2 * true["calibration_error_by_chance"]
+
+
+def test_shared_labels_of_several_classes_count_once_a_neurite():
+    probability_kn, label_n = drawn_classes(40)
+    repeated = np.repeat(probability_kn, 25, axis=1), np.repeat(label_n, 25)
+    groups = np.repeat(np.arange(40), 25)
+    once = fit_softmax_calibration(probability_kn, label_n)
+    shared = fit_softmax_calibration(*repeated, groups)
+    assert abs(once.slope - shared.slope) < 1e-3
+
+
+def test_balanced_accuracy_counts_every_class_alike():
+    probability_ka = np.array([[0.9, 0.8, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4]])
+    found = calibration_of_several(probability_ka, np.array([0.0, 0.0, 0.0, 1.0]), np.arange(4), 2)
+    assert (found["accuracy"], found["balanced_accuracy"]) == (0.75, 0.5)

@@ -7,7 +7,7 @@ import pytest
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.imputation.trait_scores import score_representations
 from synapseclr.analysis.representations import FeatureBlocks
-from synapseclr.analysis.traits import TRAITS, trait_named, trait_values
+from synapseclr.analysis.traits import TRAITS, Traits, fold_score, trait_named, trait_values
 from synapseclr.analysis.traits.folds import UnscorableTraitError, split_trait
 from synapseclr.analysis.traits.probes import fold_coordinates, knn_probe, linear_probe
 from synapseclr.errors import SynapseCLRError, TableError
@@ -190,3 +190,58 @@ def test_a_block_of_noise_does_not_hide_a_block_that_knows_the_trait(annotations
             assert _mean(joined, trait, "linear") > _mean(alone, trait, "linear") - 0.04
     drowned, _ = _score(np.hstack([noise_nf, known_nf]), annotations, **options)
     assert _mean(drowned, "pre_cell_type", "linear") < _mean(alone, "pre_cell_type", "linear") - 0.1
+
+
+def several_classes(n_neurites=60, seed=0):
+    """Synapses of four classes; the last class lies on one neurite only."""
+    rng = np.random.default_rng(seed)
+    neurite_n = np.repeat(np.arange(n_neurites), 4)
+    class_u = np.arange(n_neurites) % 3
+    class_u[-1] = 3
+    centres = rng.normal(size=(4, 12))
+    features_nf = centres[class_u[neurite_n]] + 0.7 * rng.normal(size=(len(neurite_n), 12))
+    table = pd.DataFrame({"pre_root_id": neurite_n + 2**60, "tag": class_u[neurite_n].astype(float)})
+    return features_nf, table
+
+
+TAG = Traits.model_validate([{"name": "tag", "kind": "multiclass", "classes": ["a", "b", "c", "d"]}])[0]
+
+
+def test_folds_of_several_classes_leave_out_the_rare_one_and_split_no_neurite():
+    _, table = several_classes()
+    split = split_trait(table, TAG, 3, 30, seed=0)
+    assert split.class_names == ("a", "b", "c")
+    assert split.unscored_rows() == [
+        ("tag: d", "tag: d", 4, "class 'd' occurs on 1 neurites, 3 folds need 3; it is left out")
+    ]
+    for train, test in split.folds:
+        assert not set(split.groups_a[train]) & set(split.groups_a[test])
+        assert set(split.target_a[train]) == {0.0, 1.0, 2.0}
+    with pytest.raises(UnscorableTraitError, match="1 of 4 classes occur on 3 neurites or more, two are needed"):
+        split_trait(table.assign(tag=0.0), TAG, 3, 30, seed=0)
+
+
+def test_probes_tell_several_classes():
+    features_nf, table = several_classes()
+    scores, unscored = score_representations({"x": {"l": features_nf}}, table, ImputationConfig(n_fold_draws=1), [TAG])
+    means = scores.groupby("probe")[["score", "balanced_accuracy"]].mean()
+    assert set(scores["metric"]) == {"macro_auc"}
+    assert (means["score"] > 0.95).all()
+    assert (means["balanced_accuracy"] > 0.75).all()
+    assert unscored["trait"].tolist() == ["tag: d"]
+
+
+def test_shuffled_neurites_give_a_macro_auc_by_chance():
+    features_nf, table = several_classes()
+    shuffled = np.random.default_rng(1).permutation(60)[np.repeat(np.arange(60), 4)] % 3
+    config = ImputationConfig(n_fold_draws=1, compare_by_gaussian_process=False, penalties=(1.0,))
+    scores, _ = score_representations(
+        {"x": {"l": features_nf}}, table.assign(tag=shuffled.astype(float)), config, [TAG]
+    )
+    assert 0.35 < scores["score"].mean() < 0.65
+
+
+def test_macro_auc_is_the_mean_over_classes_of_the_test():
+    target_b = np.array([0, 0, 2, 2])
+    predicted_kb = np.array([[0.9, 0.2, 0.3, 0.1], [0.0, 0.0, 0.0, 0.0], [0.1, 0.8, 0.7, 0.9]])
+    assert fold_score("macro_auc", target_b, predicted_kb) == pytest.approx(0.75)

@@ -6,6 +6,7 @@ import pytest
 
 from synapseclr.datasets import Hdf5VolumeDataset
 from synapseclr.errors import VolumeError
+from synapseclr.volumes.layers.resampling import open_on_grid
 
 SIZE_NM, BIG = (4.0, 4.0, 40.0), 2**63 + 1
 
@@ -42,6 +43,16 @@ def test_voxels_are_where_resolution_and_offset_put_them(cremi):
     read = labels.read(np.array([1, 3, 2]), np.array([7, 5, 3]))
     np.testing.assert_array_equal(read[3:], labels_zyx.T[3:])
     assert read.dtype == np.uint64
+
+
+def test_an_offset_between_two_voxels_counts_where_the_array_is_resampled(cremi):
+    with h5py.File(cremi, "r+") as file:
+        file["volumes/labels/neuron_ids"].attrs["offset"] = (70.0, 12.0, 5.0)
+    layer = Hdf5VolumeDataset(filepath=str(cremi), array="volumes/labels/neuron_ids", role="volume").load()
+    found = open_on_grid(layer, (4, 4, 35), 2, holds_ids=True)
+    assert found.source.origin_nm.tolist() == [1, 0, -10]
+    assert (found.lower_vx.tolist(), found.upper_vx.tolist()) == ([1, 3, 2], [8, 8, 5])  # 70 to 190 nm along z
+    np.testing.assert_array_equal(found.nearest(2, 2, 5), [2, 3, 4])  # centres at 87.5, 122.5 and 157.5 nm
 
 
 def test_ids_by_which_voxels_without_a_label_are_marked_are_background(cremi):

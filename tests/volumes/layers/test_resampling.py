@@ -1,5 +1,6 @@
 """Layers of other voxel sizes than the chunks': compared with scipy, at borders and offsets, and through cutting."""
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -205,9 +206,11 @@ def lab(tmp_path_factory):
     return layers, table, config, (em, segmentation, cleft)
 
 
-def test_chunks_of_a_voxel_size_that_no_layer_has(lab, tmp_path):
+def test_chunks_of_a_voxel_size_that_no_layer_has(lab, tmp_path, caplog):
     layers, table, config, _ = lab
-    write_chunk_store(cut_chunks(*layers, table, config), str(tmp_path / "c.zarr"))
+    with caplog.at_level(logging.INFO, "synapseclr"):
+        write_chunk_store(cut_chunks(*layers, table, config), str(tmp_path / "c.zarr"))
+    assert "em: 7.5 x 7.5 x 50 nm, resampled to 8 x 8 x 40 nm." in caplog.messages
     store = ChunkStore(str(tmp_path / "c.zarr"))
     assert store.voxel_size_nm == CHUNK_NM
     assert sorted(store.synapse_id.tolist()) == [BIG + 5, BIG + 7]

@@ -89,7 +89,8 @@ def split_trait(annotations: pd.DataFrame, trait: Trait, n_folds: int, min_annot
     target_a = values_n[rows_a]
     # factorize keeps 64-bit root ids exact; a detour through float would merge neurites.
     groups_a = pd.factorize(annotations[trait.group].to_numpy()[rows_a])[0]
-    class_names, left_out = trait.class_names, ()
+    class_names: tuple[str, ...] = trait.class_names
+    left_out: tuple[tuple[str, int, str], ...] = ()
     if trait.kind == "multiclass":
         class_names, left_out, kept = _frequent_classes(trait, target_a, groups_a, n_folds)
         rows_a, groups_a = rows_a[kept], groups_a[kept]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
+from synapseclr.analysis.confusions import neurite_confusions
 from synapseclr.analysis.consensus import (
     censored_metrics,
     consensus_document,
@@ -19,10 +20,18 @@ from synapseclr.analysis.consensus import (
     synapse_evidence,
 )
 from synapseclr.analysis.gaussian_processes.kernels import process_features
+from synapseclr.analysis.neurite_classes import (
+    best_classes,
+    classified_properties,
+    classify_neurites,
+    property_metrics,
+    typed_property,
+)
+from synapseclr.analysis.traits import Traits
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.pipelines import AnnData, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
-from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, consensus_figure
+from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, confusion_panels, consensus_figure
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +50,16 @@ _COLUMNS = (
 
 
 def type_neurites(
-    imputed_traits: pd.DataFrame, synapse_embeddings: AnnData, config: ConsensusConfig
+    imputed_traits: pd.DataFrame, synapse_embeddings: AnnData, config: ConsensusConfig, traits: Traits
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, float]]:
     """Give every neurite a cell type, or say that the evidence does not do.
 
     Returns:
         The neurites, the held-out ones, their evaluation, and the fitted slope, correlation and prior.
     """
-    evidence = synapse_evidence(imputed_traits, synapse_embeddings.obs)
-    if evidence.empty:
+    members = typed_property(traits)
+    evidence = synapse_evidence(imputed_traits, synapse_embeddings.obs, members)
+    if evidence.empty and members:
         logger.warning("No neurite is typed: the cell type of no side was imputed.")
     neurites, held_out, fit = neurite_posteriors(evidence, config)
     return neurites, held_out, evaluate_consensus(held_out, config), asdict(fit)
@@ -68,11 +78,31 @@ def draw_consensus(
     return consensus_figure(tables, consensus_evaluation)
 
 
+def classify(
+    imputed_traits: pd.DataFrame, synapse_embeddings: AnnData, config: ConsensusConfig, traits: Traits
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Tell the further properties of neurites, and those with several classes.
+
+    Returns:
+        The classes of the neurites, those of the held-out ones, and their evaluation.
+    """
+    found = classify_neurites(imputed_traits, synapse_embeddings.obs, traits, config)
+    for name in sorted(set(classified_properties(traits)) - set(found.neurites["property"])):
+        logger.warning("The %s of no neurite is told: it was imputed on no side.", name)
+    return found.neurites, found.held_out, found.evaluation
+
+
+def draw_classes(held_out_neurite_classes: pd.DataFrame) -> Figure:
+    """Draw which class of held-out neurites is taken for which."""
+    return confusion_panels(neurite_confusions(held_out_neurite_classes), {})
+
+
 def type_with_few_labels(
     synapse_embeddings: AnnData,
     mask_statistics: pd.DataFrame,
     config: ConsensusConfig,
     imputation: ImputationConfig,
+    traits: Traits,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test the typing of neurites with all but a few annotations hidden.
 
@@ -80,7 +110,10 @@ def type_with_few_labels(
         The evaluation by label fraction, and the draws that could not be evaluated with the reason.
     """
     features_nf = process_features(synapse_embeddings, mask_statistics, imputation.gaussian_processes)
-    found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation)
+    members = typed_property(traits)
+    if not members:
+        config = config.model_copy(update={"label_fractions": ()})
+    found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation, traits=members)
     for fraction, of_one in found.failed.groupby("fraction", sort=False):
         logger.warning(
             "Typing with %g %% labels: %d of %d draws are not evaluated: %s.",
@@ -103,22 +136,35 @@ def describe_consensus(
     censored_consensus: pd.DataFrame,
     censored_failures: pd.DataFrame,
     censored_consensus_figure: Drawing,
+    neurite_classes: pd.DataFrame,
+    neurite_class_evaluation: pd.DataFrame,
+    neurite_class_figure: Drawing,
     consensus: ConsensusConfig,
     config: ReportingConfig,
+    traits: Traits,
 ) -> dict[str, Any]:
-    """Write the report's sections on the cell types of neurites, from all labels and from few."""
-    return pipeline_section(
-        [
-            describe_cell_types(
-                neurite_cell_types, consensus_evaluation, consensus_fit, consensus_calibration, consensus
-            ),
+    """Write the report's sections on the cell types of neurites, from all labels and from few, and on other classes."""
+    typed = typed_property(traits)
+    sections = []
+    if typed or not classified_properties(traits):
+        names = typed[0].classes if typed else ("excitatory", "inhibitory")
+        tables = (neurite_cell_types, consensus_evaluation)
+        sections = [
+            describe_cell_types(*tables, consensus_fit, consensus_calibration, consensus, names),
             describe_few_labels(censored_consensus, censored_failures, censored_consensus_figure),
-        ],
+        ]
+    for name in classified_properties(traits):
+        is_first = name == next(iter(classified_properties(traits)))
+        of_one = (table[table["property"] == name] for table in (neurite_classes, neurite_class_evaluation))
+        sections.append(describe_classes(name, *of_one, neurite_class_figure if is_first else None, consensus))
+    return pipeline_section(
+        sections,
         config.dpi,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
             "consensus": consensus_document(consensus_evaluation),
             "consensus_with_few_labels": censored_metrics(censored_consensus),
+            **({"consensus_of_properties": further} if (further := property_metrics(neurite_class_evaluation)) else {}),
         },
     )
 
@@ -129,6 +175,7 @@ def describe_cell_types(
     fit: Mapping[str, float],
     calibration: Drawing,
     config: ConsensusConfig,
+    names: Sequence[str] = ("excitatory", "inhibitory"),
 ) -> Section:
     """Tell what the synapses of a neurite say together.
 
@@ -138,19 +185,34 @@ def describe_cell_types(
         fit: Slope, correlation and prior.
         calibration: Figure of the evaluation.
         config: The parameters ``consensus``.
+        names: The two classes.
     """
     if neurites.empty:
         return Section(_TITLE, ["No neurite was typed, because the cell type of no side could be imputed."])
     n_typed = int(neurites["cell_type"].notna().sum())
     text = (
-        f"{n_typed} of {len(neurites)} neurites are excitatory or inhibitory with a posterior probability of "
+        f"{n_typed} of {len(neurites)} neurites are {names[0]} or {names[1]} with a posterior probability of "
         f"{config.min_probability:g} at least; the others are left without a type. The log-odds of a neurite's "
         "synapses, presynaptic and postsynaptic, are added up, and divided by 1 + (k - 1) r for k synapses, because "
         f"synapses of a neurite share errors: r = {fit['correlation']:.2f} here (0: independent; 1: all say the same)."
     )
     if evaluation.empty:
         return Section(_TITLE, [text, "There were too few annotated neurites to test this on."])
-    rows = [
+    caption = (
+        "Measured on annotated neurites, from their annotated synapses, which were imputed from other neurites alone; "
+        "slope and r were fitted without the neurites tested."
+    )
+    picture = Picture(
+        calibration,
+        "Left: observed frequency against posterior probability. Right: accuracy by synapses per neurite.",
+    )
+    return Section(
+        _TITLE, [text], [picture], [Table(_COLUMNS, _evaluation_rows(evaluation), caption, has_numbers=True)]
+    )
+
+
+def _evaluation_rows(evaluation: pd.DataFrame) -> list[list[str]]:
+    return [
         [
             str(row["stratum"]),
             METHOD_LABELS[str(row["method"])],
@@ -164,15 +226,42 @@ def describe_cell_types(
         ]
         for row in evaluation.to_dict("records")
     ]
+
+
+def describe_classes(
+    name: str, neurites: pd.DataFrame, evaluation: pd.DataFrame, confusions: Drawing | None, config: ConsensusConfig
+) -> Section:
+    """Tell what the synapses of a neurite say together on a property with several classes.
+
+    Args:
+        name: The property.
+        neurites: One row per neurite and class.
+        evaluation: Accuracy and calibration on annotated neurites.
+        confusions: Figure of the classes that are taken for each other, of all properties; None: drawn already.
+        config: The parameters ``consensus``.
+    """
+    title = f"Neurites: {name.replace('_', ' ')}"
+    if neurites.empty:
+        return Section(title, ["No neurite is told, because the trait could be imputed on no side."])
+    best = best_classes(neurites)
+    called = best[best["is_called"].astype(bool)]
+    counts = ", ".join(f"{n} {of_class}" for of_class, n in called["class_name"].value_counts().items())
+    text = (
+        f"{len(called)} of {len(best)} neurites have a class with a posterior probability of "
+        f"{config.min_probability:g} at least{f': {counts}' if counts else ''}. Log-odds of the synapses are added "
+        "class by class and shrunk for the errors that synapses of a neurite share."
+    )
+    if evaluation.empty:
+        return Section(title, [text, "There were too few annotated neurites to test this on."])
     caption = (
-        "Measured on annotated neurites, from their annotated synapses, which were imputed from other neurites alone; "
-        "slope and r were fitted without the neurites tested."
+        "Measured on annotated neurites, from their annotated synapses, which were imputed from other neurites alone. "
+        "Calibration is that of the most probable class."
     )
-    picture = Picture(
-        calibration,
-        "Left: observed frequency against posterior probability. Right: accuracy by synapses per neurite.",
-    )
-    return Section(_TITLE, [text], [picture], [Table(_COLUMNS, rows, caption, has_numbers=True)])
+    pictures = []
+    if confusions is not None:
+        told = "Share of held-out neurites of each true class (with their number) that is taken for each class."
+        pictures.append(Picture(confusions, told))
+    return Section(title, [text], pictures, [Table(_COLUMNS, _evaluation_rows(evaluation), caption, has_numbers=True)])
 
 
 def describe_few_labels(censored: pd.DataFrame, failures: pd.DataFrame, figure: Drawing) -> Section:

@@ -191,7 +191,9 @@ def draw_occlusion_maps(occlusion_patches: pd.DataFrame, synapse_chunks: ChunkSt
 
 def draw_trait_summaries(trait_summaries: pd.DataFrame, traits: Traits) -> Figure:
     """Draw the traits by cell types."""
-    return trait_summary_panels(trait_summaries, counted_classes(traits))
+    return trait_summary_panels(
+        trait_summaries, counted_classes(traits), {trait.name: trait.scale_label for trait in traits}
+    )
 
 
 def draw_posteriors(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
+from synapseclr.analysis.confusions import class_confusions
 from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.handcrafted import (
     MASK_STATISTIC_NAMES,
@@ -37,6 +38,7 @@ from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.plotting.traits import (
+    confusion_panels,
     learning_curve_figure,
     predicted_against_measured,
     reliability_diagram,
@@ -208,7 +210,17 @@ def draw_predictions(
                 f"explained variance {of_neurites['mean']:.2f} ± {of_neurites['std']:.2f}\n"
                 f"90 % interval holds {100 * of_neurites['coverage_90']:.0f} %"
             )
-    return predicted_against_measured(tables, notes)
+    return predicted_against_measured(tables, notes, scales={trait.label: trait.scale_label for trait in traits})
+
+
+def count_confusions(held_out_predictions: pd.DataFrame) -> pd.DataFrame:
+    """Count which class is taken for which, of traits with several classes."""
+    return class_confusions(held_out_predictions)
+
+
+def draw_confusions(confusions: pd.DataFrame, traits: Traits) -> Figure:
+    """Draw the confusion matrices of the traits with several classes."""
+    return confusion_panels(confusions, {trait.name: trait.label for trait in traits})
 
 
 def measure_learning_curves(
@@ -253,6 +265,8 @@ def describe_imputation(
     imputation_predictions: Drawing,
     imputation_reliability: Drawing,
     learning_curve_figure: Drawing,
+    class_confusions: pd.DataFrame,
+    class_confusion_figure: Drawing,
     imputation: ImputationConfig,
     config: ReportingConfig,
     traits: Traits,
@@ -260,11 +274,12 @@ def describe_imputation(
     """Write the report's sections on what the representations are worth, and on imputed traits."""
     summary = summarise_scores(trait_scores)
     figures = (imputation_predictions, imputation_reliability, learning_curve_figure)
+    confusions = None if class_confusions.empty else class_confusion_figure
     tables = (imputation_scores, imputation_calibration, unimputed_traits, learning_curves, summary)
     return pipeline_section(
         [
             describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits),
-            describe_imputed(*tables, figures, imputation.gaussian_processes.layer, traits),
+            describe_imputed(*tables, figures, imputation.gaussian_processes.layer, traits, confusions),
         ],
         config.dpi,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
@@ -302,7 +317,8 @@ def describe_quality(
     n_folds = int(summary["folds"].max())
     text = (
         f"How well annotated traits can be read off each representation, over {n_folds} folds split by neurite. "
-        "ROC AUC: 0.5 is chance, 1 is perfect. Explained variance: 0 is the mean, 1 is perfect, below 0 is worse than "
+        "ROC AUC: 0.5 is chance, 1 is perfect; of several classes it is the mean of each against the others. "
+        "Explained variance: 0 is the mean, 1 is perfect, below 0 is worse than "
         "the mean. What learning adds is the distance to the best of the columns that cost no training: the untrained "
         "encoder of the same architecture, averaged over the same poses; the mean over one untrained convolution; "
         "statistics of the image (mean, variance and histogram of intensity, volumes of the masks); and statistics of "
@@ -360,6 +376,7 @@ def describe_imputed(
     figures: tuple[Drawing, Drawing, Drawing],
     layer: str,
     traits: Traits,
+    confusions: Drawing | None = None,
 ) -> Section:
     """Tabulate scores and calibration of the imputation.
 
@@ -372,6 +389,7 @@ def describe_imputed(
         figures: Predictions against measurements, reliability, learning curves.
         layer: Layer whose features impute.
         traits: The parameter ``traits``.
+        confusions: Confusion matrices; None: there is no trait of several classes.
     """
     predictions, reliability, learning = figures
     tables = []
@@ -409,6 +427,13 @@ def describe_imputed(
             "Observed frequency against stated probability in equally full bins, with 90 % intervals.",
         ),
     ]
+    if confusions is not None:
+        pictures.append(
+            Picture(
+                confusions,
+                "Share of each true class (with its synapses) that is taken for each class, held out by neurite.",
+            )
+        )
     if curves["score"].notna().any():
         n_draws = int(curves["repetition"].max()) + 1
         pictures.append(
@@ -428,6 +453,8 @@ def _trait_row(
     if trait.is_class:
         error, chance = by_neurite["expected_calibration_error"], by_neurite["calibration_error_by_chance"]
         calibration = f"{error:.3f} ({chance:.3f}); debiased {by_neurite['debiased_calibration_error']:.3f}"
+        if trait.kind == "multiclass":
+            calibration += f"; balanced accuracy {by_neurite['balanced_accuracy']:.3f}"
     else:
         calibration = f"{100 * by_neurite['coverage_90']:.0f} % of 90 %"
     probes = [probe_scores.get((trait.name, probe)) for probe in ("linear", "knn")]

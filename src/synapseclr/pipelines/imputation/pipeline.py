@@ -5,8 +5,10 @@ from kedro.pipeline import Node, Pipeline
 from synapseclr.pipelines.embedding.nodes import initialise_convolution
 from synapseclr.pipelines.embedding.pipeline import untrained_embedding
 from synapseclr.pipelines.imputation.nodes import (
+    count_confusions,
     describe_imputation,
     draw_comparison,
+    draw_confusions,
     draw_learning_curves,
     draw_predictions,
     draw_reliability,
@@ -96,6 +98,13 @@ def create_pipeline() -> Pipeline:
                 "imputation_predictions",
                 name="draw_predictions",
             ),
+            Node(count_confusions, "held_out_predictions", "class_confusions", name="count_confusions"),
+            Node(
+                draw_confusions,
+                ["class_confusions", "params:traits"],
+                "class_confusion_figure",
+                name="draw_confusions",
+            ),
             Node(
                 describe_imputation,
                 [
@@ -110,6 +119,8 @@ def create_pipeline() -> Pipeline:
                     "imputation_predictions",
                     "imputation_reliability",
                     "learning_curve_figure",
+                    "class_confusions",
+                    "class_confusion_figure",
                     "params:imputation",
                     "params:reporting",
                     "params:traits",

@@ -31,6 +31,7 @@ from synapseclr.volumes import (
     tabulate_rejected,
     transform_annotations,
 )
+from synapseclr.volumes.annotations import join_synapse_columns
 from synapseclr.volumes.input_shares import Share, as_document, judge_chunks
 from synapseclr.volumes.preflight import InputCheck, check_inputs, check_tables
 from synapseclr.volumes.root_versions import PROVENANCE
@@ -91,10 +92,8 @@ def inspect(
     traits: Traits = PUBLISHED_TRAITS,
 ) -> InputCheck:
     """Look at what preprocessing would read: tables and volumes, or the tables alone if chunks are imported."""
-    synapses, annotations = (
-        check_synapse_table(synapse_table, config.position_unit_nm),
-        check_annotation_table(annotation_table, traits),
-    )
+    synapses = check_synapse_table(synapse_table, config.position_unit_nm)
+    annotations = check_annotation_table(join_synapse_columns(annotation_table, synapses, traits), traits)
     annotated_ids = annotations["syn_id" if "syn_id" in annotations else "synapse_id"]
     if chunk_source.kind != "volumes":
         return check_tables(synapses, annotated_ids, config)
@@ -154,7 +153,10 @@ def describe_chunks(
     metadata, statistics = tabulate_chunks(synapse_chunks, synapses, config.position_unit_nm)
     measured = ["synapse_id", *(name for name in MORPHOMETRY_LABELS if name not in metadata)]
     metadata = metadata.merge(synapse_morphometry[measured], on="synapse_id", how="left", validate="one_to_one")
-    annotations = transform_annotations(annotation_table, synapses["id"], traits)
+    labels = join_synapse_columns(annotation_table, synapses, traits)
+    annotations = transform_annotations(labels, synapses["id"], traits)
+    twice = [name for name in metadata if name in annotations.traits and name != "synapse_id"]
+    metadata = metadata.drop(columns=twice)  # a column of the synapse table that is a trait is told by the annotations
     report = summarise(synapse_chunks, synapses, metadata, statistics, annotations.unknown_ids)
     shares, findings = judge_chunks(metadata, synapse_chunks.rejected, Share(**statistics["constant_sections"]), config)
     errors = [finding.text for finding in findings if finding.severity == "error"]

@@ -84,6 +84,13 @@ class OpenHdf5(OpenLayer):
         return self.lower_vx + np.asarray(self.array_zyx.shape[::-1], np.int64)
 
     @property
+    def origin_nm(self) -> NDArray[np.float64]:
+        """Lower edge of voxel 0 (x, y, z) in nm: the part of the offset that is no whole voxel."""
+        size_nm = np.asarray(self.array_zyx.attrs["resolution"], float)[::-1]
+        offset_nm = np.asarray(self.array_zyx.attrs.get("offset", (0.0,) * 3), float)[::-1]
+        return np.asarray(offset_nm - self.lower_vx * size_nm)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a voxel."""
         return np.dtype(self.array_zyx.dtype)

@@ -123,6 +123,10 @@ class ResampledLayer(OpenLayer):
         """Voxels that are read for one of the grid."""
         return float(self._ratio.prod())
 
+    def __str__(self) -> str:
+        """What is resampled to what: "EM volume: 7.5 x 7.5 x 50 nm, resampled to 8 x 8 x 40 nm"."""
+        return f"{self.layer.role}: {as_size(self.source_size_nm)}, resampled to {as_size(self.voxel_size_nm)}"
+
     def identity(self) -> str:
         """Digest of the scale and of how it is resampled."""
         how = (RESAMPLING_VERSION, self.source_size_nm, self.voxel_size_nm, self.holds_ids)
@@ -253,10 +257,3 @@ def nearest_size(sizes_nm: Sequence[VoxelSize], wanted_nm: VoxelSize, most_ratio
     limit = np.log(most_ratio) + _ON_EDGE
     usable = [size for size in sizes_nm if (np.abs(np.log(np.asarray(size) / np.asarray(wanted_nm))) <= limit).all()]
     return min(usable, key=badness) if usable and most_ratio > 1 else None
-
-
-def describe_scale(layer: OpenLayer, voxel_size_nm: VoxelSize) -> str:
-    """Say at which voxel size a layer is read: "7.5 x 7.5 x 50 nm, resampled to 8 x 8 x 40 nm"."""
-    if isinstance(layer, ResampledLayer):
-        return f"{as_size(layer.source_size_nm)}, resampled to {as_size(layer.voxel_size_nm)}"
-    return as_size(voxel_size_nm)
