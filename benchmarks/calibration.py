@@ -65,7 +65,7 @@ def load_volume(folder: Path, seed: int, weights: Path) -> tuple[np.ndarray, pd.
 
 def slope_and_intercept(prediction: Prediction, split: TraitSplit) -> np.ndarray:
     """Penalised Platt scaling by synapse, fitted on the held-out synapses; float64 (n,)."""
-    logit_a, sign_a = logit(prediction.stated_mean_n[split.rows_a]), np.where(split.target_a == 1.0, 1.0, -1.0)
+    logit_a, sign_a = logit(prediction.stated_mean_on[0, split.rows_a]), np.where(split.target_a == 1.0, 1.0, -1.0)
 
     def loss(parameters: np.ndarray) -> float:
         slope, intercept = parameters
@@ -73,7 +73,7 @@ def slope_and_intercept(prediction: Prediction, split: TraitSplit) -> np.ndarray
         return float(surplus + (slope - 1.0) ** 2 + 0.25 * intercept**2)
 
     slope, intercept = minimize(loss, np.array([1.0, 0.0]), bounds=[(0.0, 20.0), (-20.0, 20.0)]).x
-    corrected_n: np.ndarray = 1.0 / (1.0 + np.exp(-(slope * logit(prediction.stated_mean_n) + intercept)))
+    corrected_n: np.ndarray = 1.0 / (1.0 + np.exp(-(slope * logit(prediction.stated_mean_on[0]) + intercept)))
     return corrected_n
 
 
@@ -104,7 +104,7 @@ def measure(inputs_nr: np.ndarray, known: pd.DataFrame, trait: Trait, seed: int)
         ("other volumes", others, known[f"true_{trait.name}"].to_numpy()[others]),
     ):
         neurite_n = known[trait.group].to_numpy()[rows]
-        kinds = {"given out": prediction.mean_n, "stated": prediction.stated_mean_n}
+        kinds = {"given out": prediction.mean_on[0], "stated": prediction.stated_mean_on[0]}
         if where == "other volumes":
             kinds["slope and intercept"] = slope_and_intercept(prediction, split)
         for kind, probability_n in kinds.items():

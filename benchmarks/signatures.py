@@ -95,7 +95,7 @@ def score_probe(features_nf: np.ndarray, table: pd.DataFrame, side: str) -> floa
             predicted = (
                 linear_probe(train_ar, target_a, test_br, True, split.groups_a[fold[0]], config.penalties),
                 knn_probe(train_ar, target_a, test_br, config.n_neighbours),
-                member.mean_n[test],
+                member.mean_on[0, test],
             )
             scores.append([fold_score(trait.metric, target_b, predicted_b) for predicted_b in predicted])
     return float(np.mean(scores, axis=0).max())

@@ -62,6 +62,13 @@ def test_a_side_that_was_not_imputed_says_nothing():
     assert classify_neurites(obs[["synapse_id"]], obs, BOTH, CONFIG).neurites.empty
 
 
+def test_folds_may_be_coarser_than_neurites():
+    imputed, obs, _ = synapses()
+    coarse = Traits.model_validate([{"name": "pre_nt", "side": "pre", "group": "hemilineage", **SHARED}])
+    found = classify_neurites(imputed, obs.assign(hemilineage=obs["pre_root_id"] % 5), coarse, CONFIG)
+    assert found.neurites["root_id"].nunique() == obs["pre_root_id"].nunique()
+
+
 def test_a_class_that_was_left_out_is_no_answer():
     imputed, obs, _ = synapses()
     found = classify_neurites(imputed.drop(columns=["pre_nt_Glu_probability", "post_nt_Glu_probability"]), obs, BOTH)

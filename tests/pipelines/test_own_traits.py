@@ -80,8 +80,9 @@ def annotated_embeddings():
 @pytest.fixture(scope="module")
 def catalog():
     embeddings, scales = annotated_embeddings()
-    pipeline = imputation.create_pipeline() + consensus.create_pipeline() + features.create_pipeline()
-    pipeline += manifold.create_pipeline().to_outputs("manifold_overlays", "manifold_scatter", "manifold_axis_profiles")
+    pipeline = imputation.create_pipeline() + consensus.create_pipeline()
+    pipeline += features.create_pipeline().to_outputs("component_traits", "trait_summaries")
+    pipeline += manifold.create_pipeline().to_outputs("manifold_overlays", "axis_profiles")
     pipeline += reporting.create_pipeline()
     inputs = analysis_inputs(embeddings, traits=TRAITS) | {"annotation_scales": scales, "params:imputation": IMPUTATION}
     inputs["params:consensus"] = PARAMETERS["consensus"]
@@ -159,6 +160,7 @@ def test_figures_and_report_tell_of_the_classes(catalog):
     legends = [axes.get_legend() for axes in catalog.load("manifold_overlays").axes if axes.get_legend()]
     assert [len(legend.get_texts()) for legend in legends][:3] == [20, 6, 3]
     assert set(catalog.load("axis_profiles")["trait"]) >= {"transmitter_GABA", "n_vesicles", "tag_spine"}
+    assert "tag_shaft" in set(catalog.load("trait_summaries")["trait"])
     components = catalog.load("component_traits").set_index(["component", "trait"])
     assert components.loc[(1, "tag_shaft"), "rho"] ** 2 > 0.25
     assert len(catalog.load("class_confusion_figure").axes) >= 3

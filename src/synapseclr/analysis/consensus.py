@@ -204,12 +204,12 @@ def trait_evidence(
         One row per synapse: ``synapse_id``, ``root_id``, ``side``, ``probability``, ``evidence`` (log-odds beyond those
         of the share of class 1 among annotated neurites, which the probabilities were calibrated on), ``target``.
     """
-    of_neurites = pd.Series(target_n).groupby(annotations[trait.group].to_numpy()).mean().dropna()
+    of_neurites = pd.Series(target_n).groupby(annotations[trait.root_column].to_numpy()).mean().dropna()
     base = np.log((of_neurites.sum() + 0.5) / (len(of_neurites) - of_neurites.sum() + 0.5))
     return pd.DataFrame(
         {
             "synapse_id": annotations["synapse_id"].to_numpy(),
-            "root_id": annotations[trait.group].to_numpy(),
+            "root_id": annotations[trait.root_column].to_numpy(),
             "side": trait.side,
             "probability": probability_n,
             "evidence": logit(probability_n) - base,
@@ -500,7 +500,7 @@ def _evidence(
     parts, reasons = [], []
     for trait in traits:
         target_n = np.where(labelled_n, trait_values(annotations, trait), np.nan)
-        neurite_n = pd.factorize(annotations[trait.group].to_numpy())[0]
+        neurite_n = pd.factorize(annotations[trait.root_column].to_numpy())[0]
         try:
             probability_n = _censored_probability(inputs_nr, target_n, neurite_n, trait, config, seed)
         except UnscorableTraitError as reason:
@@ -582,7 +582,7 @@ def _test(
 
 def _known_types(truth: pd.DataFrame, traits: Sequence[Trait]) -> pd.Series:
     """Cell type by root id, of neurites whose annotated synapses agree."""
-    parts = [pd.Series(trait_values(truth, trait), index=truth[trait.group].to_numpy()) for trait in traits]
+    parts = [pd.Series(trait_values(truth, trait), index=truth[trait.root_column].to_numpy()) for trait in traits]
     together = pd.concat(parts).dropna()
     means = together.groupby(level=0).mean()
     return means[means.isin((0.0, 1.0))]

@@ -177,7 +177,7 @@ def _side(
     """Evidence of every synapse for the neurite on one side; 0 for a class of which this side knows nothing."""
     codes = {trait.classes.index(name): position for position, name in enumerate(names)}
     target_n = pd.Series(trait_values(annotations, trait)).map(codes).to_numpy(dtype=float)
-    root_n = annotations[trait.group].to_numpy()
+    root_n = annotations[trait.root_column].to_numpy()
     of_neurites = pd.Series(target_n).groupby(root_n).min().dropna()
     counts_k = np.bincount(of_neurites.astype(int), minlength=len(names)) + 0.5
     probability_nk = np.column_stack([probabilities.get(name, np.full(len(target_n), np.nan)) for name in names])

@@ -245,7 +245,7 @@ def confusion_panels(confusions: pd.DataFrame, labels: Mapping[str, str]) -> Fig
                     colour = "white" if share > 0.55 else INK
                     axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
         bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7, length=2)
     return figure
 

@@ -131,6 +131,11 @@ class Trait(BaseModel):
         return "roc_auc" if self.kind == "binary" else "explained_variance"
 
     @property
+    def root_column(self) -> str:
+        """Root ids of the neurite that it belongs to: that of its side, the presynaptic one where it has none."""
+        return f"{self.side or 'pre'}_root_id"
+
+    @property
     def scale_label(self) -> str:
         """Words for the scale of its numbers, for axes."""
         if self.transform == "none" and self.unit:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from synapseclr.analysis.config import GaussianProcessConfig, ImputationConfig
 from synapseclr.analysis.imputation.ensemble import Member, mixture
 from synapseclr.analysis.imputation.imputing import impute_traits, original_units
-from synapseclr.analysis.traits import trait_named
+from synapseclr.analysis.traits import Traits, split_trait, trait_named
 from synapseclr.errors import SynapseCLRError, TableError
 
 SCALES = pd.DataFrame(
@@ -72,11 +72,54 @@ def test_labels_of_a_neurite_do_not_change_what_is_predicted_for_it(imputation):
 
 
 def test_mixture_leaves_out_models_that_saw_the_synapse():
-    ones = np.ones(3)
-    members = [Member(0 * ones, ones, ones, np.array([0])), Member(2 * ones, ones, ones, np.array([1]))]
+    ones = np.ones((1, 3))
+    members = [Member(0 * ones, ones, ones[0], np.array([0])), Member(2 * ones, ones, ones[0], np.array([1]))]
     found = mixture(members, np.array([0, 1]))
-    np.testing.assert_allclose(found.mean_n, [0.0, 2.0, 1.0])
-    np.testing.assert_allclose(found.sd_n, [1.0, 1.0, np.sqrt(2.0)])  # mean of second moments: (1 + 5) / 2 - 1
+    np.testing.assert_allclose(found.mean_on, [[0.0, 2.0, 1.0]])
+    np.testing.assert_allclose(found.sd_on, [[1.0, 1.0, np.sqrt(2.0)]])  # mean of second moments: (1 + 5) / 2 - 1
+
+
+def test_labels_of_a_neurite_do_not_change_the_classes_predicted_for_it():
+    rng = np.random.default_rng(0)
+    neurite_n = np.repeat(np.arange(36), 3)
+    class_n = (neurite_n % 3).astype(float)
+    features_nf = rng.normal(size=(3, 6))[class_n.astype(int)] + 0.8 * rng.normal(size=(len(class_n), 6))
+    ids = np.arange(len(class_n)) + 2**60
+    table = pd.DataFrame({"synapse_id": ids, "pre_root_id": neurite_n + 2**60, "tag": class_n})
+    tag = Traits.model_validate([{"name": "tag", "kind": "multiclass", "classes": ["a", "b", "c"]}])
+    process = GaussianProcessConfig(compare_synapse_folds=False, n_seeds=1, n_iterations=5)
+    config = ImputationConfig(gaussian_processes=process)
+    first = impute_traits(features_nf, table, SCALES, config, tag).held_out
+    fold = first[first["fold"] == 0]
+    # The classes of two neurites of the fold are exchanged, such that the folds stay as they are.
+    codes = {neurite: float((neurite - 2**60) % 3) for neurite in dict.fromkeys(fold["neurite"])}
+    of_table = split_trait(table, tag[0], 3, 30, 0).folds
+
+    def exchanged(one, other):
+        is_one, is_other = table["pre_root_id"] == one, table["pre_root_id"] == other
+        return table.assign(tag=np.select([is_one, is_other], [codes[other], codes[one]], table["tag"]))
+
+    pairs = (exchanged(one, other) for one in codes for other in codes if codes[one] < codes[other])
+    swapped = next(
+        pair
+        for pair in pairs
+        if all(
+            np.array_equal(old[1], new[1])
+            for old, new in zip(of_table, split_trait(pair, tag[0], 3, 30, 0).folds, strict=True)
+        )
+    )
+    again = impute_traits(features_nf, swapped, SCALES, config, tag).held_out
+    again = again[again["fold"] == 0]
+    np.testing.assert_allclose(again["stated_mean"], fold["stated_mean"], rtol=1e-6)
+    assert (again["target"].to_numpy() != fold["target"].to_numpy()).any()
+
+
+def test_z_scores_return_to_their_units():
+    scales = pd.DataFrame([["v", "v", "zscore", 10.0, 2.0, 9]], columns=[*SCALES.columns[:5], "n"])
+    found = original_units(np.array([0.5]), np.array([1.0]), "v", scales)
+    assert found["v_measured_mean"][0] == 11.0
+    assert found["v_measured_sd"][0] == 2.0
+    np.testing.assert_allclose(found["v_measured_upper_90"], 11.0 + 2 * 1.6448536)
 
 
 def test_original_units_agree_with_sampling():

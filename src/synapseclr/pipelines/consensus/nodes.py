@@ -155,8 +155,10 @@ def describe_consensus(
         ]
     for name in classified_properties(traits):
         is_first = name == next(iter(classified_properties(traits)))
-        of_one = (table[table["property"] == name] for table in (neurite_classes, neurite_class_evaluation))
-        sections.append(describe_classes(name, *of_one, neurite_class_figure if is_first else None, consensus))
+        found = neurite_classes[neurite_classes["property"] == name]
+        measured = neurite_class_evaluation[neurite_class_evaluation["property"] == name]
+        confusions = neurite_class_figure if is_first else None
+        sections.append(describe_classes(name, found, measured, confusions, consensus))
     return pipeline_section(
         sections,
         config.dpi,
