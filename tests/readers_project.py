@@ -57,7 +57,7 @@ class Reader:
         start = time.time()
         options = {"cwd": self.project, "env": shell_variables(COLUMNS="200"), "timeout": 600}
         is_of_kedro = command.startswith("kedro ")
-        if is_of_kedro and self.has_started:
+        if is_of_kedro and self.has_started and "\n" not in command.strip():
             done = warm_process.run([sys.executable, "-m", *shlex.split(command)], **options)
         else:
             done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, **options)

@@ -130,8 +130,8 @@ def test_layers_of_other_formats_get_entries_of_their_own(run, project, lab):
     catalog = written(project)["preprocessing/catalog.yml"]
     assert catalog["cleft_volume"]["type"] == "synapseclr.datasets.Hdf5VolumeDataset"
     assert catalog["cleft_volume"]["array"] == "volumes/labels/clefts"
-    assert catalog["synapse_table"]["form"] == "cremi"
-    assert "unit_nm" not in catalog["synapse_table"]
+    assert "form cremi, positions in units of 1 x 1 x 1 nm" in done.output
+    assert not {"form", "unit_nm"} & set(catalog["synapse_table"])  # recognised when it is read
 
 
 @pytest.mark.parametrize(

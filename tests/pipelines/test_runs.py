@@ -4,12 +4,16 @@ import json
 import shutil
 import sys
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from documentation import PROJECT, code_blocks, commands
 from mlflow.tracking import MlflowClient
 
 from synapseclr.augmentation import AugmentationConfig
+from synapseclr.commands.export import export
 from synapseclr.errors import ConfigurationError
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines.embedding.nodes import embed_synapses
@@ -81,8 +85,6 @@ def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings
 
 
 def test_embeddings_carry_layers_metadata_and_provenance(demo):
-    import anndata
-
     embeddings = anndata.read_zarr(demo.root / "07_model_output/synapse_embeddings.zarr")
     metadata = pd.read_parquet(demo.root / "03_primary/synapse_metadata.parquet")
     assert embeddings.X.shape == (len(metadata), 904)
@@ -209,6 +211,45 @@ def test_the_channels_that_do_not_fit_are_named_with_the_fix(in_channels, organi
     )
     with pytest.raises(ConfigurationError, match=message):
         embed_synapses(weights, None, None, None, pretraining, EmbeddingConfig())
+
+
+def test_sizes_are_in_the_metadata_the_embeddings_and_a_table_for_spreadsheets(demo):
+    sizes = pd.read_csv(demo.root / "08_reporting/synapse_morphometry.csv")
+    metadata = pd.read_parquet(demo.root / "03_primary/synapse_metadata.parquet")
+    obs = anndata.read_zarr(demo.root / "07_model_output/synapse_embeddings.zarr").obs
+    np.testing.assert_allclose(sizes["cleft_area_nm2"], metadata["cleft_area_nm2"])
+    by_id = sizes.set_index("synapse_id").loc[obs["synapse_id"]]
+    np.testing.assert_allclose(by_id["contact_area_nm2"], obs["contact_area_nm2"])
+    volume_vx = metadata["synaptic_cleft_volume"] / 2.5
+    np.testing.assert_allclose(sizes["cleft_volume_um3"], volume_vx * 16 * 16 * 40 / 1e9)
+
+
+def test_occlusion_explains_some_synapses_of_the_demo(demo):
+    effects = pd.read_csv(demo.root / "08_reporting/occlusion_effects.csv")
+    patches = pd.read_parquet(demo.root / "07_model_output/occlusion_patches.parquet")
+    assert 1 <= effects["synapse_id"].nunique() <= 4
+    assert set(patches["synapse_id"]) <= set(effects["synapse_id"])
+    assert (effects["postsynaptic_distance"] > 0).all()
+
+
+def test_exports_are_made_as_the_page_says(demo, tmp_path, monkeypatch):
+    shown = [line.split()[3:] for line in commands("docs/outputs.md") if line.startswith("kedro synapseclr export")]
+    assert {arguments[0] for arguments in shown} == {"csv", "neuroglancer", "cave", "webknossos"}
+    monkeypatch.chdir(PROJECT)
+    for arguments in shown:
+        placed = [each.replace("--out=", f"--out={tmp_path}/") for each in arguments]
+        result = CliRunner().invoke(export, [*placed, "--env=test", f"--params=data_root={demo.root}"])
+        assert result.exit_code == 0, result.output
+    monkeypatch.chdir(tmp_path)
+    (code,) = code_blocks("docs/outputs.md", "python")
+    seen = {}
+    exec(code, seen)
+    assert seen["table"].columns.tolist() == ["id", "target_id", "tag"]
+    ids = anndata.read_zarr(demo.root / "07_model_output/synapse_embeddings.zarr").obs["synapse_id"]
+    assert set(seen["table"]["target_id"]) <= set(ids)
+    table = pd.read_parquet("results.parquet")
+    assert table["synapse_id"].tolist() == ids.tolist()
+    assert {"cleft_area_nm2", "pre_cell_type", "pre_root_id"} <= set(table)
 
 
 def test_parquet_keeps_the_flags_and_types(demo):

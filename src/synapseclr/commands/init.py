@@ -154,7 +154,9 @@ class Environment:
                 arguments |= {"role": _LAYERS[layer], "metadata": "{kedro-viz: {layer: raw}}"}
                 entries.append(_entry(entry, kind, arguments))
         source = self.source
-        arguments = {"filepath": _quoted(source.filepath), "form": source.form}
+        arguments = {"filepath": _quoted(source.filepath)}
+        if source.form != "auto":
+            arguments["form"] = source.form
         if source.unit_nm is not None:
             arguments["unit_nm"] = _listed(source.unit_nm)
         if source.polyadic != "pairs":
@@ -250,6 +252,7 @@ def _survey(
 
     from synapseclr.volumes import proposals
     from synapseclr.volumes.synapse_table import UNIT_NM
+    from synapseclr.volumes.table_forms import FORM
 
     layers = {layer: _layer(layer, address, is_public) for layer, address in addresses.items()}
     sizes = {layer: proposals.voxel_sizes_nm(handle) for layer, handle in layers.items()}
@@ -263,13 +266,12 @@ def _survey(
     extent_nm = np.asarray((em.upper_vx - em.lower_vx) * em_nm, np.float64)
     chunk_size_vx = proposals.propose_chunk_size(size_nm, extent_nm)
 
-    synapses, source = _read_table(source, is_public)
+    synapses = _read_table(source, is_public)
     if "ctr_pos_x_vx" in synapses and source.unit_nm is None:
         source = replace(source, unit_nm=_unit(synapses, layers["segmentation"], size_nm, sizes))
     unit_nm = source.unit_nm or synapses.attrs[UNIT_NM]
-    click.echo(
-        f"synapse table: {len(synapses):,} synapses, form {source.form}, positions in units of {_as_size(unit_nm)}"
-    )
+    told = f"form {synapses.attrs[FORM]}, positions in units of {_as_size(unit_nm)}"
+    click.echo(f"synapse table: {len(synapses):,} synapses, {told}")
     crop_vx = proposals.propose_crop_size(size_nm, chunk_size_vx)
     return Environment(name, addresses, source, size_nm, chunk_size_vx, crop_vx, len(synapses), is_public)
 
@@ -286,10 +288,9 @@ def _layer(layer: str, address: str, is_public: bool) -> VolumeLayer:
     return handle
 
 
-def _read_table(source: TableSource, is_public: bool) -> tuple[pd.DataFrame, TableSource]:
-    """The table in the standard form, and how it was read."""
+def _read_table(source: TableSource, is_public: bool) -> pd.DataFrame:
+    """The table in the standard form."""
     from synapseclr.datasets import SynapseTableDataset
-    from synapseclr.volumes.table_forms import FORM
 
     credentials = {"token": "anon"} if is_public and "://" in source.filepath else None
     table: pd.DataFrame = SynapseTableDataset(
@@ -301,7 +302,7 @@ def _read_table(source: TableSource, is_public: bool) -> tuple[pd.DataFrame, Tab
     ).load()
     if not len(table):
         raise TableError(f"{source.filepath} has no synapses. Name a table with a row for each.")
-    return table, replace(source, form=table.attrs[FORM])
+    return table
 
 
 def _unit(

@@ -69,7 +69,7 @@ def chosen_column(outputs: RunOutputs, name: str | None) -> Column:
     if name not in columns and name not in of_label:
         near = difflib.get_close_matches(name, [*columns, *of_label], n=3, cutoff=0.4)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise TableError(f"The run has no column '{name}'.{meant} It has {', '.join(columns)}.")
+        raise TableError(f"The run has no column '{name}'.{meant} `kedro synapseclr export csv` writes all of them.")
     return columns.get(name) or of_label[name]
 
 

@@ -109,7 +109,7 @@ def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
 
     Args:
         sizes: The table of morphometry.
-        n_bins: Bins of each histogram.
+        n_bins: Bins of each histogram, at most.
 
     Returns:
         A figure of eight panels.
@@ -125,6 +125,7 @@ def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
             note(axes, "none")
             continue
         values_n = values_n / 1e6 if is_area else values_n
-        axes.hist(values_n[values_n <= np.quantile(values_n, 0.995)], n_bins, color=colour, alpha=0.9)
+        drawn_n = values_n[values_n <= np.quantile(values_n, 0.995)]
+        axes.hist(drawn_n, min(n_bins, 5 + len(drawn_n) // 8), color=colour, alpha=0.9)
         axes.axvline(float(np.median(values_n)), color=INK, linewidth=1.0)
     return figure

@@ -1,4 +1,4 @@
-"""Which side of a synapse is presynaptic, where a table of two neurites does not know it."""
+"""The presynaptic side of a synapse, where a table of two neurites does not tell it."""
 
 from __future__ import annotations
 

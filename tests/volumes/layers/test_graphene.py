@@ -20,6 +20,7 @@ from kedro.io import DatasetError
 from synapseclr.datasets import GrapheneVolumeDataset, PrecomputedVolumeDataset
 from synapseclr.errors import ConfigurationError, UnreachableError, VolumeError
 from synapseclr.volumes import check_synapse_table, cut_chunks, write_precomputed
+from synapseclr.volumes.layers.resampling import open_on_grid
 from synapseclr.volumes.preflight import check_inputs
 from synapseclr.volumes.root_versions import PROVENANCE, RootVersion
 
@@ -147,6 +148,21 @@ def test_a_flat_segmentation_may_say_its_version(tiny_volume):
         assert any("`materialization_version: 8`" in text for text in found.errors) is is_refused
     table.attrs[PROVENANCE] |= {"is_remapped": True, "root_ids_at": "2024-01-01"}
     assert RootVersion.of_table(table.attrs).materialization_version is None
+
+
+@pytest.mark.parametrize("size_nm", [(8.0, 8.0, 40.0), (15.0, 15.0, 50.0)])
+def test_root_ids_are_resampled_as_those_of_a_flat_segmentation(cave, supervoxels_xyz, tmp_path, size_nm):
+    place = f"file://{tmp_path}/flat"
+    write_precomputed(flat(cave, supervoxels_xyz, AFTER), place, SIZE_NM, "segmentation", (32, 32, 8))
+    read = []
+    for layer in (
+        dataset(cave, timestamp=AFTER).load(),
+        PrecomputedVolumeDataset(filepath=place, layer_type="segmentation").load(),
+    ):
+        opened = open_on_grid(layer, size_nm, most_ratio=4.0, holds_ids=True)
+        read.append(opened.read(opened.lower_vx, opened.upper_vx - opened.lower_vx))
+    assert read[0].shape != supervoxels_xyz.shape
+    np.testing.assert_array_equal(*read)
 
 
 def test_another_moment_is_another_volume(cave):

@@ -334,7 +334,7 @@ def describe_occlusion(effects: pd.DataFrame, bars: Drawing, maps: Drawing) -> S
     columns = ("trait: synapses", "made grey", "change of the score [90 % interval]", "cosine distance", "synapses")
     pictures = [
         Picture(bars, "Mean change of the score by what was made grey, with 90 % intervals by neurite."),
-        Picture(maps, "Change of the first trait's score by patches of single synapses; the titles say the score."),
+        Picture(maps, "Change of the first trait's score where a patch was made grey: red raises it, blue lowers it."),
     ]
     table = Table(columns, rows, "Effects of occlusion", is_folded=True, has_numbers=True)
     return Section(title, [text], pictures, [table])

@@ -246,7 +246,7 @@ def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Sectio
         values = synapse_morphometry[name].astype("float64").dropna()
         if len(values):
             numbers = [values.mean()] if name.startswith("is_") else values.quantile([0.5, 0.05, 0.95])
-            shown = [f"{100 * value:.0f} %" if _is_share(name) else f"{value:,.4g}" for value in numbers]
+            shown = [_size_text(name, float(value)) for value in numbers]
             rows.append([label, unit, *shown, *([""] * (3 - len(shown))), f"{len(values):,}"])
     n_cut = int(synapse_morphometry["is_cleft_at_border"].sum())
     text = (
@@ -259,8 +259,10 @@ def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Sectio
     return Section("Sizes of synapses", [text], [Picture(figure, caption)], [Table(columns, rows, has_numbers=True)])
 
 
-def _is_share(name: str) -> bool:
-    return name.startswith("is_") or name.endswith("_share")
+def _size_text(name: str, value: float) -> str:
+    if name.startswith("is_") or name.endswith("_share"):
+        return f"{100 * value:.0f} %"
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def describe_examples(
