@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -98,21 +97,21 @@ def imputed_columns(
     """
     rows = table_rows(imputed, synapse_id)
     of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": []}
+
+    def add(group: str, name: str, label: str) -> None:
+        if name in rows:
+            of_kind[group].append(Column(name, label, group, rows[name].to_numpy(np.float32)))
+
     for trait in traits:
-        if trait.kind == "multiclass" and f"{trait.name}_class" in rows:
-            name = f"{trait.name}_class"
-            codes_n = rows[name].map({of_class: code for code, of_class in enumerate(trait.classes)})
-            of_kind["Imputed"].append(
-                Column(name, f"{trait.label}, imputed", "Imputed", codes_n.to_numpy(np.float32), trait.classes)
-            )
-    for trait in itertools.chain(*map(class_traits, traits)):
-        suffixes = ("probability", "probability_sd") if trait.is_class else ("mean", "sd")
-        wording = f"P({trait.label} is {trait.class_names[1]})" if trait.is_class else trait.label
-        labels = (wording, f"{trait.label}, uncertainty", f"{trait.label}, out of distribution")
-        for group, suffix, label in zip(of_kind, (*suffixes, "out_of_distribution"), labels, strict=True):
-            name = f"{trait.name}_{suffix}"
-            if name in rows:
-                of_kind[group].append(Column(name, label, group, rows[name].to_numpy(np.float32)))
+        if f"{trait.name}_class" in rows:
+            codes_n = rows[f"{trait.name}_class"].map({name: code for code, name in enumerate(trait.classes)})
+            column = (f"{trait.name}_class", f"{trait.label}, imputed", "Imputed", codes_n.to_numpy(np.float32))
+            of_kind["Imputed"].append(Column(*column, trait.classes))
+        for one in class_traits(trait):
+            wording = f"P({trait.label} is {one.classes[1]})" if one.is_class else one.label
+            add("Imputed", f"{one.name}_{'probability' if one.is_class else 'mean'}", wording)
+            add("Uncertainty", f"{one.name}_{'probability_sd' if one.is_class else 'sd'}", f"{one.label}, uncertainty")
+        add("Out of distribution", f"{trait.name}_out_of_distribution", f"{trait.label}, out of distribution")
     for columns in of_kind.values():
         yield from columns
 

@@ -25,18 +25,21 @@ from synapseclr.volumes.store.chunk_store import ChunkStore
 from synapseclr.volumes.store.shards import MASK_CODES, ChunkBatch, ChunkStream
 from synapseclr.volumes.store.writing import write_chunk_store
 from synapseclr.volumes.synapse_table import SYNAPSE_TABLE, check_synapse_table
-from synapseclr.volumes.traits import PUBLISHED_TRAITS, TRAITS, Trait, Traits
+
+# Also here, but documented as a part of synapseclr.analysis.traits.
+from synapseclr.volumes.traits import PUBLISHED_TRAITS as PUBLISHED_TRAITS
+from synapseclr.volumes.traits import TRAITS as TRAITS
+from synapseclr.volumes.traits import Trait as Trait
+from synapseclr.volumes.traits import Traits as Traits
 
 __all__ = [
     "ANNOTATIONS",
     "ANNOTATION_SCALES",
     "MASK_CODES",
     "PUBLISHED_METADATA",
-    "PUBLISHED_TRAITS",
     "REJECTED_SYNAPSES",
     "SYNAPSE_METADATA",
     "SYNAPSE_TABLE",
-    "TRAITS",
     "Annotations",
     "ChunkBatch",
     "ChunkSource",
@@ -46,8 +49,6 @@ __all__ = [
     "OmeZarrLayer",
     "PrecomputedLayer",
     "PreprocessingConfig",
-    "Trait",
-    "Traits",
     "VolumeLayer",
     "check_annotation_table",
     "check_synapse_table",
