@@ -94,6 +94,7 @@ def set_up(project: Path, lab: Path) -> Reader:
     for pipeline in ("consensus", "imputation", "manifold"):
         shutil.copytree(project / "conf/test" / pipeline, mine / pipeline)
     for pipeline, change in SMALL.items():
+        (mine / pipeline).mkdir(exist_ok=True)
         (mine / pipeline / "parameters.yml").touch()
         _merge(mine / pipeline / "parameters.yml", {pipeline: change})
     return reader

@@ -73,7 +73,8 @@ def test_centres_are_at_the_contact_of_the_two_segments_of_a_box(walked, reader,
 
 def test_the_commands_lead_to_chunks_with_sides_by_vesicles_and_the_name_of_their_box(walked, reader, tissue):
     assert "Next: kedro synapseclr check --env boxes" in walked[1]
-    assert "Preprocessing can begin" in walked[3]
+    assert "the sides of 27 of 27 synapses" in walked[2]
+    assert "Preprocessing can begin" in walked[4]
     metadata = pd.read_parquet(reader.project / "data/boxes/03_primary/synapse_metadata.parquet")
     metadata = metadata.sort_values("synapse_id")
     assert metadata["box"].tolist() == [f"box {number}" for number in range(1, 28)]

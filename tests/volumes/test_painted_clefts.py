@@ -38,6 +38,16 @@ def test_a_disc_is_painted_where_the_line_crosses_the_contact():
     assert area_nm2 == pytest.approx(np.pi * 120**2, rel=0.1)
 
 
+def test_a_contact_between_two_sections_is_painted_on_both_of_them():
+    """Sections are 40 nm apart, so that both voxels lie further apart than the thickness."""
+    is_pre, is_post = np.zeros((2, 48, 48, 20), bool)
+    is_pre[:, :, 4:9], is_post[:, :, 9:14] = True, True
+    point = np.array([24.0, 24.0, 8.0])
+    cleft = paint_cleft(is_pre, is_post, point, point, UNIT, 50, 120)
+    assert sorted(set(np.nonzero(cleft)[2])) == [8, 9]
+    assert cleft[:, :, 8].sum() * 8 * 8 == pytest.approx(np.pi * 120**2, rel=0.1)
+
+
 def test_a_gap_between_the_segments_is_filled():
     is_pre, is_post = touching(gap=2)
     cleft = paint_cleft(is_pre, is_post, np.array([12.0, 30, 8]), np.array([28.0, 30, 8]), UNIT, 32, 120)

@@ -35,6 +35,7 @@ def paint_cleft(
     """
     from cc3d import connected_components
     from edt import edt
+    from scipy.ndimage import binary_dilation
 
     marked_xyz = np.zeros(is_pre_xyz.shape, bool)
     unit_nm = np.asarray(voxel_size_nm, np.float64)
@@ -48,6 +49,8 @@ def paint_cleft(
     )
     reach = max(thickness_nm, 2 * float(unit_nm.min()))
     is_zone = (np.abs(to_pre - to_post) <= reach) & (np.maximum(to_pre, to_post) <= reach)
+    # voxels on either side of a contact between two sections differ by twice the thickness of one
+    is_zone |= (is_pre & binary_dilation(is_post)) | (is_post & binary_dilation(is_pre))
     places_n3 = np.argwhere(is_zone)
     if not len(places_n3):
         return marked_xyz
