@@ -157,7 +157,7 @@ def test_classes_take_turns_and_named_synapses_come_first(caplog):
     _, obs = _dataset("cleft")
     rows = choose_synapses(obs, TRAITS, CONFIG)
     assert obs["pre_cell_type"].iloc[rows].tolist() == [0.0, 1.0] * 6
-    named = CONFIG.model_copy(update={"synapses": (FIRST_ID + 5, 3)})
+    named = CONFIG.model_copy(update={"synapses": (FIRST_ID + 5, 3, FIRST_ID + 5)})
     assert choose_synapses(obs, TRAITS, named).tolist() == [5]
     assert "no synapse 3" in caplog.text
 

@@ -334,7 +334,9 @@ class OcclusionConfig(Parameters):
     n_synapses: int = Field(
         default=40, ge=0, description="Synapses whose regions are occluded, as many of every class; 0: none."
     )
-    synapses: tuple[int, ...] = Field(default=(), description="Synapse ids to explain instead of drawn ones.")
+    synapses: SynapseIds = Field(
+        default=(), description="Synapses to explain instead of drawn ones: 12, [12, 34], or 12+34."
+    )
     traits: tuple[str, ...] | None = Field(
         default=None,
         description="Traits whose prediction is followed; null: of those declared, the first two with classes.",

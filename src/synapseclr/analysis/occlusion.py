@@ -112,10 +112,11 @@ def choose_synapses(obs: pd.DataFrame, traits: Sequence[Trait], config: Occlusio
     """
     if config.synapses:
         row_of_id = {identifier: row for row, identifier in enumerate(obs["synapse_id"].tolist())}
-        unknown = [identifier for identifier in config.synapses if identifier not in row_of_id]
+        wanted = list(dict.fromkeys(config.synapses))
+        unknown = [identifier for identifier in wanted if identifier not in row_of_id]
         for identifier in unknown:
             logger.warning("features.occlusion.synapses: there is no synapse %d in the embeddings.", identifier)
-        return np.array([row_of_id[each] for each in config.synapses if each in row_of_id], dtype=np.int64)
+        return np.array([row_of_id[each] for each in wanted if each in row_of_id], dtype=np.int64)
     rng = np.random.default_rng(config.seed)
     for trait in traits:
         values_n = trait_values(obs, trait)
