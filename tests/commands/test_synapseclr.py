@@ -14,6 +14,7 @@ from synapseclr.commands.synapseclr import check, synapseclr
 from synapseclr.errors import ConfigurationError
 from synapseclr.volumes import PrecomputedLayer, check_synapse_table, write_precomputed
 from synapseclr.volumes.annotations import RAW_COLUMNS
+from synapseclr.volumes.table_forms import standard_synapse_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 CASES = PROJECT.parent / "shared/cases/tables"
@@ -143,7 +144,10 @@ def test_sides_that_a_table_does_not_know_are_found_by_vesicles(project, tmp_pat
     assert "the sides of 24 of 24 synapses; 24 of them stood the other way" in done.output
     table = pd.read_csv(tmp_path / "sides.csv")
     assert (table["presynaptic_root_id"] == FIRST_ROOT + 6).all()
-    assert (check_synapse_table(table)["pre_root_id"] == FIRST_ROOT + 6).all()
+    read = check_synapse_table(standard_synapse_table(table, unit_nm=(4.0, 4.0, 40.0)), (16.0, 16.0, 40.0))
+    assert (read["pre_root_id"] == FIRST_ROOT + 6).all()
+    given = pd.read_csv(project.root / "01_raw/simulated/synapses.csv").set_index("id")
+    assert np.allclose(read["ctr_pos_x_vx"], given.loc[read["id"], "ctr_pos_x_vx"])
 
 
 def test_lists_are_one_value():

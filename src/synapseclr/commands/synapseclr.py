@@ -168,12 +168,13 @@ def sides(vesicles: str, output: Path, env: str | None, params: str, radius_nm: 
     """Find the presynaptic sides of a table that does not know them, by a mask of vesicles.
 
     VESICLES is the address of a label layer; of the two neurites, the one with more of its voxels near their contact is
-    presynaptic. Writes the synapse table with the column presynaptic_root_id to OUTPUT (CSV), for the catalog to name.
+    presynaptic. Writes the synapse table with the column presynaptic_root_id and with positions in nm to OUTPUT (CSV),
+    for the catalog to name.
     """
     from synapseclr.hooks.error_sentences import in_sentences
     from synapseclr.storage.addresses import file_url
     from synapseclr.volumes import PrecomputedLayer, PreprocessingConfig, check_synapse_table
-    from synapseclr.volumes.sides import find_sides
+    from synapseclr.volumes.sides import find_sides, positions_in_nm
     from synapseclr.volumes.synapse_table import PRESYNAPTIC
 
     with in_sentences(), opened_catalog(env, params) as catalog:
@@ -181,6 +182,6 @@ def sides(vesicles: str, output: Path, env: str | None, params: str, radius_nm: 
         synapses = check_synapse_table(catalog.load("synapse_table"), config.position_unit_nm)
         layer = PrecomputedLayer(file_url(vesicles), "vesicle volume", layer_type="segmentation")
         found = find_sides(catalog.load("segmentation_volume"), layer, synapses, config, radius_nm)
-        found.to_csv(output, index=False)
+        positions_in_nm(found, config.position_unit_nm).to_csv(output, index=False)
     n_known, n_swapped = (found[PRESYNAPTIC] != 0).sum(), (found[PRESYNAPTIC] == found["post_root_id"]).sum()
     click.echo(f"{output}: the sides of {n_known} of {len(found)} synapses; {n_swapped} of them stood the other way.")

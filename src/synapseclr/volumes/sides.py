@@ -70,6 +70,19 @@ def find_sides(
     )
 
 
+def positions_in_nm(synapses: pd.DataFrame, unit_nm: Sequence[float]) -> pd.DataFrame:
+    """Write positions in nm, so that the table can take the place of one whose positions had another unit.
+
+    Args:
+        synapses: A checked synapse table, with positions in voxels.
+        unit_nm: Size of these voxels (x, y, z).
+    """
+    in_vx = {f"{stem}_{axis}_vx": d for stem in ("ctr_pos", "pre_pos", "post_pos") for d, axis in enumerate("xyz")}
+    found = [name for name in in_vx if name in synapses]
+    scaled = synapses.assign(**{name: synapses[name] * unit_nm[in_vx[name]] for name in found})
+    return scaled.rename(columns={name: name.removesuffix("vx") + "nm" for name in found})
+
+
 def _vesicles_at_contact(
     masks: Sequence[NDArray[np.bool_]],
     is_vesicle_xyz: NDArray[np.bool_],

@@ -197,7 +197,8 @@ def standard_synapse_table(
     Args:
         table: In any of ``FORMS``. It is not changed.
         form: Its name; ``auto`` recognises it by its columns.
-        unit_nm: Size in nm of one unit of its positions (x, y, z); None: what the table's attributes or its form say.
+        unit_nm: Size in nm of one unit of its positions (x, y, z), unless the names of its columns say that; None: what
+            the table's attributes or its form say.
         polyadic: ``pairs`` keeps a row for each pair of neurites; ``connectors`` keeps the first row of each
             presynaptic site, with ``n_partners`` (int64) and ``partner_root_ids``, the ids of all partners as text.
 
@@ -225,7 +226,8 @@ def standard_synapse_table(
     if any(values.dtype == np.uint64 for values in roots.values()):
         roots = {side: values.astype("uint64") for side, values in roots.items()}
     points = [_points(valid, chosen, stem) for stem in chosen.points]
-    unit = unit_nm or chosen.unit_nm or _unit_of_attributes(table)
+    # Columns that are named after nm are in nm, whatever the catalog says of the table that they were made from.
+    unit = _NM if chosen.split.endswith("_nm") else unit_nm or chosen.unit_nm or _unit_of_attributes(table)
     positions = _named_positions(points, unit)
     used = {*chosen.ids, *(name for stem in chosen.points for name in chosen.columns_of(valid, stem))}
     further = valid[[name for name in valid.columns if name not in used | positions.keys()]]
