@@ -60,11 +60,31 @@ def transfer() -> str:
     return table(["", *TRAITS.values(), "volume told"], rows)
 
 
+def analyses() -> str:
+    """What analyses reach with the encoder's features, on volumes that it was not trained on, and with others."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in read("former_encoder"):
+        if ", other volumes, " in row["case"]:
+            measure, rival = row["case"].split(", other volumes, against ")
+            found.setdefault(measure, {})[rival] = row
+    rows = []
+    for measure, rivals in found.items():
+        name = measure
+        for trait, label in TRAITS.items():
+            name = name.replace(trait, label)
+        cells = [f"{rivals['former demo']['ours']:.3f}"]
+        for row in rivals.values():
+            low, high = row["difference_interval_90"]
+            cells.append(f"{row['baseline']:.3f} [{low:+.3f}, {high:+.3f}]")
+        rows.append([name, *cells])
+    return table(["", "demo", "former demo", "the demo's encoder untrained"], rows)
+
+
 def main() -> None:
     """Replace what stands between the marks."""
     text = PAGE.read_text()
     makers = {"darkness": lambda: variants("darkness"), "texture": lambda: variants("texture")}
-    for name, make in (makers | {"real": retrieval, "transfer": transfer}).items():
+    for name, make in (makers | {"real": retrieval, "transfer": transfer, "analyses": analyses}).items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, made=make: f"{found[1]}{made()}\n{found[2]}", text, flags=re.DOTALL)
     PAGE.write_text(text)
