@@ -5,8 +5,6 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from documentation import code_blocks
 from kedro.io import AbstractDataset
 
 from synapseclr.errors import TableError
@@ -187,13 +185,16 @@ def test_a_root_id_beyond_64_bits_is_refused():
         check_synapse_table(table(pre_root_id=[2**64, 1]))
 
 
-def test_the_catalog_entry_of_the_documentation_reads_a_table_of_caves(tmp_path):
+def test_a_catalog_entry_reads_a_table_of_caves_and_states_its_unit(tmp_path):
     raw = ",id,valid,pre_pt_root_id,post_pt_root_id,ctr_pt_position\n0,1,True,648518346349500011,5,[ 52 142  70]\n"
     (tmp_path / "synapses_pni_2.csv").write_text(raw)
-    (block,) = [block for block in code_blocks("docs/own_data.md", "text") if "SynapseTableDataset" in block]
-    entry = yaml.safe_load(block.replace("/lab/", f"{tmp_path}/"))["synapse_table"]
-    checked = check_synapse_table(AbstractDataset.from_config("synapse_table", entry).load(), (4, 4, 40))
-    assert checked[["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]].to_numpy().tolist() == [[52.0, 142.0, 70.0]]
+    entry = {
+        "type": "synapseclr.datasets.SynapseTableDataset",
+        "filepath": str(tmp_path / "synapses_pni_2.csv"),
+        "unit_nm": [4, 4, 40],
+    }
+    checked = check_synapse_table(AbstractDataset.from_config("synapse_table", entry).load(), (8, 8, 40))
+    assert checked[["ctr_pos_x_vx", "ctr_pos_y_vx", "ctr_pos_z_vx"]].to_numpy().tolist() == [[26.0, 71.0, 70.0]]
     assert checked["pre_root_id"].tolist() == [648518346349500011]
 
 

@@ -76,7 +76,7 @@ def in_sentences(advice: str = "") -> Iterator[None]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion, and all names: " Did you mean x? Known are x, y."."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f" Did you mean {close[0]}?" if close else ""
     if len(names) > _MOST_LISTED and close:
         return f"{hint} docs/configuration.md lists all."
