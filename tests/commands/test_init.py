@@ -10,7 +10,7 @@ import pytest
 import warm_process
 import yaml
 from click.testing import CliRunner
-from documentation import shell_variables
+from documentation import code_blocks, shell_variables
 from loopback_volumes import Tissue, as_cave, as_sjcabs, write_cremi, write_layer
 
 from synapseclr.commands.init import init
@@ -159,3 +159,13 @@ def test_a_table_of_another_version_is_said(run, project, lab):
     assert "The unit of the table's positions was not found" in done.output
     assert "Take table and segmentation of one version" in done.output.replace("\n", " ")
     assert not (project / "conf/mine").exists()
+
+
+def test_the_command_of_the_fly_page_makes_an_environment_without_clefts(project, lab):
+    (line,) = [line for line in code_blocks("docs/fly.md", "bash") if line.startswith("kedro synapseclr init")]
+    typed = line.replace("gs://bucket", str(lab)).replace("synapses.parquet", f"{lab}/fly.parquet")
+    done = CliRunner().invoke(init, shlex.split(typed)[3:])
+    assert done.exit_code == 0, done.output
+    assert "27 synapses, form sjcabs" in done.output
+    files = written(project, "myfly")
+    assert any(text.get("preprocessing", {}).get("cleft") == "painted" for text in files.values())
