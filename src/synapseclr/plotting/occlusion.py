@@ -114,7 +114,7 @@ def occlusion_maps(
             _draw_map(axes, chunk_cxyz, change_xyz, section, voxel_size_nm, limit)
     scale = ScalarMappable(Normalize(-limit, limit), "RdBu_r")
     colours = figure.colorbar(scale, ax=grid.ravel().tolist(), shrink=0.7)
-    colours.set_label(f"change of {trait.replace('_', ' ')}", fontsize=8.5, color=INK)
+    colours.set_label("change of the score", fontsize=8.5, color=INK)
     colours.outline.set_visible(False)
     colours.ax.tick_params(labelsize=7)
     return figure

@@ -333,7 +333,11 @@ def describe_occlusion(effects: pd.DataFrame, bars: Drawing, maps: Drawing) -> S
     ]
     columns = ("trait: synapses", "made grey", "change of the score [90 % interval]", "cosine distance", "synapses")
     pictures = [
-        Picture(bars, "Mean change of the score by what was made grey, with 90 % intervals by neurite."),
+        Picture(
+            bars,
+            "Mean change of the score (log-odds of the last class named, or the predicted number) by what was made "
+            "grey, with 90 % intervals by neurite.",
+        ),
         Picture(maps, "Change of the first trait's score where a patch was made grey: red raises it, blue lowers it."),
     ]
     table = Table(columns, rows, "Effects of occlusion", is_folded=True, has_numbers=True)
