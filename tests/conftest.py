@@ -53,6 +53,8 @@ LONGEST_FIRST = (
     "test_viz.py",
     "test_runs.py",
     "test_docs.py",
+    "test_notebooks.py",
+    "test_extending.py",
     "test_browser.py",
     "test_browser_addresses.py",
 )
