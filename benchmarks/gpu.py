@@ -342,7 +342,7 @@ def training(sizes: Sizes, store: RepeatedStore) -> Iterator[Row]:
 
 
 def loader(sizes: Sizes, store: RepeatedStore) -> Iterator[Row]:
-    """What the loader delivers when nothing waits for it."""
+    """Synapses per second that the loader delivers when nothing waits for it."""
     from synapseclr.training.data import ChunkDataModule
 
     for workers in dict.fromkeys((0, sizes.workers)):

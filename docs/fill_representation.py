@@ -61,7 +61,7 @@ def transfer() -> str:
 
 
 def analyses() -> str:
-    """What analyses reach with the encoder's features, on volumes that it was not trained on, and with others."""
+    """Results of the analyses by encoder, on volumes that it was not trained on."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in read("former_encoder"):
         if ", other volumes, " in row["case"]:

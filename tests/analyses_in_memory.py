@@ -189,7 +189,7 @@ def _no_encoder():
 
 
 def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
-    """What the pipelines read, by name of the catalog's entry."""
+    """Inputs of the pipelines, by name of the catalog's entry."""
     history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
     return {
         "synapse_embeddings": embeddings,

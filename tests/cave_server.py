@@ -44,7 +44,7 @@ class Version:
 
 @dataclass
 class LoopbackCave:
-    """What the server has, and what it was asked.
+    """Contents of the server, and the requests it got.
 
     Attributes:
         versions: By number.

@@ -1,4 +1,4 @@
-"""What a synapse's traits are read off: effects of regions made grey, and maps of the effects of patches."""
+"""Figures of occlusion: effects of regions made grey, and maps of the effects of patches."""
 
 from __future__ import annotations
 

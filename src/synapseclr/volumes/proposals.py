@@ -90,7 +90,7 @@ def propose_crop_size(voxel_size_nm: VoxelSize, chunk_size_vx: tuple[int, int, i
 
 @dataclass(frozen=True)
 class UnitFit:
-    """How well positions fit the segmentation, read in one unit.
+    """Fit of positions to the segmentation, read in one unit.
 
     Attributes:
         unit_nm: Size (x, y, z) in nm of one unit.

@@ -79,7 +79,7 @@ class VolumeLayer(ABC):
     materialization_version: int | None = None
 
     agglomerates: ClassVar[bool] = False
-    """Whether supervoxels of a chunked graph are read as the root ids of a moment."""
+    """True where supervoxels of a chunked graph are read as the root ids of a moment."""
 
     @property
     def root_version(self) -> RootVersion:

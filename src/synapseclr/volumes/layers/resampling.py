@@ -124,7 +124,7 @@ class ResampledLayer(OpenLayer):
         return float(self._ratio.prod())
 
     def __str__(self) -> str:
-        """What is resampled to what: "EM volume: 7.5 x 7.5 x 50 nm, resampled to 8 x 8 x 40 nm"."""
+        """Both voxel sizes as text: "EM volume: 7.5 x 7.5 x 50 nm, resampled to 8 x 8 x 40 nm"."""
         return f"{self.layer.role}: {as_size(self.source_size_nm)}, resampled to {as_size(self.voxel_size_nm)}"
 
     def identity(self) -> str:
