@@ -12,8 +12,9 @@ benchmark first with the same FOLDER, it leaves the volumes there. Measured on e
   of any such synapses: 0 is chance.
 
 ``ours`` and ``baseline`` are means over the volumes; the interval is 90 % of the difference by bootstrap over the
-volumes without the demo's. ``random`` rows compare with the new architecture untrained. Finished volumes are kept in
-FOLDER. Writes ``benchmarks/results/former_encoder.json``.
+volumes without the demo's. ``random`` rows compare with the new architecture untrained, ``mask_statistics`` with 25
+statistics of the masks, which cost nothing (outliers are searched by their values, all else by normal scores of their
+ranks, as in the pipelines). Finished volumes are kept in FOLDER. Writes ``benchmarks/results/former_encoder.json``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from outliers import interval
 from representation import LAYER, demo_parameters, load, pretraining_of, scores_of
 
 RESULT = Path(__file__).parent / "results/former_encoder.json"
-VARIANTS = ("demo", "former demo", "random")
+VARIANTS = ("demo", "former demo", "random", "mask_statistics")
 CELL_TYPES = (("pre_cell_type", "pre_root_id"), ("post_cell_type", "post_root_id"))
 
 
@@ -71,8 +72,14 @@ def agreement(features_nf: np.ndarray, table: pd.DataFrame, trait: str, group: s
     return float((np.take_along_axis(is_same_kk, nearest_kk, axis=1).mean(axis=1) - chance_k).mean())
 
 
-def measure(features_nf: np.ndarray, table: pd.DataFrame, truth: pd.DataFrame, parameters: dict[str, Any]) -> dict:
-    """All measures of one representation of one volume."""
+def measure(
+    features_nf: np.ndarray,
+    table: pd.DataFrame,
+    truth: pd.DataFrame,
+    parameters: dict[str, Any],
+    searched_nf: np.ndarray | None = None,
+) -> dict[str, float]:
+    """All measures of one representation (n, f) of one volume; outliers are searched in ``searched_nf`` if given."""
     from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
     from synapseclr.analysis.consensus import (
         CELL_TYPE_TRAITS,
@@ -94,7 +101,9 @@ def measure(features_nf: np.ndarray, table: pd.DataFrame, truth: pd.DataFrame, p
     defect_n = known_defects(truth, table["synapse_id"].to_numpy())
     assert defect_n is not None
     config = OutliersConfig.model_validate(parameters["outliers"])
-    detection = evaluate_detection({"one": {LAYER: features_nf}}, defect_n, config)
+    detection = evaluate_detection(
+        {"one": {LAYER: features_nf if searched_nf is None else searched_nf}}, defect_n, config
+    )
     detection = detection.query("kind == 'all kinds' and metric == 'roc_auc'").set_index(["method", "n_examples"])
     found["outliers: AUC without examples"] = float(detection.loc[(config.unsupervised, 0), "mean"])
     found["outliers: AUC with 5 examples"] = float(detection.loc[("examples", 5), "mean"])
@@ -127,6 +136,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where calibration.py keeps its volumes")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     given = parser.parse_args()
+    from synapseclr.analysis.handcrafted import store_mask_statistics
+    from synapseclr.analysis.representations import normal_scores
     from synapseclr.training import EmbeddingConfig, embed_store
 
     parameters, path = demo_parameters(), given.folder / "former_encoder.jsonl"
@@ -136,6 +147,13 @@ def main() -> None:
         truth = pd.read_csv(given.folder / f"seed_{seed}/01_raw/simulated/truth.csv")
         for variant in VARIANTS:
             if any((row["volume"], row["variant"]) == (seed, variant) for row in rows):
+                continue
+            if variant == "mask_statistics":
+                values_nk = store_mask_statistics(store, store.voxel_size_nm)
+                found = measure(normal_scores(values_nk), table, truth, parameters, values_nk)
+                rows.append({"volume": seed, "variant": variant} | found)
+                with path.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
                 continue
             weights = encoder(given.folder, variant, parameters)
             augmentation = pretraining_of(parameters, variant, 0).augmentation

@@ -77,7 +77,7 @@ def analyses() -> str:
             low, high = row["difference_interval_90"]
             cells.append(f"{row['baseline']:.3f} [{low:+.3f}, {high:+.3f}]")
         rows.append([name, *cells])
-    return table(["", "demo", "former demo", "the demo's encoder untrained"], rows)
+    return table(["", "demo", "former demo", "the demo's encoder untrained", "statistics of the masks"], rows)
 
 
 def main() -> None:

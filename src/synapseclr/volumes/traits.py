@@ -262,63 +262,33 @@ _MITOCHONDRIA = ("none", "at least one")
 
 def _published() -> Iterator[Trait]:
     """The nine, as ``conf/base/parameters_traits.yml`` has them too."""
-    sizes: tuple[tuple[str, str, str | None], ...] = (
-        ("cleft_size", "cleft size", None),
-        ("presyn_soma_dist", "presynaptic soma distance", "pre"),
-        ("postsyn_soma_dist", "postsynaptic soma distance", "post"),
+    sizes: tuple[tuple[str, str, str | None, str, str], ...] = (
+        ("cleft_size", "cleft size", None, "vx", "voxels"),
+        ("presyn_soma_dist", "presynaptic soma distance", "pre", "um", "um"),
+        ("postsyn_soma_dist", "postsynaptic soma distance", "post", "um", "um"),
     )
-    for start, label, side in sizes:
-        suffix, unit = ("vx", "voxels") if side is None else ("um", "um")
-        yield Trait.model_validate(
-            {
-                "name": f"{start}_log1p_zscore",
-                "label": label,
-                "kind": "continuous",
-                "column": f"{start}_{suffix}",
-                "side": side,
-                "unit": unit,
-                "transform": "log1p_zscore",
-                "optional": True,
-            }
-        )
-    for side in _SIDES:
-        yield Trait.model_validate(
-            {
-                "name": f"mito_size_{side}_vx_log1p_zscore_zi",
-                "label": f"{side}synaptic mitochondria size",
-                "kind": "zero_inflated",
-                "column": f"mito_size_{side}_vx",
-                "side": side,
-                "unit": "voxels",
-                "optional": True,
-                "conditioned_on": f"has_mito_{side}",
-            }
-        )
-    for side in _SIDES:
-        yield Trait.model_validate(
-            {
-                "name": f"{side}_cell_type",
-                "label": f"{side}synaptic cell type",
-                "kind": "binary",
-                "classes": _CELL_TYPES,
-                "side": side,
-                "level": "neurite",
-                "optional": True,
-            }
-        )
-    for side in _SIDES:
-        yield Trait.model_validate(
-            {
-                "name": f"has_mito_{side}",
-                "label": f"{side}synaptic mitochondria",
-                "kind": "binary",
-                "classes": _MITOCHONDRIA,
-                "column": f"n_mitos_{side}",
-                "side": side,
-                "transform": "is_positive",
-                "optional": True,
-            }
-        )
+    declared: list[dict[str, Any]] = [
+        {"name": f"{start}_log1p_zscore", "label": label, "kind": "continuous", "transform": "log1p_zscore"}
+        | {"side": side, "column": f"{start}_{suffix}", "unit": unit}
+        for start, label, side, suffix, unit in sizes
+    ]
+    declared += [
+        {"name": f"mito_size_{side}_vx_log1p_zscore_zi", "label": f"{side}synaptic mitochondria size"}
+        | {"kind": "zero_inflated", "side": side, "column": f"mito_size_{side}_vx", "unit": "voxels"}
+        | {"conditioned_on": f"has_mito_{side}"}
+        for side in _SIDES
+    ]
+    declared += [
+        {"name": f"{side}_cell_type", "label": f"{side}synaptic cell type", "kind": "binary"}
+        | {"classes": _CELL_TYPES, "side": side, "level": "neurite"}
+        for side in _SIDES
+    ]
+    declared += [
+        {"name": f"has_mito_{side}", "label": f"{side}synaptic mitochondria", "kind": "binary"}
+        | {"classes": _MITOCHONDRIA, "side": side, "column": f"n_mitos_{side}", "transform": "is_positive"}
+        for side in _SIDES
+    ]
+    return (Trait.model_validate({**entry, "optional": True}) for entry in declared)
 
 
 TRAITS: tuple[Trait, ...] = tuple(_published())
