@@ -64,7 +64,7 @@ _POINTS_PER_CODE = 40  # training rows an entry of a codebook
 _CODEBOOK_ITERATIONS = 8
 _FINGERPRINT_READS, _FINGERPRINT_ROWS = 32, 4
 _PROBES = 32  # cells looked into
-_SHORTLIST = (4, 32)  # candidates whose distances are computed: per neighbour asked for, and at least
+_SHORTLIST_LEAST, _SHORTLIST_MORE = 32, 128  # candidates whose distances are computed: at least, and beyond k
 _PAIR_VALUES = 5_000_000  # feature values of candidates held at a time
 _QUERIES_AT_ONCE = 16_384  # their candidates are read in one pass over the features
 _PREFETCHING_THREADS = 4
@@ -112,12 +112,15 @@ class DiskIndex(FeatureIndex):
         query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
         if self._index is None:
             return self.search_exactly(query_qf, k)
-        n_candidates = min(len(self), max(_SHORTLIST[0] * k, _SHORTLIST[1]))
+        n_candidates = self._n_candidates(k)
         parts = [
             self._search_part(query_qf[start : start + _QUERIES_AT_ONCE], k, n_candidates)
             for start in range(0, len(query_qf), _QUERIES_AT_ONCE)
         ]
         return Neighbours(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+    def _n_candidates(self, k: int) -> int:
+        return min(len(self), max(_SHORTLIST_LEAST, min(4 * k, k + _SHORTLIST_MORE)))
 
     def _search_part(self, query_qf: np.ndarray, k: int, n_candidates: int) -> Neighbours:
         assert self._index is not None
