@@ -202,6 +202,10 @@ def test_queries_are_answered_together_as_one_by_one(index, flat, features_nf):
         true = answer_query(flat, None, query, 4)
         assert np.isin(found.indices_qk, true.indices_qk).mean() >= 0.75
         assert not np.isin(found.indices_qk, query.rows_e).any()
+    every_point = Query("many", np.arange(40), features_nf[:40])
+    (found,) = index.answers([every_point], 20)
+    np.testing.assert_allclose(found.distances_qk, every_point.distances(features_nf[found.indices_qk[0]])[None])
+    assert np.isin(found.indices_qk, answer_query(flat, None, every_point, 20).indices_qk).mean() > 0.9
     with pytest.raises(SynapseCLRError, match="3 neighbours asked for, but there are 2 other synapses"):
         index.answers(queries, 3, np.array([1, 3, 99]))
 

@@ -225,6 +225,20 @@ class FeatureIndex:
         shape = (len(rows_q), k)
         return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
 
+    def answers(self, queries: Sequence[Query], k: int, rows_m: np.ndarray | None = None) -> list[Neighbours]:
+        """Find the k synapses nearest to each query, its examples excluded.
+
+        Args:
+            queries: The queries.
+            k: Neighbours wanted.
+            rows_m: int64 (m,), ascending: eligible synapses, which are searched exactly; None: all, by the index.
+
+        Returns:
+            As :func:`answer_query`, which also says what it raises.
+        """
+        index = self if rows_m is None else FeatureIndex(self.features_nf[rows_m], "flat")
+        return [answer_query(index, rows_m, query, k) for query in queries]
+
     def _nearest_first(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> Neighbours:
         distances_qk = exact_distances(self.features_nf, query_qf, indices_qk)
         order_qk = np.lexsort((indices_qk, distances_qk), axis=1)

@@ -15,7 +15,6 @@ from synapseclr.analysis.search import (
     APPROXIMATE,
     FeatureIndex,
     IndexKind,
-    answer_query,
     distance_histograms,
     eligible_rows,
     make_queries,
@@ -140,11 +139,7 @@ def answer_queries(
     obs = synapse_embeddings.obs
     queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config, query_features)
     rows_m = eligible_rows(obs, config.filter, traits) if config.filter else None
-    if isinstance(feature_index, DiskIndex):
-        found = feature_index.answers(queries, config.n_neighbours, rows_m)
-    else:
-        index = feature_index if rows_m is None else FeatureIndex(features_nf[rows_m], "flat")
-        found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
+    found = feature_index.answers(queries, config.n_neighbours, rows_m)
     results = result_table(queries, found, features_nf, obs, neuroglancer)
     return results, distance_histograms(features_nf, rows_m, queries)
 
