@@ -19,7 +19,7 @@ _SPECIFICATION.loader.exec_module(renew_readme)
 
 # What is not typed here: the recipe of the target, and what runs it.
 ELSEWHERE = {
-    "make demo": ("kedro run --pipeline=demo", "tests/conftest.py", 'is_forked=False)("--pipeline=demo")'),
+    "make demo": ("kedro run --pipeline=demo", "tests/conftest.py", 'Runner(shared)("--pipeline=demo")'),
     "make test": ("-m pytest", ".ci/run", "make test"),
     "make docs": ("mkdocs build", "tests/test_docs.py", '"docs", f"OPTIONS='),
 }
