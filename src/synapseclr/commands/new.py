@@ -74,17 +74,18 @@ def new(folder: Path) -> None:
     click.echo("Next: kedro run --pipeline=demo    # or, for volumes of your own: synapseclr init --help")
 
 
-def write_project(folder: Path) -> None:
+def write_project(folder: Path, origin: Path | None = None) -> None:
     """Write a project that Kedro runs with the installed package.
 
     Args:
         folder: Its place, which need not exist.
+        origin: Folder with what is copied; by default the installed wheel's, or the clone.
 
     Raises:
         ConfigurationError: If the folder has a file or folder of the project's already, or the installation lacks
             ``conf``.
     """
-    origin, files = _origin(), _files(folder.resolve().name)
+    origin, files = _origin(origin), _files(folder.resolve().name)
     names = {place.split("/")[0] for place in (*_COPIED, *_KEPT_EMPTY, *files)}
     if present := sorted(name for name in names if (folder / name).exists()):
         raise ConfigurationError(
@@ -114,12 +115,13 @@ def _files(name: str) -> Mapping[str, str]:
     }
 
 
-def _origin() -> Path:
+def _origin(named: Path | None) -> Path:
     """The folder with what is copied: ``synapseclr/project`` of an installed wheel, or the clone."""
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / "project", package.parents[1]):
+    places = (named,) if named else (package / "project", package.parents[1])
+    for folder in places:
         if all((folder / place).exists() for place in _COPIED):
             return folder
     raise ConfigurationError(
-        f"The installation at {package} lacks {' or '.join(_COPIED)}. Install synapseclr again: its wheel, or a clone."
+        f"{' and '.join(map(str, places))} lack {', '.join(_COPIED)}. Install synapseclr again: its wheel, or a clone."
     )
