@@ -113,7 +113,7 @@ def test_parameters_of_the_commands_exist():
 
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(path):
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", (PROJECT / path).read_text())
+    links = re.findall(r"(?:\]\(|<img src=\")([^)#\s\"]+)(?:#[^)]*)?[)\"]", (PROJECT / path).read_text())
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (PROJECT / link).exists()] == []
 
