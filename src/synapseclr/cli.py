@@ -8,11 +8,9 @@ import gc
 import click
 
 from synapseclr.commands.explore import explore
-from synapseclr.commands.export import export
-from synapseclr.commands.init import init
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
-from synapseclr.commands.synapseclr import check, synapseclr
+from synapseclr.commands.synapseclr import synapseclr
 
 
 @click.group(name="synapseclr")
@@ -20,9 +18,6 @@ def cli() -> None:
     """Commands of SynapseCLR."""
 
 
-synapseclr.add_command(check)
-synapseclr.add_command(export)
-synapseclr.add_command(init)
 for command in (synapseclr, explore, sweep, make_run_command()):
     cli.add_command(command)
 

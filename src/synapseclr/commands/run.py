@@ -95,6 +95,27 @@ def nested_parameters(text: str) -> dict[str, Any]:
     return {str(name): value for name, value in parsed.items()} if isinstance(parsed, dict) else {}
 
 
+def open_project() -> Path:
+    """Prepare Kedro for the project in which the working directory lies.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        ConfigurationError: If there is none.
+    """
+    from kedro.utils import find_kedro_project
+
+    project = find_kedro_project(Path.cwd())
+    if project is None:
+        raise ConfigurationError(
+            f"Neither {Path.cwd()} nor a folder above it is a project. Go to one, or write one: synapseclr new FOLDER."
+        )
+    from kedro.framework.startup import bootstrap_project
+
+    return bootstrap_project(project).project_path
+
+
 @contextmanager
 def opened_catalog(env: str | None, params: str) -> Iterator[DataCatalog]:
     """Open the project's catalog in a session that MLflow does not see, for commands that only look at outputs.
@@ -104,12 +125,11 @@ def opened_catalog(env: str | None, params: str) -> Iterator[DataCatalog]:
         params: Text of ``--params``.
     """
     from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
 
     from synapseclr.hooks import untracked
 
-    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=nested_parameters(params)) as session:
+    project = open_project()  # done already by the program kedro, but not by synapseclr or in a script
+    with untracked(), KedroSession.create(project, env=env, runtime_params=nested_parameters(params)) as session:
         yield cast(Any, session).load_context().catalog
 
 
