@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from synapseclr.pipeline_registry import register_pipelines
+from synapseclr.pipeline_registry import STAGES, register_pipelines
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +58,13 @@ def test_every_node_of_the_demo_is_in_the_graph(nodes):
     names = {node.name.split(".")[-1] for node in register_pipelines()["demo"].nodes}
     shown = {node["name"].split(".")[-1].lower().replace(" ", "_") for node in nodes.values() if node["type"] == "task"}
     assert names <= shown
+
+
+def test_the_graph_opens_as_one_box_a_pipeline(viz):
+    tree = viz("main")["modular_pipelines"]
+    boxes = {child["id"] for child in tree["__root__"]["children"] if child["type"] == "modularPipeline"}
+    assert boxes == set(STAGES) - {"published_features"}
+    assert not [child for child in tree["__root__"]["children"] if child["type"] == "task"]
 
 
 def test_datasets_lie_in_kedros_layers(viz, nodes):
