@@ -10,6 +10,7 @@ import click
 from synapseclr.commands.explore import explore
 from synapseclr.commands.export import export
 from synapseclr.commands.init import init
+from synapseclr.commands.pages import MlflowCommands, quieten_viz
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
 from synapseclr.commands.synapseclr import check, synapseclr
@@ -25,6 +26,9 @@ synapseclr.add_command(export)
 synapseclr.add_command(init)
 for command in (synapseclr, explore, sweep, make_run_command()):
     cli.add_command(command)
+
+cli.add_command(MlflowCommands(name="mlflow", help="Runs in MLflow: its page, and its settings."))
+quieten_viz()
 
 # Python ends with a search for cycles among all objects: two seconds, with torch, MLflow and Kedro, for memory that the
 # system takes back anyway.

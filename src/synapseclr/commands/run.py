@@ -1,4 +1,4 @@
-"""``kedro run`` with lists in ``--params``, short names of nodes and errors in sentences; ``--params`` of every command."""
+"""``kedro run`` with lists in ``--params``, short node names and errors in sentences; ``--params`` of all commands."""
 
 from __future__ import annotations
 

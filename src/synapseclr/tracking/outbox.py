@@ -90,10 +90,14 @@ class Outbox:
         run_id: Of the run that the entries belong to; it exists.
         unsent_folder: Where `close` writes what could not be sent.
         rerun_command: Command that runs a node again in the same MLflow run; NODE is replaced by its name.
+        page: Address of the page with the runs of the experiment, if a server shows it.
     """
 
-    def __init__(self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "") -> None:
+    def __init__(
+        self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "", page: str = ""
+    ) -> None:
         self.run_id = run_id
+        self.page = page
         self.is_closed = False
         self._uri = tracking_uri
         self._unsent_folder = unsent_folder
