@@ -15,7 +15,7 @@ import click
 
 from synapseclr.tracking.server import runs_page
 
-_PATIENCE_SECONDS = 120
+_PATIENCE_SECONDS = 600
 
 
 class MlflowCommands(click.Group):
@@ -63,8 +63,12 @@ def ui(env: str | None, host: str | None, port: str | None) -> None:
     server = f"http://{host}:{port}"
     threading.Thread(target=_tell_when_there, args=(server, runs_page(server, experiment_id)), daemon=True).start()
     command = [sys.executable, "-m", "mlflow", "server", f"--host={host}", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri={uri}", "--uvicorn-opts=--log-level=warning"]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONWARNINGS": "ignore"}
+    command += [f"--backend-store-uri={uri}", f"--registry-store-uri={uri}", "--uvicorn-opts=--log-level=warning"]
+    quiet = {
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
     raise SystemExit(subprocess.call(command, env=quiet | os.environ))
 
 

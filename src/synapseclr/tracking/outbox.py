@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +206,8 @@ class Outbox:
         is_ended = is_there and not self._entries and self.end(status, ended)  # artifacts may fail on their own
         if is_ended and not self._artifacts and not self._commands:
             shutil.rmtree(self.copies_folder, ignore_errors=True)
+            with suppress(OSError):  # there is what another run could not send
+                self._unsent_folder.rmdir()
             return True
         with self._changed:
             left = [*self._entries, *self._artifacts]
