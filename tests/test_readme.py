@@ -85,6 +85,7 @@ def test_the_makefile_serves_where_the_pages_say():
 
 def test_quickstart_runs_name_what_exists():
     """Its pipelines and query are those of the page on own data, which are typed; here are the names."""
+    from synapseclr.commands.run import with_namespaces
     from synapseclr.pipeline_registry import register_pipelines
 
     pipelines = register_pipelines()
@@ -93,9 +94,11 @@ def test_quickstart_runs_name_what_exists():
         assert set(options) <= {"pipeline", "params", "from-nodes"}
         assert options.get("pipeline", "__default__") in pipelines
         if node := options.get("from-nodes"):
-            names = {n.name for n in pipelines["__default__"].from_nodes(node).nodes}
-            assert "compose_report" in names
-            assert "train_encoder" not in names
+            whole = pipelines["__default__"]
+            full = with_namespaces([node], (n.name for n in whole.nodes))
+            names = {n.name for n in whole.from_nodes(*full).nodes}
+            assert "reporting.compose_report" in names
+            assert "pretraining.train_encoder" not in names
 
 
 def test_the_readme_is_short():
