@@ -26,10 +26,11 @@ LAYERS = (BACKBONE, *PROJECTOR_LAYERS)
 
 
 def layer_features(embeddings: AnnData, layer: str = BACKBONE) -> np.ndarray:
-    """Features of one recorded layer.
+    """Features of one recorded layer, in memory.
 
     Args:
-        embeddings: Synapses by backbone features, with the projector layers in ``obsm``.
+        embeddings: Synapses by backbone features, with the projector layers in ``obsm``. Lazy ones are read as a whole:
+            an analysis of millions of synapses takes :func:`layer_array`.
         layer: ``encoder.fc``, ``projector.mlp.0`` or ``projector.mlp.3``.
 
     Returns:
@@ -38,13 +39,28 @@ def layer_features(embeddings: AnnData, layer: str = BACKBONE) -> np.ndarray:
     Raises:
         SynapseCLRError: If the layer is absent or holds values that are not finite.
     """
+    features_nf = np.ascontiguousarray(layer_array(embeddings, layer), dtype=np.float32)
+    check_finite(features_nf, layer)
+    return features_nf
+
+
+def layer_array(embeddings: AnnData, layer: str = BACKBONE) -> Any:
+    """Features of one recorded layer as they lie: a numpy array, or a lazy one (dask) where they exceed memory.
+
+    Lazy features are for :class:`synapseclr.analysis.row_blocks.RowBlocks`. Nothing is read, so that values that are
+    not finite are found by the first pass over the blocks (``RowBlocks.moments``).
+
+    Args:
+        embeddings: As of :func:`layer_features`.
+        layer: As of :func:`layer_features`.
+
+    Raises:
+        SynapseCLRError: If the layer is absent.
+    """
     if layer != BACKBONE and layer not in embeddings.obsm:
         present = ", ".join([BACKBONE, *embeddings.obsm])
         raise SynapseCLRError(f"The embeddings have no layer '{layer}'. Layers present: {present}.")
-    raw_nf = embeddings.X if layer == BACKBONE else embeddings.obsm[layer]
-    features_nf = np.ascontiguousarray(raw_nf, dtype=np.float32)
-    check_finite(features_nf, layer)
-    return features_nf
+    return embeddings.X if layer == BACKBONE else embeddings.obsm[layer]
 
 
 def recorded_layers(embeddings: AnnData) -> dict[str, np.ndarray]:
