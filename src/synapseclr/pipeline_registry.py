@@ -14,11 +14,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Map every pipeline's name to the pipeline.
 
     ``analysis`` joins what follows from embeddings, ``__default__`` is the way from volumes to the report, ``demo`` the
-    same on a simulated volume. ``published_features`` stands in for the way to embeddings.
+    same on a simulated volume. ``published_features`` and ``simulated_embeddings`` stand in for the way to embeddings.
     """
     pipelines = {
         name: import_module(f"synapseclr.pipelines.{name}").create_pipeline()
-        for name in ("simulation", *_MAIN, "published_features", *_ANALYSES)
+        for name in ("simulation", *_MAIN, "published_features", "simulated_embeddings", *_ANALYSES)
     }
     pipelines["analysis"] = sum((pipelines[name] for name in _ANALYSES), Pipeline([]))
     pipelines["__default__"] = sum((pipelines[name] for name in _MAIN), Pipeline([])) + pipelines["analysis"]

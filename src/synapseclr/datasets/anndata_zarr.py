@@ -58,6 +58,7 @@ class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData | ShardedMatrix", "
         if in_memory not in (True, False, "auto"):
             raise DatasetError(f"in_memory is {in_memory!r}; it must be true, false or auto.")
         self._in_memory = in_memory
+        self.is_saved_elsewhere = False  # by another machine, on a shared disk
 
     def load(self) -> AnnData:
         """Read the whole matrix into memory, or open it lazily.
@@ -161,6 +162,9 @@ class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData | ShardedMatrix", "
     def _save_shards(self, data: ShardedMatrix) -> None:
         if data.shards.folder.url.rstrip("/") != plain_address(self.work_address):
             raise DatasetError(f"The shards lie at {data.shards.url}, not at {self.work_address}.")
+        if self.is_saved_elsewhere:
+            data.shards.wait_until_moved()
+            return
         data.shards.finish(data.obs, data.uns)
         if self._is_local:
             replace_folder(Path(data.shards.folder.url), Path(self._path))

@@ -80,6 +80,15 @@ class ObjectFolder:
         with explained(self.address(key)):
             return bytes(filesystem.cat_file(f"{root}/{key}"))
 
+    def has(self, key: str) -> bool:
+        """Tell whether there is an object."""
+        if not self.is_remote:
+            return Path(self.url, key).is_file()
+        filesystem, root = self.filesystem
+        with explained(self.address(key)):
+            filesystem.invalidate_cache()
+            return bool(filesystem.exists(f"{root}/{key}"))
+
     def write(self, key: str, data: bytes, scratch: str | None = _SCRATCH) -> None:
         """Write an object, replacing an older one: a reader finds either the whole of it or none of it.
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,7 @@ BLOCK_ROWS = 5 * CHUNK_ROWS
 """Rows of a block of a lazy array: 20,480, 42 MB of 512 features."""
 _RECORDS = ".records"
 _PLAN = "plan.json"
+_PATIENCE_S, _POLL_S = 1800.0, 0.5
 _MEMORY_SHARE = 6  # copies of the features that analyses in memory hold at their peak: 12.5 kB a synapse of 512
 _MOST_IN_MEMORY = 4.0e9  # bytes of features
 
@@ -283,8 +285,8 @@ class MatrixShards:
 
     def unfinished(self) -> list[int]:
         """Shards without record."""
-        there = {Path(key).stem for key in self.records.keys("")}
-        return [shard for shard in range(self.n_shards) if f"{shard:06d}" not in there]
+        there = set(self.records.keys(""))
+        return [shard for shard in range(self.n_shards) if f"{shard:06d}.json" not in there]
 
     def write(self, shard: int, layers: Mapping[str, NDArray[np.float32]]) -> None:
         """Write the rows of one shard, then its record.
@@ -353,6 +355,18 @@ class MatrixShards:
     def forget(self) -> None:
         """Delete the records of shards, which nothing needs any more once the matrix is in its place."""
         self.records.clear()
+
+    def wait_until_moved(self, timeout_s: float = _PATIENCE_S) -> None:
+        """Wait for another machine that puts the matrix into its place, the last thing of which is :meth:`forget`.
+
+        Raises:
+            OutputError: If it takes longer than it ever should.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self.records.has(_PLAN):
+            if time.monotonic() > deadline:
+                raise OutputError(f"No machine has put {self.url} into its place within {timeout_s:.0f} s.")
+            time.sleep(_POLL_S)
 
     def _is_begun(self) -> bool:
         try:
