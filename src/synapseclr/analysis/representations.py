@@ -13,6 +13,7 @@ import pandas as pd
 
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES
 from synapseclr.errors import SynapseCLRError
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows
 
 if TYPE_CHECKING:
@@ -115,6 +116,11 @@ def blocks_of(features: Features) -> tuple[np.ndarray, ...]:
     return features.parts if isinstance(features, FeatureBlocks) else (features,)
 
 
+def is_lazy_features(features: Features) -> bool:
+    """Tell features that exceed memory (dask) from those in memory; of blocks, one suffices."""
+    return any(is_lazy(part) for part in blocks_of(features))
+
+
 def check_blocks(features: Features, name: str) -> None:
     """Refuse features that hold NaN or infinity; see :func:`synapseclr.analysis.representations.check_finite`."""
     for part_nf in blocks_of(features):
@@ -137,8 +143,9 @@ def normal_scores(statistics_nk: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
-    rank_nk = rankdata(statistics_nk, axis=0)
-    scores_nk: np.ndarray = ndtri((rank_nk - 0.5) / len(statistics_nk)).astype(np.float32)
+    scores_nk = np.empty(statistics_nk.shape, np.float32)
+    for column, value_n in enumerate(np.asarray(statistics_nk).T):  # one by one: there may be millions of rows
+        scores_nk[:, column] = ndtri((rankdata(value_n) - 0.5) / len(value_n))
     return scores_nk
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import logging
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ class RowBlocksConfig(Parameters):
     def is_distributed(self) -> bool:
         """Tell whether blocks are computed by workers of dask."""
         return bool(self.workers or self.scheduler_address)
+
+
+HERE = RowBlocksConfig()
+"""Blocks of the default size, computed in this process."""
 
 
 class Moments(NamedTuple):
@@ -131,8 +136,8 @@ class Moments(NamedTuple):
         return np.asarray(np.sqrt(np.diagonal(self.scatter_ff) / self.n))
 
 
-def _moments(*arrays: np.ndarray, part: int) -> Arrays:
-    return Moments.of(arrays[part])._asdict()
+def _moments(*arrays: np.ndarray, part: int | None) -> Arrays:
+    return Moments.of(np.hstack(arrays) if part is None else arrays[part])._asdict()
 
 
 def _merged_moments(one: Arrays, other: Arrays) -> Arrays:
@@ -212,8 +217,8 @@ class RowBlocks:
         config: Size of the blocks, and who computes them.
     """
 
-    def __init__(self, name: str, arrays: Sequence[Any], config: RowBlocksConfig | None = None) -> None:
-        self.name, self.config = name, config or RowBlocksConfig()
+    def __init__(self, name: str, arrays: Sequence[Any], config: RowBlocksConfig = HERE) -> None:
+        self.name, self.config = name, config
         lengths = {int(array.shape[0]) for array in arrays}
         if len(lengths) != 1:
             raise ValueError(f"The arrays of '{name}' have different numbers of rows: {sorted(lengths)}.")
@@ -297,11 +302,11 @@ class RowBlocks:
         ]
         return self._compute(groups, function, merge, arguments, options, description, key).merged(merge)
 
-    def moments(self, part: int = 0) -> Moments:
+    def moments(self, part: int | None = 0) -> Moments:
         """Means, covariances and ranges of the columns of one of the arrays.
 
         Args:
-            part: Which array.
+            part: Which array; None: all of them side by side.
 
         Raises:
             SynapseCLRError: If values are not finite; with the number of rows.
@@ -407,7 +412,9 @@ class RowBlocks:
 
         function, merge, arguments, options = call
         lazy = [list(array.to_delayed().reshape(-1)) if is_lazy(array) else None for array in self.arrays]
-        shared = dask.delayed((arguments, options), traverse=False)  # sent to each worker once, not with every block
+        shared = dask.delayed(
+            (arguments, options), name=f"arguments-{uuid.uuid4().hex}", traverse=False
+        )  # sent to each worker once, not with every block
         tasks = []
         for group, key in zip(groups, keys, strict=True):
             parts = []
