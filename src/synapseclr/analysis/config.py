@@ -318,6 +318,16 @@ class OutliersConfig(Parameters):
         description="Examples at which likeness to them weighs half as much as being unusual; 0: always as much.",
     )
     n_neighbours: int = Field(default=10, ge=1, description="Neighbours of the scores knn and lof.")
+    n_reference: int = Field(
+        default=100_000,
+        ge=2,
+        description="Synapses, drawn at random, among which knn and lof search where features exceed memory.",
+    )
+    n_evaluated: int = Field(
+        default=100_000,
+        ge=2,
+        description="Synapses, drawn at random, on which the detection is measured where features exceed memory.",
+    )
     n_candidates: int = Field(default=48, ge=1, description="Candidates listed, best first.")
     n_drawn: int = Field(default=24, ge=1, le=60, description="Candidates on the contact sheet.")
     accept: SynapseIds = Field(
