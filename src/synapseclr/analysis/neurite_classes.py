@@ -114,9 +114,12 @@ def classify_neurites(
         The classes. Properties that were imputed on no side are missing.
     """
     config = config or ConsensusConfig()
-    aligned = table_rows(imputed_traits, annotations["synapse_id"])
+    properties = classified_properties(traits)
+    names = tuple(f"{trait.name}_" for members in properties.values() for trait in members)
+    wanted = [name for name in imputed_traits if name.startswith(names) and name.endswith("_probability")]
+    aligned = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"]) if properties else None
     found = []
-    for name, members in classified_properties(traits).items():
+    for name, members in properties.items():
         names, sums = _evidence(aligned, annotations, members)
         if len(sums):
             found.append(_classified(name, names, sums, config))
