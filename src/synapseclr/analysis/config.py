@@ -20,9 +20,15 @@ class SimilarityConfig(Parameters):
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which distances are taken.")
     n_neighbours: int = Field(default=7, ge=1, description="Neighbours listed per synapse and query (published: 7).")
-    index: Literal["auto", "flat", "hnsw", "ivf"] = Field(
+    index: Literal["auto", "flat", "hnsw", "ivf", "ivfpq"] = Field(
         default="auto",
-        description="flat: exact; hnsw, ivf: approximate; auto: flat below 500,000 synapses, ivf from there on.",
+        description="flat: exact; hnsw, ivf: approximate, in memory; ivfpq: approximate, in files; auto: flat below "
+        "500,000 synapses, ivf below 3 million, ivfpq from there on or where memory is too small.",
+    )
+    n_listed: int | None = Field(
+        default=None,
+        ge=1,
+        description="Synapses whose neighbours are listed, drawn at random; null: all, or 10,000 with ivfpq.",
     )
     query: QueryValue | None = Field(
         default=None,

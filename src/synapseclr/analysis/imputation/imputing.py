@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -200,12 +200,13 @@ def impute_traits(
     if is_lazy_features(features_nf):
         return _impute_in_blocks(features_nf, annotations, scales, config, traits, row_blocks)
     check_blocks(features_nf, config.gaussian_processes.layer)
+    from rich.progress import track
     from threadpoolctl import threadpool_limits
 
     # Several threads pay beyond a few thousand training synapses only.
     with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
         inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
-        return _impute_all(inputs_nr, annotations, scales, config, traits)
+        return _impute_all(inputs_nr, annotations, scales, config, track(traits, description="Imputing traits"))
 
 
 def _impute_all(
@@ -213,7 +214,7 @@ def _impute_all(
     annotations: pd.DataFrame,
     scales: pd.DataFrame,
     config: ImputationConfig,
-    traits: Sequence[Trait],
+    traits: Iterable[Trait],
     others: Callable[[_Imputed], None] = lambda found: None,
 ) -> Imputation:
     """Impute trait by trait; ``others`` is called with the models of each one."""
