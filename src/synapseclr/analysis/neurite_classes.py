@@ -115,9 +115,9 @@ def classify_neurites(
     """
     config = config or ConsensusConfig()
     properties = classified_properties(traits)
-    names = tuple(f"{trait.name}_" for members in properties.values() for trait in members)
-    wanted = [name for name in imputed_traits if name.startswith(names) and name.endswith("_probability")]
-    aligned = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"]) if properties else None
+    starts = tuple(f"{trait.name}_" for members in properties.values() for trait in members)
+    wanted = [str(name) for name in imputed_traits if str(name).startswith(starts) and "_probability" in str(name)]
+    aligned = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"] if properties else [])
     found = []
     for name, members in properties.items():
         names, sums = _evidence(aligned, annotations, members)
