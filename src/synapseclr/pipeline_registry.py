@@ -8,7 +8,7 @@ from kedro.pipeline import Pipeline
 
 _ANALYSES = ("manifold", "similarity", "outliers", "imputation", "consensus", "features", "reporting")
 _MAIN = ("preprocessing", "pretraining", "embedding")
-STAGES = ("simulation", *_MAIN, "published_features", *_ANALYSES)
+STAGES = ("simulation", *_MAIN, "published_features", "simulated_embeddings", *_ANALYSES)
 """Pipelines that are no joint of others, in the order of the way from volumes to the report."""
 
 
@@ -16,7 +16,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Map every pipeline's name to the pipeline.
 
     ``analysis`` joins what follows from embeddings, ``__default__`` is the way from volumes to the report, ``demo`` the
-    same on a simulated volume. ``published_features`` stands in for the way to embeddings.
+    same on a simulated volume. ``published_features`` and ``simulated_embeddings`` stand in for the way to embeddings.
 
     Each pipeline is a namespace of its nodes, a box in the graph; datasets and parameters keep their names. The
     command line takes node names without it (`commands/run.py`).
