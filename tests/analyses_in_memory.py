@@ -198,6 +198,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
         "synapse_morphometry": _morphometry(embeddings.obs["synapse_id"].to_numpy()),
         "training_history": history,
+        "input_check": {"layers": [{"role": "EM volume", "uri": "gs://bucket/em"}]},
         "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
         "pipeline_seconds": {"pretraining": 61.5},
         "annotation_scales": SCALES,
