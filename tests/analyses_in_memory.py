@@ -213,6 +213,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),
+        "feature_index_folder": "unused",
         "query_encoder": _no_encoder,
         "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }
