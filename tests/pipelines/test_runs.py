@@ -168,7 +168,7 @@ def test_a_run_has_a_name_and_a_description_with_a_picture(demo_run):
     description = run.data.tags["mlflow.note.content"]
     assert f"{run.data.metrics['summary/n_synapses']:.0f} synapses, 2 epochs" in description
     (picture,) = re.findall(rf"get-artifact\?path=(\S+)&run_uuid={run.info.run_id}\)", description)
-    assert picture in [item.path for item in client.list_artifacts(run.info.run_id, "manifold")]
+    assert picture in [item.path for item in client.list_artifacts(run.info.run_id, "reporting")]
 
 
 def test_mlflow_has_metrics_of_every_epoch(demo_run):
