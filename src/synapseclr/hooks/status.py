@@ -35,6 +35,7 @@ _NEXT = {
     "pretraining": "embedding",
     "embedding": "analysis",
     "published_features": "analysis",
+    "simulated_embeddings": "analysis",
 }
 """The pipeline to run after another, on the way to the report."""
 _PLACES = ("data_root", "results_root")
