@@ -6,7 +6,6 @@ import atexit
 import json
 import logging
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -31,6 +30,7 @@ from synapseclr.parameters import flatten_names, label_parameters
 from synapseclr.privacy import project_folder, redact_tree
 from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import locked
+from synapseclr.tracking.git import git_state
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
 from synapseclr.tracking.server import (
     answers,
@@ -131,7 +131,7 @@ class RunTracking(MlflowHook):
             "environment": run_params.get("env") or "local",
             "mlflow.source.name": "kedro run",
             "mlflow.source.type": "LOCAL",
-            **_git_state(),
+            **git_state(),
             **process_tags(),
         }
         disabled = set(self.mlflow_config.tracking.disable_tracking.pipelines)
@@ -397,18 +397,6 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(_SYSTEM_METRICS)
-
-
-def _git_state() -> dict[str, str]:
-    """Commit of the working directory, and whether it has changes; empty outside of git."""
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"git_commit": commit.stdout.strip(), "git_dirty": str(bool(changes.stdout.strip())).lower()}
 
 
 def _log_all_parameters(outbox: Outbox, parameters: dict[str, Any]) -> None:
