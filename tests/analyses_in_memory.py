@@ -215,8 +215,8 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "accepted_defects": pd.DataFrame(),
         "params:row_blocks": HERE,
         "random_convolution.embedding_shards": None,
-        "feature_index_folder": "of no index in files",
         "query_chunks": QueryChunks(),
+        "feature_index_folder": "unused",
         "query_encoder": _no_encoder,
         "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }

@@ -225,6 +225,8 @@ def describe_similarity(
         "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
     )
     used = index_recall.loc[index_recall["is_used"], "index"].iloc[0]
+    if used == "ivfpq":
+        text += " Neighbours are listed of a sample of the synapses (similarity.n_listed)."
     pictures = [
         Picture(
             similarity_strip,
