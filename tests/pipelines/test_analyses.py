@@ -196,6 +196,7 @@ def test_figures_fit_the_page_and_can_be_read(catalog):
     figures = {name: data for name in catalog if isinstance(data := catalog.load(name), Figure)}
     assert len(figures) > 20
     for name, figure in figures.items():
+        figure.set_layout_engine("none")
         figure.draw_without_rendering()
         assert figure.get_size_inches()[0] <= WIDEST_IN + 1e-6, name
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
