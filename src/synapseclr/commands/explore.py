@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synapseclr.commands.run import opened_catalog
+from synapseclr.storage.addresses import is_local, plain_address
 
 if TYPE_CHECKING:
     from synapseclr.explorer.run_outputs import RunOutputs
@@ -19,7 +20,9 @@ _TABLES = {
     "neurite_classes": "",
     "synapse_orientations": "",
     "occlusion_effects": "",
+    "annotation_scales": "",
 }
+_ACCEPTED = "accepted_defects"
 
 
 @click.command()
@@ -103,10 +106,17 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             tables={name: table for name, table in tables.items() if table is not None},
             neuroglancer=NeuroglancerConfig.model_validate(catalog.load("params:neuroglancer")),
             labels=labels,
+            accepted_defects=catalog.get(_ACCEPTED) if _ACCEPTED in catalog else None,
             notes=tuple(notes),
-            title=folder.rpartition("/07_model_output")[0],
+            title=_title(env, folder.rpartition("/07_model_output")[0]),
             traits=Traits.model_validate(catalog.load("params:traits")),
         )
+
+
+def _title(env: str | None, root: str) -> str:
+    """Name a run without the path of this machine: environment, and the address in a bucket or the folder's name."""
+    place = root if not is_local(root) else Path(plain_address(root)).name
+    return " · ".join(part for part in (env, place) if part) or "synapses"
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
