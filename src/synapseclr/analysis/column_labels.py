@@ -18,6 +18,8 @@ _SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
 _UNITS = {"um": "µm", "um2": "µm²", "um3": "µm³", "nm2": "nm²", "nm3": "nm³", "deg": "°", "vx": "voxels"}
 _UNIT_ENDING = re.compile(r"_(nm[23]?|um[23]?|deg|vx)$")
 _SIGNIFICANT = 3
+_TIMES_TEN = " \N{MULTIPLICATION SIGN} 10"
+_SMALLEST = -5  # power of ten below which decimals are hard to count
 
 
 class ColumnLabel(NamedTuple):
@@ -41,7 +43,7 @@ COLUMN_LABELS: dict[str, ColumnLabel] = {
     "cleft_id": ColumnLabel("cleft id"),
     **{f"{side}_root_id": ColumnLabel(f"{adjective} neurite (root id)") for side, adjective in _SIDES.items()},
     **{f"centre_{axis}_nm": ColumnLabel(f"position {axis}", "nm") for axis in "xyz"},
-    **{f"{side}_synaptic_volume": ColumnLabel(f"{adjective} mask volume", "voxels") for side, adjective in _SIDES.items()},
+    **{f"{side}_synaptic_volume": ColumnLabel(f"{word} mask volume", "voxels") for side, word in _SIDES.items()},
     "synaptic_cleft_volume": ColumnLabel("cleft mask volume", "voxels"),
     "n_cutout_sections": ColumnLabel("missing sections"),
     "n_padded_voxels": ColumnLabel("voxels beyond the volume"),
@@ -93,7 +95,7 @@ def scale_unit(trait: Trait) -> str:
 
 
 def number_text(value: float, unit: str = "") -> str:
-    """Print a number with three significant digits, thousands separated, never with an exponent; then its unit.
+    """Print a number with three significant digits, thousands separated, never as 1e+04; then its unit.
 
     >>> number_text(19640.4, "nm"), number_text(0.50001), number_text(float("nan"))
     ('19,640 nm', '0.5', 'no value')
@@ -101,7 +103,10 @@ def number_text(value: float, unit: str = "") -> str:
     if not math.isfinite(value):
         return NO_VALUE
     size = math.floor(math.log10(abs(value))) if value else 0
-    text = f"{value:,.{min(max(_SIGNIFICANT - 1 - size, 0), 12)}f}"
+    if size < _SMALLEST:
+        power = str(size).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{value / 10.0**size:.1f}{_TIMES_TEN}{power}" + ("" if unit == "°" or not unit else " ") + unit
+    text = f"{value:,.{min(max(_SIGNIFICANT - 1 - size, 0), 9)}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     text = "0" if text == "-0" else text

@@ -447,21 +447,23 @@ def evaluate_censored(
     Returns:
         The evaluation.
     """
+    from rich.progress import track
+
     consensus, imputation = consensus or ConsensusConfig(), imputation or ImputationConfig()
     truth = annotations if truth is None else truth
     process = imputation.gaussian_processes
     inputs_nr = kernel_inputs(features_nf, process.n_inputs, imputation.seed)
     tested, failed = [], []
     n_labels: dict[float, int] = {}
-    for fraction in consensus.label_fractions:
-        for seed in range(consensus.n_label_seeds):
-            labelled_n = _draw(annotations, fraction, seed, traits)
-            n_labels[fraction] = int(labelled_n.sum())
-            try:
-                evidence = _evidence(inputs_nr, annotations, labelled_n, imputation, seed, traits)
-                tested.append(_test(evidence, truth, consensus, traits).assign(fraction=fraction, seed=seed))
-            except UnscorableTraitError as reason:
-                failed.append((fraction, seed, n_labels[fraction], str(reason)))
+    draws = [(fraction, seed) for fraction in consensus.label_fractions for seed in range(consensus.n_label_seeds)]
+    for fraction, seed in track(draws, description="Typing with few labels"):
+        labelled_n = _draw(annotations, fraction, seed, traits)
+        n_labels[fraction] = int(labelled_n.sum())
+        try:
+            evidence = _evidence(inputs_nr, annotations, labelled_n, imputation, seed, traits)
+            tested.append(_test(evidence, truth, consensus, traits).assign(fraction=fraction, seed=seed))
+        except UnscorableTraitError as reason:
+            failed.append((fraction, seed, n_labels[fraction], str(reason)))
     columns = ["fraction", "seed", "root_id", "n_synapses", "target", "probability", "independent_probability"]
     neurites = pd.concat(tested, ignore_index=True) if tested else pd.DataFrame(columns=[*columns, "synapse_accuracy"])
     rows = []

@@ -89,9 +89,11 @@ def store_statistics(
     Returns:
         float32 (n, k), columns named by ``STATISTIC_NAMES``.
     """
+    from rich.progress import track
+
     wanted_n = np.arange(len(store)) if indices is None else np.asarray(indices)
     statistics_nk = np.empty((len(wanted_n), len(STATISTIC_NAMES)), dtype=np.float32)
-    for start in range(0, len(wanted_n), batch_size):
+    for start in track(range(0, len(wanted_n), batch_size), description="Measuring images"):
         chunks_bcxyz = store.read(wanted_n[start : start + batch_size].tolist())
         for offset, chunk_cxyz in enumerate(chunks_bcxyz):
             statistics_nk[start + offset] = chunk_statistics(chunk_cxyz)
@@ -196,8 +198,10 @@ def store_mask_statistics(store: ReadableChunks, voxel_size_nm: Sequence[float],
     Returns:
         float32 (n, 25), columns named by ``MASK_STATISTIC_NAMES``.
     """
+    from rich.progress import track
+
     statistics_nk = np.empty((len(store), len(MASK_STATISTIC_NAMES)), dtype=np.float32)
-    for start in range(0, len(store), batch_size):
+    for start in track(range(0, len(store), batch_size), description="Measuring masks"):
         rows = range(start, min(start + batch_size, len(store)))
         for row, chunk_cxyz in zip(rows, store.read(list(rows)), strict=True):
             statistics_nk[row] = mask_statistics(chunk_cxyz, voxel_size_nm)

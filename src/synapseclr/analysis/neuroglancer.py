@@ -109,7 +109,7 @@ def point_layer(
         {"type": "point", "id": identifier, "point": point, "props": [value]}
         for identifier, point, value in zip(ids, np.round(points_n3, 1).tolist(), values, strict=True)
     ]
-    source = {"url": LOCAL_ANNOTATIONS, "transform": {"outputDimensions": {axis: _NM for axis in "xyz"}}}
+    source = {"url": LOCAL_ANNOTATIONS, "transform": {"outputDimensions": dict.fromkeys("xyz", _NM)}}
     return {
         "type": "annotation",
         "source": source,

@@ -208,16 +208,22 @@ class LedgerDataset(AtAddress, AbstractDataset[dict[str, Any], dict[str, Any]]):
 
 
 class FolderDataset(AtAddress, ReadOnlyDataset[str]):
-    """Loads as the folder's path or URL; the folder is made when it is missing.
+    """Loads as the folder's path or URL.
 
     Args:
         filepath: Local path or fsspec URL.
+        is_made: Make the folder when it is missing; else whoever writes into it does.
         credentials: Passed to fsspec.
     """
 
     refusal = "{filepath} is a folder that nodes write into; it cannot be saved as a dataset."
 
+    def __init__(self, *, filepath: str, is_made: bool = True, **options: Any) -> None:
+        super().__init__(filepath=filepath, **options)
+        self._is_made = is_made
+
     def load(self) -> str:
         """Return the path or URL."""
-        self._filesystem.makedirs(self._path, exist_ok=True)
+        if self._is_made:
+            self._filesystem.makedirs(self._path, exist_ok=True)
         return self._filepath

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from synapseclr.analysis.column_labels import number_text
+from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.explorer.run_outputs import STANDARDISED, Column, RunOutputs
 
 N_BARS = 24
@@ -21,6 +22,7 @@ _POPULATION = 500_000  # synapses that stand for all, of more
 _MIN_COMPARED = 3
 _APART = (STANDARDISED, "Uncertainty", "Out of distribution")  # tell of the imputation, not of synapses
 _SHARED = 10
+_N_SAMPLED = 1_000  # synapses whose distances a neighbour's is compared with
 
 
 class ColumnStatistics:
@@ -46,7 +48,6 @@ class ColumnStatistics:
             self._ends = np.linspace(low, high if high > low else low + 1, N_BARS + 1)
         self.counts = self._fine(known_m)
         self.bars = self._coarse(known_m)
-        self.low, self.high = float(self._ends[0]) if len(self._ends) else 0.0, float(self._ends[-1]) if len(self._ends) else 1.0
 
     def _fine(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(np.searchsorted(self._cuts, values), minlength=len(self._cuts) + 1)
@@ -94,7 +95,7 @@ class ColumnStatistics:
             middle = self._cuts[min(int(np.searchsorted(np.cumsum(share_rest), 0.5)), len(self._cuts) - 1)]
             unit = self.column.unit
             texts = number_text(float(np.median(inside)), unit), number_text(float(middle), unit) if n_rest else ""
-            compared |= {"low": self.low, "high": self.high}
+            compared |= {"low": float(self._ends[0]), "high": float(self._ends[-1])}
         return compared | {"effect": round(effect, 3) if is_compared else 0.0, "set": texts[0], "rest": texts[1]}
 
     def share_between(self, one: float, other: float) -> float:
@@ -119,6 +120,13 @@ class RunStatistics:
     def _population_m(self) -> np.ndarray:
         n = len(self._outputs)
         return np.arange(n) if n <= _POPULATION else np.sort(np.random.default_rng(0).choice(n, _POPULATION, False))
+
+    @cached_property
+    def _sample_mf(self) -> np.ndarray:
+        """Features of random synapses."""
+        n = len(self._outputs)
+        rows = np.sort(np.random.default_rng(0).choice(n, min(n, _N_SAMPLED), replace=False))
+        return FeatureRows(self._outputs.synapses.X)[rows]
 
     def of(self, name: str) -> ColumnStatistics:
         """Statistics of a column."""
@@ -181,14 +189,11 @@ class RunStatistics:
             features and ``n_close``, those in which the two differ by less than half a standard deviation; ``shared``
             and ``apart``, at most ten values each of :meth:`shared_values`.
         """
-        features_nf = self._outputs.features_nf
-        rng = np.random.default_rng(0)
-        others = np.setdiff1d(rng.choice(len(features_nf), min(len(features_nf), 2000), replace=False), [row])
-        sample_mf = features_nf[others]
-        distance = float(np.linalg.norm(features_nf[row] - features_nf[other]))
-        farther = float((np.linalg.norm(sample_mf - features_nf[row], axis=1) > distance).mean()) if len(others) else 0.0
-        spread_f = sample_mf.std(axis=0) if len(others) else np.ones(features_nf.shape[1])
-        is_close_f = np.abs(features_nf[row] - features_nf[other]) < 0.5 * spread_f
+        one_f, another_f = FeatureRows(self._outputs.synapses.X)[np.array([row, other])]
+        distance = float(np.linalg.norm(one_f - another_f))
+        farther = float((np.linalg.norm(self._sample_mf - one_f, axis=1) > distance).mean())
+        spread_f = self._sample_mf.std(axis=0)
+        is_close_f = np.abs(one_f - another_f) < 0.5 * spread_f
         values = self.shared_values(row, other)
         shared = [pair for pair in values if pair["between"] is not None and pair["between"] <= 0.5]
         apart = [pair for pair in values if pair["between"] is None or pair["between"] > 0.5]

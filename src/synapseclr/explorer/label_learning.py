@@ -10,7 +10,6 @@ from synapseclr.errors import TableError
 from synapseclr.explorer.run_outputs import RunOutputs
 
 MAX_TICKS = 5_000
-_COMPONENTS = 64
 _BACKGROUND_PER_TICK = 10
 _MIN_BACKGROUND = 100
 
@@ -47,7 +46,7 @@ def learnt_probability(
         negative = np.random.default_rng(seed).choice(others, n_drawn, replace=False)
     if not len(negative):
         raise TableError("Every synapse is ticked: there is nothing to tell them from.")
-    components_nc = outputs.components_nf[:, :_COMPONENTS]
+    components_nc = outputs.components_nf
     chosen = np.concatenate([positive, negative])
     # Components keep their relative spread: the last ones are noise mostly, and would count as much otherwise.
     spread = float(components_nc[chosen].std(axis=0).max()) or 1.0

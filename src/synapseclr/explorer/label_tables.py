@@ -1,4 +1,4 @@
-"""Labels that people give to synapses in the explorer: one table per saving, never overwritten, and accepted defects."""
+"""Labels that people give to synapses in the explorer, one table per saving, never overwritten; accepted defects."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ def accept_defects(table: TableFile, synapse_ids: Sequence[int]) -> int:
         Number of synapses that it listed not yet.
     """
     listed = table.load()
-    known = listed["synapse_id"].to_numpy() if "synapse_id" in listed else []
-    new = [identifier for identifier in dict.fromkeys(map(int, synapse_ids)) if identifier not in set(map(int, known))]
+    known = set(listed["synapse_id"].astype(int)) if "synapse_id" in listed else set()
+    new = [identifier for identifier in dict.fromkeys(map(int, synapse_ids)) if identifier not in known]
     if new:
         table.save(pd.concat([listed, pd.DataFrame({"synapse_id": new}, dtype="int64")], ignore_index=True))
     return len(new)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.column_labels import column_label, measured_values, scale_unit, unit_text
+from synapseclr.analysis.disk_index import DiskIndex, is_index_of
+from synapseclr.analysis.feature_rows import is_lazy
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.representations import check_finite
@@ -30,7 +32,9 @@ _PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
 STANDARDISED = "Standardised"
 """Heading of the transformed values of traits that are also there in their measured unit."""
 
+NO_INDEX = "These synapses have no index yet: `kedro run --pipeline=similarity --to-nodes=index_features`."
 MAX_CLASSES = 40  # text with more values is no class
+N_COMPONENTS = 64
 ROOT_COLUMNS = ("pre_root_id", "post_root_id")
 _NOT_COLOURED = ("synapse_id", "chunk_index", *ROOT_COLUMNS, "cleft_id")
 _SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
@@ -233,6 +237,7 @@ class RunOutputs:
         notes: Sentences on what is missing and which command makes it.
         title: Title of the page, such as the folder of the run.
         traits: What annotations are.
+        index_folder: Local folder of an index in files, by which lazy features are searched.
     """
 
     synapses: AnnData
@@ -244,6 +249,7 @@ class RunOutputs:
     notes: tuple[str, ...] = ()
     title: str = "synapses"
     traits: Sequence[Trait] = TRAITS
+    index_folder: str | None = None
 
     def __len__(self) -> int:
         return int(self.synapses.n_obs)
@@ -293,9 +299,9 @@ class RunOutputs:
 
     @cached_property
     def components_nf(self) -> np.ndarray:
-        """Principal components of the features where the run has them, else the features, float32 (n, c)."""
+        """The first 64 principal components where the run has any, else the features: float32 (n, c)."""
         stored = self.synapses.obsm.get("X_pca")
-        return self.features_nf if stored is None else np.asarray(stored, dtype=np.float32)
+        return self.features_nf if stored is None else np.asarray(stored[:, :N_COMPONENTS], dtype=np.float32)
 
     @cached_property
     def roots(self) -> dict[str, np.ndarray]:
@@ -304,9 +310,20 @@ class RunOutputs:
         return {name: obs[name].to_numpy().astype(np.uint64) for name in ROOT_COLUMNS if name in obs}
 
     @cached_property
-    def index(self) -> FeatureIndex:
-        """Index of the features for the search of neighbours."""
-        return FeatureIndex(self.features_nf)
+    def index(self) -> FeatureIndex | None:
+        """Index of the features for the search of neighbours; of lazy ones the run's index in files, None without."""
+        if not is_lazy(self.synapses.X):
+            return FeatureIndex(self.features_nf)
+        if self.index_folder is None or not is_index_of(self.synapses.X, self.index_folder):
+            return None
+        return DiskIndex(self.synapses.X, self.index_folder)
+
+    @property
+    def searchable(self) -> FeatureIndex:
+        """The index; raises TableError where there is none."""
+        if self.index is None:
+            raise TableError(f"{NO_INDEX} Until then nothing can be searched for.")
+        return self.index
 
     @cached_property
     def imputed(self) -> pd.DataFrame | None:

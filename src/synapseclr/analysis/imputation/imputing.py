@@ -178,6 +178,7 @@ def impute_traits(
             "again on these synapses."
         )
     check_blocks(features_nf, config.gaussian_processes.layer)
+    from rich.progress import track
     from threadpoolctl import threadpool_limits
 
     table = {"synapse_id": annotations["synapse_id"].to_numpy()}
@@ -185,7 +186,7 @@ def impute_traits(
     # Several threads pay beyond a few thousand training synapses only.
     with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
         inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
-        for trait in traits:
+        for trait in track(traits, description="Imputing traits"):
             try:
                 found = _impute(inputs_nr, annotations, trait, config)
             except UnscorableTraitError as reason:

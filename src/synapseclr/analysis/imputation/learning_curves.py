@@ -63,10 +63,11 @@ def learning_curves(
     config = config or ImputationConfig()
     inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
     rows: list[tuple[object, ...]] = []
+    from rich.progress import track
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
-        for trait in traits if config.label_fractions else ():
+        for trait in track(traits if config.label_fractions else (), description="Learning curves"):
             try:
                 split = _split(annotations, trait, config)
             except UnscorableTraitError as reason:

@@ -3,7 +3,7 @@ import { failedPart } from "./failures.js";
 import { counted } from "./numbers.js";
 import { element } from "./page.js";
 
-const percent = (share) => (share > 0 && share < 0.01 ? "under 1 %" : `${Math.round(100 * share)} %`);
+const percent = (share) => (share > 0 && share < 0.01 ? "under 1 %" : share > 0.99 ? "over 99 %" : `${Math.round(100 * share)} %`);
 
 /** The choice of a neighbour, and the answer below it. */
 export function whySimilar(run, id, neighbours) {

@@ -1,10 +1,13 @@
-// Numbers for people: three significant digits, never an exponent, the unit behind.
+// Numbers for people: three significant digits, never as 1e+04, the unit behind.
+
+const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 
 /** The same wording as the server's number_text. */
 export function numberText(value, unit = "") {
   if (!Number.isFinite(value)) return "no value";
   const size = value === 0 ? 0 : Math.floor(Math.log10(Math.abs(value)));
-  const text = value.toLocaleString("en", { maximumFractionDigits: Math.min(Math.max(2 - size, 0), 12) });
+  const small = () => `${(value / 10 ** size).toFixed(1)} × 10${[...String(size)].map((digit) => RAISED[digit]).join("")}`;
+  const text = size < -5 ? small() : value.toLocaleString("en", { maximumFractionDigits: Math.max(2 - size, 0) });
   return (text === "-0" ? "0" : text) + (unit && unit !== "°" ? " " : "") + unit;
 }
 
