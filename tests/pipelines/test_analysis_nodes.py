@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from synapseclr.analysis import search
 from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
@@ -32,7 +33,8 @@ CONF = Path(__file__).parents[2] / "conf" / "base"
 
 def test_embeddings_of_other_synapses_are_refused():
     trained, other = simulated_embeddings(1.0, 1), simulated_embeddings(1.0, 2)[:50]
-    statistics = pd.DataFrame({"synapse_id": trained.obs["synapse_id"]})
+    statistics = pd.DataFrame(0.0, trained.obs.index, [*STATISTIC_NAMES, *MASK_STATISTIC_NAMES])
+    statistics["synapse_id"] = trained.obs["synapse_id"]
     with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
         score_traits(trained, other, trained, {}, statistics, statistics, ImputationConfig(), TRAITS)
 

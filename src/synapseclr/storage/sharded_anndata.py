@@ -326,6 +326,7 @@ class MatrixShards:
             OutputError: If shards are missing.
         """
         import anndata
+        import pandas as pd
         import zarr
 
         if left := self.unfinished():
@@ -333,9 +334,8 @@ class MatrixShards:
         with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
             group: Any = zarr.open_group(self.folder.url, mode="r+", storage_options=self.folder.storage_options)
             rest = anndata.AnnData(obs=obs, uns=dict(uns))
+            rest.strings_to_categoricals()
             width = int(self.widths["X"])
-            import pandas as pd
-
             anndata.io.write_elem(group, "obs", rest.obs)
             anndata.io.write_elem(group, "var", pd.DataFrame(index=pd.RangeIndex(width).astype(str)))
             anndata.io.write_elem(group, "uns", dict(rest.uns))

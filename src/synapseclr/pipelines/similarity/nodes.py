@@ -232,6 +232,8 @@ def describe_similarity(
             similarity_strip,
             "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features.",
         ),
+    ]
+    distances = [
         Picture(
             similarity_distances,
             "Distance of every synapse from each query. Red: those listed as its neighbours.",
@@ -244,7 +246,10 @@ def describe_similarity(
     caption = f"Share of the true nearest neighbours that each index finds; in use: {used}."
     table = Table(("index", "neighbours", "queries", "recall"), rows, caption, is_folded=True, has_numbers=True)
     return pipeline_section(
-        [Section("Similar synapses", [text], pictures, [table])],
-        config.dpi,
+        [
+            Section("Similar synapses", [text], pictures),
+            Section("Distances of similar synapses", (), distances, [table], part="appendix"),
+        ],
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
     )
