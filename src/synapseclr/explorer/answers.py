@@ -16,6 +16,7 @@ from synapseclr.analysis.search import Query, answer_query
 from synapseclr.analysis.traits import Trait, class_columns
 from synapseclr.errors import TableError
 from synapseclr.explorer.images import SynapseImages
+from synapseclr.explorer.map_planes import map_overview
 from synapseclr.explorer.run_outputs import RunOutputs
 
 N_NEIGHBOURS = 12
@@ -33,6 +34,7 @@ def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
     """Title, columns, planes and notes: everything that the page loads first."""
     chunks = outputs.chunks
     return {
+        "map": map_overview(outputs.maps, outputs.columns),
         "title": outputs.title,
         "n": len(outputs),
         "planes": list(outputs.planes),

@@ -36,8 +36,9 @@ PICTURES: dict[str, tuple[PictureKind, str]] = {
 """File name to the kind of picture of :class:`SynapseImages`, and its media type."""
 
 ASSETS = (
-    "index.html", "style.css", "main.js", "data.js", "state.js", "scatter.js", "synapse.js", "selection.js",
-    "filters.js", "page.js",
+    "index.html", "style.css", "main.js", "data.js", "state.js", "synapse.js", "selection.js", "filters.js", "page.js",
+    "map.css", "point_renderer.js", "point_map.js", "map_view.js", "map_state.js", "colours.js", "legend.js",
+    "axis_walk.js",
 )  # fmt: skip
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "

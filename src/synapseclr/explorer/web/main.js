@@ -1,23 +1,28 @@
 // Brings the parts together: the state decides what is drawn, and every change of it goes into the address.
 import { Run } from "./data.js";
 import { drawFilters, offerColumns, shownRows } from "./filters.js";
+import { drawLegend, format } from "./legend.js";
+import { combined, withoutHidden } from "./map_state.js";
+import { MapView } from "./map_view.js";
 import { byId, element, say, setTheme, showTab, wireTabs } from "./page.js";
-import { Scatter, drawLegend, format } from "./scatter.js";
 import { showSelection } from "./selection.js";
 import { readAddress, rowsInside, simplified, writeAddress } from "./state.js";
 import { showSynapse } from "./synapse.js";
 
 const LISTED = 25;
 let run;
-let scatter;
+let map;
 let state = readAddress();
 let view = {};
+let formerSets = []; // what undo goes back to
 setTheme(state.theme);
 
 /** Change the state, and draw what that changes. */
 async function change(part) {
+  if ("lasso" in part || "ids" in part) formerSets = [...formerSets, { lasso: state.lasso, ids: state.ids }].slice(-50);
+  if ("colour" in part) part = { look: { ...state.look, hidden: [], low: undefined, high: undefined }, ...part };
   state = { ...state, ...part };
-  writeAddress(state);
+  byId("link-note").hidden = writeAddress(state);
   await update(Object.keys(part));
 }
 
@@ -26,24 +31,47 @@ const chooseSynapse = (id) => {
   return change({ synapse: id });
 };
 
+const changeLook = (part) => change({ look: { ...state.look, ...part } });
+
+/** Go back to the former selection. */
+async function undoSelection() {
+  const former = formerSets.pop();
+  if (!former) return;
+  const left = formerSets;
+  await change(former);
+  formerSets = left;
+  byId("undo-selection").disabled = !formerSets.length;
+}
+
+/** Take what was drawn on the map into the selection. */
+function selectRegion({ operation, points, ...lasso }) {
+  showTab("selection");
+  if (!points && (operation === "new" || (operation === "add" && !view.selected.length))) return change({ lasso: simplified(lasso), ids: null });
+  const drawn = points ?? rowsInside(lasso, view.plane, view.shown);
+  return change({ ids: combined(view.selected, drawn, operation).map((row) => run.idOf(row)), lasso: null });
+}
+
 async function update(changed = null) {
   const touches = (...names) => changed === null || names.some((name) => changed.includes(name));
   if (touches("synapse")) showSynapse(run, state.synapse, chooseSynapse);
   const planeName = run.about.planes.includes(state.plane) ? state.plane : run.about.planes[0];
   const column = run.columnNamed(state.colour);
-  const [plane, shown, values] = await Promise.all([run.plane(planeName), touches("filters") ? shownRows(run, state.filters) : view.shown,
+  const [plane, passing, values] = await Promise.all([run.plane(planeName), touches("filters") ? shownRows(run, state.filters) : view.passing,
     column ? run.values(column.name) : null]);
-  const selected = state.lasso ? rowsInside(state.lasso, plane, shown) : (state.ids || []).map((id) => run.rowOf(id)).filter((row) => row >= 0);
+  const isSame = passing === view.passing && values === view.values && state.look.hidden === view.look.hidden;
+  const shown = isSame ? view.shown : withoutHidden(passing, values, column, state.look.hidden);
+  const selected = state.lasso ? rowsInside(state.lasso, plane, shown) : run.rowsOf(state.ids || []);
   const current = state.synapse ? run.rowOf(state.synapse) : -1;
-  view = { plane, shown, values, column, selected, current, lasso: state.lasso, view: planeName };
+  view = { plane, passing, shown, values, column, selected, current, lasso: state.lasso, walk: state.walk, look: state.look, name: planeName };
   byId("plane").value = planeName;
   byId("colour").value = column ? column.name : "";
   byId("shown").textContent = `${shown.length.toLocaleString("en")} of ${run.n.toLocaleString("en")} synapses shown`;
   if (touches("filters")) drawFilters(run, state.filters, (filters) => change({ filters }));
-  if (touches("colour", "filters")) drawLegend(column, values, shown);
+  if (touches("colour", "filters", "look")) drawLegend(run, column, values, passing, state.look, changeLook);
+  byId("undo-selection").disabled = !formerSets.length;
   const onlyMarked = changed !== null && changed.every((name) => name === "synapse");
-  await (onlyMarked ? scatter.mark(view) : scatter.draw(view));
-  if (touches("lasso", "ids", "filters", "colour", "plane")) {
+  await (onlyMarked ? map.mark(view) : map.draw(view));
+  if (!isSame || touches("lasso", "ids", "filters", "colour", "plane")) {
     showSelection(run, selected, { column, values, chosenBy: () => location.hash, onChoose: chooseSynapse,
       onFound: (ids) => change({ ids, lasso: null }), onClear: () => change({ ids: null, lasso: null }) });
   }
@@ -74,7 +102,8 @@ async function addFilter(name) {
 
 function wire() {
   wireTabs();
-  byId("plane").addEventListener("change", (event) => change({ plane: event.target.value, lasso: null }));
+  byId("plane").addEventListener("change", (event) => change({ plane: event.target.value, walk: null,
+    ...(state.lasso ? { lasso: null, ids: view.selected.map((row) => run.idOf(row)) } : {}) }));
   byId("colour").addEventListener("change", (event) => change({ colour: event.target.value || "none" }));
   byId("add-filter").addEventListener("change", (event) => { addFilter(event.target.value); event.target.value = ""; });
   byId("order").addEventListener("change", drawList);
@@ -89,13 +118,13 @@ function wire() {
   byId("theme").addEventListener("click", async () => {
     const theme = setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     await change({ theme });
-    drawLegend(view.column, view.values, view.shown);
+    drawLegend(run, view.column, view.values, view.passing, state.look, changeLook);
     showSynapse(run, state.synapse, chooseSynapse);
   });
   document.addEventListener("keydown", (event) => {
     if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "/") { event.preventDefault(); byId("find-id").focus(); }
-    if (event.key === "l") scatter.setMode(scatter.mode === "lasso" ? "pan" : "lasso");
+    if (map.onKey(event)) return;
     const neighbours = [...document.querySelectorAll("#synapse .thumbs button")];
     if (event.key === "n" && neighbours.length) neighbours[0].click();
     if (/^[1-9]$/.test(event.key)) neighbours[Number(event.key) - 1]?.click();
@@ -123,10 +152,9 @@ async function start() {
   byId("plane").replaceChildren(...run.about.planes.map((name) => element("option", { value: name }, name)));
   offerColumns(byId("colour"), run, "nothing");
   offerColumns(byId("add-filter"), run, "choose …");
-  scatter = new Scatter(run, { nameOf: valueName, onChoose: (row) => chooseSynapse(run.idOf(row)), onLasso: (lasso) => {
-    showTab("selection");
-    change({ lasso: simplified(lasso), ids: null });
-  } });
+  map = new MapView(run, { onChoose: chooseSynapse, onRegion: selectRegion, onUndo: undoSelection, onLook: changeLook,
+    onLine: (walk) => change({ walk }),
+    tip: (row) => element("div", {}, run.idOf(row), element("br"), element("small", {}, valueName(row))) });
   withDefaults();
   wire();
   await update();

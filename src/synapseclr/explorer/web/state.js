@@ -1,4 +1,5 @@
 // The state of the page, which the address holds: a link brings another reader to the same place.
+import { readMap, writeMap } from "./map_state.js";
 
 const SIMPLE = ["plane", "colour", "synapse", "theme"];
 const MAX_CORNERS = 80;
@@ -18,12 +19,12 @@ export function readAddress() {
     state.lasso = { x: corners.map((pair) => pair[0]), y: corners.map((pair) => pair[1]) };
   }
   if (parameters.get("ids")) state.ids = parameters.get("ids").split(".").filter((id) => /^\d{1,19}$/.test(id));
-  return state;
+  return readMap(parameters, state);
 }
 
 const number = (text) => (text === "" ? null : Number.isFinite(Number(text)) ? Number(text) : null);
 
-/** Put the state into the address. */
+/** Put the state into the address. False if its set of synapses does not fit. */
 export function writeAddress(state, replace = false) {
   const parameters = new URLSearchParams();
   for (const name of SIMPLE) if (state[name]) parameters.set(name, state[name]);
@@ -36,8 +37,10 @@ export function writeAddress(state, replace = false) {
   } else if (state.ids && state.ids.length <= 200) {
     parameters.set("ids", state.ids.join("."));
   }
+  const isWhole = writeMap(parameters, state);
   const hash = `#${parameters}`;
   if (hash !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
+  return isWhole;
 }
 
 const short = (value) => String(Number(value.toPrecision(6)));

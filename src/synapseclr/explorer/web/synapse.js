@@ -1,5 +1,5 @@
 // One synapse: its sections, its shape, what is known of it, and its neighbours.
-import { byId, colourOf, element, say, thumbnails } from "./page.js";
+import { byId, colourOf, element, plotly, say, thumbnails } from "./page.js";
 
 let asked = 0;
 
@@ -110,7 +110,7 @@ function shape(run, details) {
         for (const name of ["xaxis", "yaxis", "zaxis"]) scene[name] = { ...scene[name], ...axis };
         return { ...figure.layout, height: 328, paper_bgcolor: colourOf("paper"), font: { color: ink, size: 11 }, scene };
       };
-      await window.Plotly.newPlot(frame, figure.data, dress(), { displayModeBar: false, responsive: true });
+      await (await plotly()).newPlot(frame, figure.data, dress(), { displayModeBar: false, responsive: true });
       frame.dataset.state = "drawn";
     } catch (error) {
       frame.dataset.state = "";
