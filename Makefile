@@ -15,7 +15,7 @@ export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT ?= false
 export NO_GCE_CHECK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system explore demo test fuzz lint format bench gpu-bench viz viz-static mlflow jupyter docs docs-serve lock clean
+.PHONY: help setup system explore demo test fuzz lint format bench gpu-bench viz viz-static mlflow jupyter docs docs-serve lock dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -42,11 +42,12 @@ test: $(READY) system ## Run the tests
 fuzz: $(READY) ## Look for examples that break the property tests, at random
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m hypothesis tests/augmentation tests/analysis
 
-lint: $(READY) ## Check style, types and the direction of imports
+lint: $(READY) ## Check style, types, the direction of imports and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 format: $(READY) ## Put the code into form
 	$(BIN)/ruff check --fix .
@@ -88,6 +89,9 @@ docs-serve: $(READY) ## Serve the documentation on http://127.0.0.1:8000
 
 lock: ## Renew requirements.lock from pyproject.toml
 	PYTHON=$(PYTHON) scripts/lock.sh
+
+dist: $(READY) ## Build wheel and sdist of the last commit into build/dist, and try the wheel in a new environment
+	PYTHON=$(PYTHON) BUILDER=$(abspath $(BIN))/python scripts/dist.sh
 
 clean: ## Remove the environment, caches and the demo's outputs; raw data of yours stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build src/*.egg-info test-artifacts

@@ -16,7 +16,7 @@ from PIL import Image
 
 PROJECT = Path(__file__).resolve().parents[1]
 WIDTH_PX = 1600
-VIEWS = (("pid=__default__", 760), ("pid=outliers&sn=outlier_sheet", 640))
+VIEWS = (("pid=__default__&types=nodes", 760), ("pid=outliers&expandAllPipelines=true&sn=outlier_sheet", 640))
 # Before kedro-viz' own code runs: what it stored on its first page, without introductions.
 _TIDY = """(() => { const state = JSON.parse(localStorage.getItem('KedroViz') || 'null');
 if (!state || !state.visible) return;

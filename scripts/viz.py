@@ -3,8 +3,7 @@
     python scripts/viz.py                              # http://127.0.0.1:4141
     python scripts/viz.py --static=build/viz           # a folder that any web server can serve, previews included
 
-`kedro viz run` asks PyPI before it starts, and ends there on some closed networks; its page asks once more. This starts
-the same server, which answers the page with the version that is installed.
+`kedro viz run` opens the same graph; this one takes the folder of the outputs too, and writes static copies.
 """
 
 import argparse
@@ -14,22 +13,12 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def ask_nobody_for_versions() -> None:
-    """Let the page's question for a newer kedro-viz be answered without PyPI, for which kedro-viz has no switch."""
-    from kedro_viz import __version__
-    from kedro_viz.api.rest.responses import version
-    from packaging.version import Version
-
-    version.get_latest_version = lambda: Version(__version__)
-
-
 def serve(port: int, env: str | None, params: dict[str, str], pipeline: str | None = None) -> None:
     """Serve the graph on 127.0.0.1 until interrupted."""
-    from kedro_viz.server import run_server
+    from synapseclr.commands.pages import serve_graph
 
-    ask_nobody_for_versions()
-    print(f"http://127.0.0.1:{port}")
-    run_server(
+    print(f"http://127.0.0.1:{port}/?types=nodes    a box a pipeline; without ?types=nodes, their data sets too")
+    serve_graph(
         host="127.0.0.1",
         port=port,
         project_path=str(PROJECT),

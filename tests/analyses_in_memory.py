@@ -198,6 +198,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
         "synapse_morphometry": _morphometry(embeddings.obs["synapse_id"].to_numpy()),
         "training_history": history,
+        "input_check": {"layers": [{"role": "EM volume", "uri": "gs://bucket/em"}]},
         "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
         "pipeline_seconds": {"pretraining": 61.5},
         "annotation_scales": SCALES,
@@ -212,6 +213,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
         "query_chunks": QueryChunks(),
+        "feature_index_folder": "unused",
         "query_encoder": _no_encoder,
         "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }

@@ -66,6 +66,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
+def pytest_sessionstart(session):
+    """Warm up the process that all workers share, while they collect."""
+    if getattr(session.config.option, "numprocesses", None):
+        warm_process.start()
+
+
 def pytest_collection_finish():
     """Keep what is imported by now out of the garbage collector's searches, the last one of the process included."""
     gc.freeze()
@@ -96,12 +102,10 @@ class Runner:
     Attributes:
         root: The folder.
         environment: Of the configuration.
-        is_forked: The command is forked from a process that has imported the project, which spares ten seconds.
     """
 
     root: Path
     environment: str = "test"
-    is_forked: bool = True
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         parameters = [f"data_root={self.root}"]
@@ -109,11 +113,7 @@ class Runner:
         others = [a for a in arguments if not a.startswith("--params=")]
         command = [sys.executable, "-m", "kedro", "run", f"--env={self.environment}", *others]
         command.append(f"--params={','.join(parameters)}")
-        options = {"cwd": PROJECT, "env": self.variables, "timeout": 600}
-        if self.is_forked:
-            done = warm_process.run(command, **options)
-        else:
-            done = subprocess.run(command, capture_output=True, text=True, **options)
+        done = warm_process.run(command, cwd=PROJECT, env=self.variables, timeout=600)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
         return done
@@ -148,12 +148,12 @@ def demo(tmp_path_factory) -> Runner:
         return Runner(Path(existing))
     folder = tmp_path_factory.mktemp("demo", numbered=False)
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        Runner(folder, is_forked=False)("--pipeline=demo")
+        Runner(folder)("--pipeline=demo")
         return Runner(folder)
     shared = folder.parents[1] / folder.name  # the workers' folders lie beside each other
     with FileLock(f"{shared}.lock"):
         if not (shared / "is_whole").exists():
-            Runner(shared, is_forked=False)("--pipeline=demo")
+            Runner(shared)("--pipeline=demo")
             (shared / "is_whole").touch()
     shutil.copytree(shared, folder, dirs_exist_ok=True)
     return Runner(folder)

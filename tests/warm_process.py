@@ -1,8 +1,9 @@
 """A process that has imported what the project needs, and forks itself for each command that it is given.
 
 A start of Python with torch, MLflow and Kedro takes eight seconds of a core, and UMAP's compilation another ten: more
-than most commands of the tests. Each command gets a process with its own folder, environment, output and status. The
-demo, the first command of `test_own_data.py` and what tests imports or a start itself run in a new Python.
+than most commands of the tests. Each command gets a process with its own folder, environment, output and status, and
+several can run at a time: all workers of a test run share one warm process, which ends with that run. The first command
+of `test_own_data.py` and what tests imports or a start itself run in a new Python.
 """
 
 import atexit
@@ -10,15 +11,17 @@ import gc
 import json
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+_ADDRESS = "SYNAPSECLR_WARM_PROCESS"  # of its socket; the workers of a test run inherit the variable
 _PROJECT = Path(__file__).resolve().parents[1]
 _IMPORTED = (
     "alembic.command",
@@ -63,48 +66,56 @@ def run(command: list[str], timeout: int, **options: Any) -> subprocess.Complete
     """
     python, dash_m, module, *arguments = command
     assert (python, dash_m) == (sys.executable, "-m")
+    if _ADDRESS not in os.environ:
+        start()
     with tempfile.TemporaryDirectory() as folder:
         printed = [str(Path(folder, name)) for name in ("stdout", "stderr")]
         task = {"module": module, "arguments": arguments, "printed": printed, "timeout": timeout}
         task |= {"cwd": str(options["cwd"]), "env": dict(options["env"])}
-        status = _warm_process().give(task)
+        status = _give(task)
         told = [Path(path).read_text() for path in printed]
     if status == -signal.SIGALRM:
         raise subprocess.TimeoutExpired(command, timeout, *told)
     return subprocess.CompletedProcess(command, status, *told)
 
 
-class _WarmProcess:
-    """The process, seen from the tests; it ends with them."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            cwd=_PROJECT,
-            env=os.environ | {"COLUMNS": "300", "NUMBA_THREADING_LAYER": "workqueue"},  # OpenMP cannot be forked
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        atexit.register(self._end)
-
-    def give(self, task: dict[str, Any]) -> int:
-        """Have a command run; returns its status."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the process that forks commands has ended"
-        return int(answer)
-
-    def _end(self) -> None:
-        self._process.communicate(timeout=30)
+def _give(task: dict[str, Any]) -> int:
+    """Have a command run; returns its status."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.environ[_ADDRESS])
+        connection.sendall(json.dumps(task).encode() + b"\n")
+        with connection.makefile() as answers:
+            answer = answers.readline()
+    assert answer, "the process that forks commands has ended"
+    return int(answer)
 
 
-@cache
-def _warm_process() -> _WarmProcess:
-    return _WarmProcess()
+def start() -> None:
+    """Start the process for this one and those that it starts; it ends with this one.
+
+    One thread, and none of OpenMP's in Numba, which cannot be forked.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="warm-")
+    address = str(Path(folder.name, "socket"))
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen()
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(listening.fileno())],
+        cwd=_PROJECT,
+        env=os.environ | {"COLUMNS": "300", "OMP_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"},
+        stdin=subprocess.PIPE,
+        pass_fds=[listening.fileno()],
+    )
+    listening.close()
+    os.environ[_ADDRESS] = address
+
+    def end() -> None:
+        os.environ.pop(_ADDRESS, None)
+        process.communicate(timeout=60)
+        folder.cleanup()
+
+    atexit.register(end)
 
 
 def _warm_up() -> None:
@@ -139,19 +150,32 @@ def _become(task: dict[str, Any]) -> None:
     runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
 
 
-def _serve() -> None:
-    """Fork for each line on standard input, and answer the status with which the command ended."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what modules print or log when they are imported is no answer
+def _serve(listening: socket.socket) -> None:
+    """Fork twice for each connection: the command, and a process that answers the status with which it ended.
+
+    The end of standard input, which whoever has started this process holds open, ends it.
+    """
+    os.dup2(2, 1)  # what modules print or log when they are imported is no output of a test
     _warm_up()
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            answers.close()
-            _become(json.loads(line))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+        connection, _ = listening.accept()
+        if os.fork():
+            connection.close()
+            continue
+        listening.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with connection.makefile() as tasks:
+            task = json.loads(tasks.readline())
+        command = os.fork()
+        if command == 0:
+            connection.close()
+            _become(task)
             return
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
+        connection.sendall(f"{status}\n".encode())
+        os._exit(0)
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -8,11 +8,10 @@ import gc
 import click
 
 from synapseclr.commands.explore import explore
-from synapseclr.commands.export import export
-from synapseclr.commands.init import init
+from synapseclr.commands.pages import MlflowCommands, quieten_viz
 from synapseclr.commands.run import make_run_command
 from synapseclr.commands.sweep import sweep
-from synapseclr.commands.synapseclr import check, synapseclr
+from synapseclr.commands.synapseclr import synapseclr
 
 
 @click.group(name="synapseclr")
@@ -20,11 +19,11 @@ def cli() -> None:
     """Commands of SynapseCLR."""
 
 
-synapseclr.add_command(check)
-synapseclr.add_command(export)
-synapseclr.add_command(init)
 for command in (synapseclr, explore, sweep, make_run_command()):
     cli.add_command(command)
+
+cli.add_command(MlflowCommands(name="mlflow", help="Runs in MLflow: its page, and its settings."))
+quieten_viz()
 
 # Python ends with a search for cycles among all objects: two seconds, with torch, MLflow and Kedro, for memory that the
 # system takes back anyway.

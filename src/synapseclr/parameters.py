@@ -55,6 +55,13 @@ class ParametersOfKind(Parameters):
         return {key: value for key, value in dump(self).items() if key not in foreign}
 
 
+def label_parameters(values: Mapping[str, Any], separator: str = ", ") -> str:
+    """Write parameters as ``name=value``, by the last parts of their dotted names where these differ."""
+    short = {name: name.rpartition(".")[2] for name in values}
+    is_clear = len(set(short.values())) == len(short)
+    return separator.join(f"{short[name] if is_clear else name}={value}" for name, value in values.items())
+
+
 def flatten_names(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings and pydantic models to dotted names."""
     inner = tree.model_dump(mode="json") if isinstance(tree, BaseModel) else tree

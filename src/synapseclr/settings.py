@@ -17,6 +17,7 @@ from synapseclr.hooks import (
     ParameterGuard,
     PipelineClock,
     ReadOnlyGuard,
+    RunStatus,
     RunTracking,
     SimulationGuard,
     StorageCredentials,
@@ -49,6 +50,7 @@ def _one_of(parameter: str, name: str, choices: Mapping[str, Any]) -> Any:
 
 
 HOOKS = (
+    RunStatus(),  # the last one to be called when a run has ended
     LogGuard(),
     StorageCredentials(),
     ParameterGuard(),

@@ -18,6 +18,7 @@ from synapseclr.analysis.outliers import (
     ranked_table,
     unsupervised_score,
     whiten,
+    with_links,
     without_excluded,
 )
 from synapseclr.analysis.representations import FeatureBlocks
@@ -107,7 +108,7 @@ def test_ranking_puts_examples_first_without_a_rank(features_nf):
     white_np = whiten(features_nf, 0.5)
     detection = detect(white_np, unsupervised_score(white_np, "mahalanobis"), np.array([0, 15]), 0.0)
     excluded = excluded_table(obs["synapse_id"].to_numpy(), config)
-    table = ranked_table(obs, detection, config.examples, excluded, NeuroglancerConfig())
+    table = with_links(ranked_table(obs, detection, config.examples, excluded), obs, NeuroglancerConfig())
     assert table["rank"].tolist() == [0, 0, *range(1, N - 1)]
     assert set(table["synapse_id"][:2]) == set(config.examples)
     assert table["score"][2:].is_monotonic_decreasing

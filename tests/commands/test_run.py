@@ -5,7 +5,7 @@ import pytest
 from kedro.framework.cli.project import run
 
 from synapseclr import cli
-from synapseclr.commands.run import parse_assignments, split_at_commas
+from synapseclr.commands.run import parse_assignments, split_at_commas, with_namespaces
 from synapseclr.commands.sweep import Sweep
 from synapseclr.errors import ConfigurationError
 from synapseclr.volumes import PreprocessingConfig
@@ -71,3 +71,20 @@ def test_a_grid_has_lists_as_values():
 
 def test_parts_are_split_outside_of_brackets_only():
     assert split_at_commas("a=[1,(2,3)],, b={x: 'y, z'}") == ["a=[1,(2,3)]", "b={x: 'y, z'}"]
+
+
+NODES = ["embedding.embed_synapses", "embedding.random.embed_synapses", "imputation.random_convolution.embed_synapses"]
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [
+        ("embed_synapses", "embedding.embed_synapses"),
+        ("random.embed_synapses", "embedding.random.embed_synapses"),
+        ("random_convolution.embed_synapses", "imputation.random_convolution.embed_synapses"),
+        ("embedding.embed_synapses", "embedding.embed_synapses"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_nodes_are_named_with_or_without_their_pipeline(given, full):
+    assert with_namespaces([given], NODES) == [full]

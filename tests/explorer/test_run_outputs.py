@@ -2,9 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from explorer_runs import make_synapses
 
-from synapseclr.explorer.answers import set_summary, synapse_details
+from synapseclr.analysis.disk_index import build_disk_index
+from synapseclr.errors import TableError
+from synapseclr.explorer.answers import FewShotSearch, neighbours, set_summary, synapse_details
 from synapseclr.explorer.run_outputs import RunOutputs
 from synapseclr.volumes import Traits
 
@@ -69,3 +72,22 @@ def test_details_name_the_most_probable_classes_and_units():
     assert traits["n vesicles"]["interval"] == "90 %: 20 to 90"
     shares = {row["label"]: row["set"] for row in set_summary(outputs, [0, 3, 6])}
     assert shares["transmitter"] == "100% acetylcholine"
+
+
+def test_lazy_features_are_searched_by_the_index_of_the_run(tmp_path):
+    import dask.array as da
+
+    in_memory = RunOutputs(make_synapses(90, 16))
+    synapses = make_synapses(90, 16)
+    synapses.X = da.from_array(synapses.X, chunks=(50, 16))
+    without = RunOutputs(synapses, index_folder=str(tmp_path / "feature_index"))
+    assert without.index is None
+    assert neighbours(without, 4) == []
+    with pytest.raises(TableError, match="have no index yet: `kedro run --pipeline=similarity"):
+        FewShotSearch(without).find([1, 4], "similar", 9)
+    build_disk_index(synapses.X, tmp_path / "feature_index")
+    outputs = RunOutputs(synapses, index_folder=str(tmp_path / "feature_index"))
+    assert neighbours(outputs, 4) == neighbours(in_memory, 4)
+    found, true = (FewShotSearch(each).find([1, 4, 7], "similar", 9) for each in (outputs, in_memory))
+    np.testing.assert_array_equal(found.rows_k, true.rows_k)
+    np.testing.assert_allclose(found.values_k, true.values_k, rtol=1e-6)

@@ -40,7 +40,7 @@ def test_embeddings_of_other_synapses_are_refused():
 def test_unknown_queries_are_refused():
     config = SimilarityConfig(n_neighbours=2, query=17)
     embeddings = simulated_embeddings(1.0, 1)
-    index = index_features(embeddings, config)
+    index = index_features(embeddings, "unused", config)
     for node in (find_neighbours, lambda *inputs: answer_queries(*inputs, NeuroglancerConfig())):
         with pytest.raises(TableError, match=r"similarity.query names synapses without embedding: \[17\]"):
             node(embeddings, index, {}, config)
@@ -53,7 +53,7 @@ def test_the_index_of_all_synapses_is_built_once(monkeypatch):
     monkeypatch.setattr(search, "build_index", lambda nf, kind: built.append(kind) or original(nf, kind))
     config = SimilarityConfig(n_neighbours=2, n_queries=2, index="ivf")
     embeddings = simulated_embeddings(1.0, 1)
-    index = index_features(embeddings, config)
+    index = index_features(embeddings, "unused", config)
     find_neighbours(embeddings, index, {}, config)
     answer_queries(embeddings, index, {}, config, NeuroglancerConfig())
     recall, _ = compare_indices(index, config)

@@ -20,9 +20,9 @@ from synapseclr.volumes import ChunkStore
 REPRESENTATIONS = {"synapseclr", "random", "random_convolution", "trivial_statistics", "mask_statistics"}
 REPRESENTATIONS |= {"synapseclr+statistics"}
 
-README = [line for line in commands("README.md") if line.startswith("kedro run")]
+(WHOLE,) = [line for line in commands("README.md") if line.startswith("kedro run")]
 OWN_DATA = commands("docs/own_data.md")
-FURTHER = [line for line in OWN_DATA if line.startswith("kedro run") and line not in README]
+STEPS = [line for line in OWN_DATA if line.startswith("kedro run")]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def reader(tmp_path_factory):
 def steps(reader):
     """Every command that runs pipelines, in the order of the pages, with what was there after it."""
     steps = {}
-    for command in [*README, *FURTHER]:
+    for command in [WHOLE, *STEPS]:
         steps[command] = step = reader.types(command)
         step.kept = {
             "features": np.asarray(reader.embeddings.X),
@@ -48,16 +48,17 @@ def steps(reader):
 
 
 def _step(steps, pipeline):
-    """The README's command that runs one pipeline; None: all."""
-    (command,) = [c for c in README if (f"--pipeline={pipeline}" in c if pipeline else "--pipeline" not in c)]
+    """The page's command that runs one pipeline; None: the README's, which runs all."""
+    (command,) = [c for c in STEPS if f"--pipeline={pipeline}" in c] if pipeline else [WHOLE]
     return steps[command]
 
 
-def test_the_readme_goes_the_whole_way_and_then_step_by_step():
-    pipelines = [re.findall(r"--pipeline=(\w+)", command) for command in README]
-    assert pipelines == [[], ["preprocessing"], ["pretraining"], ["embedding"], ["analysis"]]
-    assert all("--env=mine" in command for command in README)
-    given = dict(re.findall(r"pretraining\.(\w+)=(\d+)", " ".join(README)))
+def test_the_pages_go_the_whole_way_and_then_step_by_step():
+    assert WHOLE == "kedro run --env=mine"
+    pipelines = [re.findall(r"--pipeline=(\w+)", command) for command in STEPS]
+    assert pipelines[:4] == [["preprocessing"], ["pretraining"], ["embedding"], ["analysis"]]
+    assert all("--env=mine" in command for command in STEPS)
+    given = dict(re.findall(r"pretraining\.(\w+)=(\d+)", " ".join(STEPS)))
     assert int(given["epochs"]) != SMALL["pretraining"]["epochs"]
     assert int(given["batch_size"]) != SMALL["pretraining"]["batch_size"]
 
@@ -92,7 +93,7 @@ def test_preprocessing_alone_cuts_the_synapses_of_the_table(reader, steps):
 
 def test_pretraining_alone_trains_as_long_as_the_command_says(steps):
     before, step = _step(steps, "preprocessing"), _step(steps, "pretraining")
-    (epochs,) = re.findall(r"pretraining\.epochs=(\d+)", " ".join(README))
+    (epochs,) = re.findall(r"pretraining\.epochs=(\d+)", " ".join(STEPS))
     assert step.kept["epochs"] == int(epochs)
     assert step.kept["weights"] != before.kept["weights"]
     np.testing.assert_array_equal(step.kept["features"], before.kept["features"])  # not embedded yet
@@ -136,7 +137,7 @@ def test_mlflow_has_a_run_a_command_to_compare(reader, steps):
 
 
 def test_the_query_of_the_page_is_answered(reader, steps):
-    (command,) = [c for c in FURTHER if "similarity" in c]
+    (command,) = [c for c in STEPS if "similarity" in c]
     assert "similarity.query=12+34" in command
     assert "07_model_output/similarity_results.csv" in steps[command].written
     similar = pd.read_csv(reader.outputs / "07_model_output/similarity_results.csv")
@@ -145,7 +146,7 @@ def test_the_query_of_the_page_is_answered(reader, steps):
 
 
 def test_candidates_for_defects_are_listed(reader, steps):
-    (command,) = [c for c in FURTHER if "outliers" in c]
+    (command,) = [c for c in STEPS if "outliers" in c]
     assert "07_model_output/outlier_candidates.csv" in steps[command].written
 
 
@@ -175,5 +176,5 @@ def test_results_are_read_as_the_page_reads_them(reader, steps):
 
 
 def test_nothing_on_the_page_is_left_untried():
-    tried = {*README, *FURTHER, "kedro explore --env=mine", "python scripts/viz.py --env=mine"}
+    tried = {*STEPS, "kedro explore --env=mine", "python scripts/viz.py --env=mine"}
     assert set(OWN_DATA) - tried == {"KEDRO_ENV=mine make jupyter"}  # see test_readme.py for `make jupyter`

@@ -1,8 +1,10 @@
 """Real runs through Kedro's command line, at a tiny size."""
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -69,18 +71,44 @@ def test_a_run_of_some_pipelines_has_a_report_too(demo, tmp_path):
     for name in ("preprocessing", "embedding"):
         (tmp_path / "08_reporting/sections").mkdir(parents=True, exist_ok=True)
         shutil.copy(demo.root / f"08_reporting/sections/{name}.json", tmp_path / "08_reporting/sections")
-    copy("--pipeline=reporting")
+    printed = copy("--pipeline=reporting").stdout
+    assert "Stage 1 of 1, reporting: evaluate_run (0:0" in printed
+    last = [line.split(maxsplit=1) for line in printed.strip().splitlines()[-4:]]
+    assert [name for name, _ in last] == ["Finished:", "Report:", "Runs:", "Next:"]
+    assert last[0][1].startswith("reporting in 0:")
+    assert f"{demo.report('evaluation.json')['n_synapses']} synapses" in last[0][1]
+    assert Path(PROJECT, last[1][1]).is_file()
+    assert last[3][1] == f"kedro explore --env=test --params='data_root={tmp_path}'"
     assert copy.report("evaluation.json")["n_synapses"] == demo.report("evaluation.json")["n_synapses"]
     html = (tmp_path / "08_reporting/report.html").read_text()
     assert html.count("Not run (") == 7
-    assert "<h2>Data quality</h2>" in html
+    assert "<h3>Data quality</h3>" in html
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings, scheme):
-    page = browser.new_page(color_scheme=scheme)
+@pytest.mark.parametrize(("scheme", "width_px"), [("light", 1440), ("dark", 390)])
+def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings, scheme, width_px):
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width_px, "height": 900})
     page.goto(f"file://{demo.root}/08_reporting/report.html")
     assert not serious_findings(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_px
+    page.locator("footer").scroll_into_view_if_needed()
+    contents = page.get_by_role("navigation", name="Contents")
+    assert 0 <= contents.bounding_box()["y"] < 10  # stays in view
+    contents.get_by_role("link", name="Outliers").click()
+    assert page.get_by_role("heading", name="Outliers").bounding_box()["y"] >= 0
+    page.close()
+
+
+def test_synapses_in_the_report_are_links_into_the_explorer(demo, browser):
+    page = browser.new_page()
+    page.goto(f"file://{demo.root}/08_reporting/report.html")
+    drawn = pd.read_csv(demo.root / "07_model_output/outlier_candidates.csv").sort_values("rank")["synapse_id"].head(3)
+    links = page.locator("#outliers .picture a")
+    assert [links.nth(place).get_attribute("aria-label") for place in range(3)] == [f"synapse {one}" for one in drawn]
+    assert links.first.get_attribute("href") == f"http://127.0.0.1:8050/#synapse={drawn.iloc[0]}"
+    first, second = links.nth(0).bounding_box(), links.nth(1).bounding_box()
+    assert first["x"] + first["width"] < second["x"]
+    assert first["width"] == pytest.approx(first["height"], rel=0.05) == pytest.approx(1.6 * 110, rel=0.05)
     page.close()
 
 
@@ -113,7 +141,34 @@ def test_neither_mlflow_nor_the_report_has_paths_of_this_machine(demo, demo_run)
     told = [str(run.data.tags), str(run.data.params), (demo.root / "08_reporting/report.html").read_text()]
     for private in (str(demo.root), sys.prefix):
         assert not [text for text in told if private in text], private
-    assert run.data.params["parameters.data_root"] == f".../{demo.root.name}"
+    assert _artifact(demo_run, "reporting/parameters.json")["data_root"] == f".../{demo.root.name}"
+
+
+def _artifact(demo_run, path):
+    client, run = demo_run
+    return json.loads(Path(client.download_artifacts(run.info.run_id, path)).read_text())
+
+
+def test_mlflow_shows_headline_figures_and_keeps_the_rest_in_files(demo_run):
+    _, run = demo_run
+    others = {name for name in run.data.metrics if not name.startswith(("pretraining/", "system/"))}
+    assert {"summary/n_synapses", "summary/epochs", "summary/gain_over_untrained"} <= others
+    assert all(name.startswith("summary/") for name in others)
+    assert len(others) <= 25
+    assert not [name for name in run.data.params if name.startswith("parameters.")]
+    scores = _artifact(demo_run, "reporting/evaluation_metrics.json")
+    shown = {name: value for name, value in run.data.metrics.items() if re.fullmatch(r"summary/\w+/\w+", name)}
+    assert shown
+    assert shown == {name: scores[name.replace("summary", "synapseclr/encoder.fc")] for name in shown}
+
+
+def test_a_run_has_a_name_and_a_description_with_a_picture(demo_run):
+    client, run = demo_run
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d demo, test", run.info.run_name)
+    description = run.data.tags["mlflow.note.content"]
+    assert f"{run.data.metrics['summary/n_synapses']:.0f} synapses, 2 epochs" in description
+    (picture,) = re.findall(rf"get-artifact\?path=(\S+)&run_uuid={run.info.run_id}\)", description)
+    assert picture in [item.path for item in client.list_artifacts(run.info.run_id, "reporting")]
 
 
 def test_mlflow_has_metrics_of_every_epoch(demo_run):
@@ -122,7 +177,6 @@ def test_mlflow_has_metrics_of_every_epoch(demo_run):
         history = client.get_metric_history(run.info.run_id, f"pretraining/{name}")
         assert [point.step for point in history] == [1, 2], name
     assert any(name.startswith("pretraining/knn_") for name in run.data.metrics)
-    assert any(name.startswith("synapseclr/encoder.fc/") for name in run.data.metrics)
 
 
 def test_mlflow_has_throughput_and_system_metrics_of_a_training(demo_run):
@@ -179,7 +233,7 @@ def test_a_wrong_parameter_ends_the_run_before_any_node(demo, parameter, message
     printed = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert message in printed
-    assert "Completed node" not in printed
+    assert "Stage 1 of" not in printed
 
 
 def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):

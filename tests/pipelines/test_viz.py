@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from synapseclr.pipeline_registry import register_pipelines
+from synapseclr.pipeline_registry import STAGES, register_pipelines
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-LAYERS = {"raw", "intermediate", "primary", "feature", "models", "model_output", "reporting"}
+LAYERS = ("raw", "intermediate", "primary", "models", "model_output", "reporting")
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,21 @@ def test_every_node_of_the_demo_is_in_the_graph(nodes):
     assert names <= shown
 
 
+def test_the_graph_opens_as_one_box_a_pipeline(viz):
+    tree = viz("main")["modular_pipelines"]
+    boxes = {child["id"] for child in tree["__root__"]["children"] if child["type"] == "modularPipeline"}
+    assert boxes == set(STAGES) - {"published_features"}
+    assert not [child for child in tree["__root__"]["children"] if child["type"] == "task"]
+
+
+def test_the_page_greets_with_no_newer_version(viz):
+    version = viz("version")
+    assert not version["is_outdated"]
+    assert version["latest"] == version["installed"]
+
+
 def test_datasets_lie_in_kedros_layers(viz, nodes):
-    assert set(viz("main")["layers"]) >= LAYERS
+    assert set(viz("main")["layers"]) >= set(LAYERS)
     layer = {name: node.get("layer") for name, node in nodes.items() if node["type"] == "data"}
     assert not [name for name, place in layer.items() if place not in LAYERS]
     assert layer["em_volume"] == "raw"
@@ -71,15 +84,19 @@ def test_datasets_lie_in_kedros_layers(viz, nodes):
     assert layer["report"] == "reporting"
 
 
-def test_no_node_leads_back_to_an_earlier_layer():
+def test_no_node_and_no_box_leads_back_to_an_earlier_layer():
     """Otherwise kedro-viz leaves the layers out, without a word."""
-    order = ["raw", "intermediate", "primary", "feature", "models", "model_output", "reporting"]
     layer = {}
     for path in (PROJECT / "conf/base").glob("*/catalog.yml"):
         for name, entry in yaml.safe_load(path.read_text()).items():
             if isinstance(entry, dict):
-                layer[name] = order.index(entry["metadata"]["kedro-viz"]["layer"])
-    edges = [(a, b) for node in register_pipelines()["demo"].nodes for a in node.inputs for b in node.outputs]
+                layer[name] = LAYERS.index(entry["metadata"]["kedro-viz"]["layer"])
+    pipelines = register_pipelines()
+    edges = [(a, b) for node in pipelines["demo"].nodes for a in node.inputs for b in node.outputs]
+    for name in STAGES:
+        read_elsewhere = {dataset for other in STAGES if other != name for dataset in pipelines[other].inputs()}
+        leaving = pipelines[name].outputs() | (pipelines[name].all_outputs() & read_elsewhere)
+        edges += [(a, b) for a in pipelines[name].inputs() for b in leaving]
     assert not [(a, b) for a, b in edges if a in layer and b in layer and layer[a] > layer[b]]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.traits import TRAITS, trait_values
-from synapseclr.simulation.embeddings import simulate_embeddings
+from synapseclr.simulation.embeddings import EmbeddingSimulation, EmbeddingSimulationConfig, simulate_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +51,43 @@ def test_the_same_seed_gives_the_same(simulated):
     again = simulate_embeddings(2000, n_features=16)
     np.testing.assert_array_equal(again.features_nf, simulated.features_nf)
     assert not np.array_equal(simulate_embeddings(2000, n_features=16, seed=1).features_nf, simulated.features_nf)
+
+
+SETTINGS = EmbeddingSimulationConfig(n_synapses=25_000, n_features=8, n_annotated=2_000, defect_fraction=0.01)
+
+
+@pytest.fixture(scope="module")
+def simulation():
+    return EmbeddingSimulation(SETTINGS)
+
+
+def test_rows_do_not_depend_on_which_rows_are_asked_for(simulation):
+    across = range(20_470, 20_500)  # of two units that are drawn on their own
+    whole_nf, table = simulation.features(range(25_000)), simulation.table(range(25_000))
+    np.testing.assert_array_equal(simulation.features(across), whole_nf[20_470:20_500])
+    pd.testing.assert_frame_equal(simulation.table(across), table[20_470:20_500].reset_index(drop=True))
+
+
+def test_synapses_drawn_by_rows_are_like_those_drawn_at_once(simulation):
+    table = simulation.table(range(25_000))
+    annotated = table.dropna(subset="cleft_size_log1p_zscore")
+    assert 1_700 < len(annotated) < 2_300
+    assert table["synapse_id"].is_unique
+    assert not set(table["pre_root_id"]) & set(table["post_root_id"])
+    for side, share in (("pre", 0.3), ("post", 0.25)):
+        assert annotated.groupby(f"{side}_root_id")[f"{side}_cell_type"].nunique().max() == 1
+        assert abs(annotated[f"{side}_cell_type"].mean() - share) < 0.1
+    at_once = simulate_embeddings(25_000, n_features=8)
+    np.testing.assert_allclose(
+        simulation.features(range(25_000)).mean(axis=0), at_once.features_nf.mean(axis=0), atol=0.03
+    )
+    for name in ("cleft_size_log1p_zscore", "presyn_soma_dist_log1p_zscore"):
+        assert abs(annotated[name].mean()) < 0.15
+        assert abs(annotated[name].std() - 1) < 0.1
+
+
+def test_defects_are_known_and_rare(simulation):
+    table, features_nf = simulation.table(range(25_000)), simulation.features(range(25_000))
+    counts = table["defect"].value_counts()
+    assert 150 < counts.drop("").sum() < 350
+    assert np.abs(features_nf[table["defect"] == "blank"]).mean() < 0.1 < np.abs(features_nf).mean()

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_store, fit
+import zarr
+
+from synapseclr.training import EmbeddingConfig, PretrainingConfig, embed_to_shards, fit
 from synapseclr.training.launching import machine_index
 from synapseclr.volumes import ChunkStore
 
@@ -20,10 +22,14 @@ def train_and_embed(url, config, embedding, folder):
     chunks, config = ChunkStore(url), PretrainingConfig.model_validate_json(config)
     result = fit(chunks, config, folder, report=say)
     model = result.weights.build()
-    layers = embed_store(model, chunks, config.augmentation, EmbeddingConfig.model_validate_json(embedding))
+    embedding = EmbeddingConfig.model_validate_json(embedding)
+    digest = result.weights.sha256
+    place = str(Path(folder).resolve() / "embeddings.partial")
+    shards, spread_n = embed_to_shards(model, chunks, config.augmentation, embedding, place, digest)
     out = Path(folder, f"machine-{machine_index()}")
     out.with_suffix(".weights").write_bytes(result.weights.to_bytes())
-    out.with_suffix(".features").write_bytes(layers["encoder.fc"].tobytes())
+    out.with_suffix(".features").write_bytes(zarr.open_array(f"{shards.url}/X")[:].tobytes())
+    out.with_suffix(".spread").write_bytes(spread_n.tobytes())
 
 
 def record_steps(chunks, config, folder, probe, report):

@@ -113,7 +113,7 @@ def test_an_interrupted_job_of_two_continues_as_two_machines_would_train_it(chun
     meeting = {"endpoint": f"127.0.0.1:{free_port()}", "timeout_s": 60}
     machines = {"devices": 1, "nodes": 2, "rendezvous": meeting}
     config = PretrainingConfig.model_validate({**two_processes.model_dump(), **machines})
-    embedding = EmbeddingConfig.model_validate({"batch_size": 3, "device": "cpu", **machines})
+    embedding = EmbeddingConfig.model_validate({"batch_size": 3, "device": "cpu", "n_rotations": 2, **machines})
     shared = tmp_path / "two"
     job = (chunks.url, config.model_dump_json(), embedding.model_dump_json(), shared)
     agents = [start(*job), start(*job)]
@@ -126,9 +126,13 @@ def test_an_interrupted_job_of_two_continues_as_two_machines_would_train_it(chun
 
     features = [np.frombuffer((shared / f"machine-{machine}.features").read_bytes(), np.float32) for machine in (0, 1)]
     model = result.weights.build()
-    expected = embed_store(model, chunks, config.augmentation, EmbeddingConfig(batch_size=3, device="cpu"))
+    expected = embed_store(
+        model, chunks, config.augmentation, EmbeddingConfig(batch_size=3, device="cpu", n_rotations=2)
+    )
     for machine in (0, 1):
         np.testing.assert_array_equal(features[machine].reshape(20, -1), expected["encoder.fc"])
+        spread_n = np.frombuffer((shared / f"machine-{machine}.spread").read_bytes(), np.float32)
+        np.testing.assert_allclose(spread_n, expected["rotation_spread"], rtol=1e-6)
 
 
 def test_what_a_worker_raises_is_raised_here(chunks, two_processes, tmp_path):

@@ -3,14 +3,14 @@
 import pytest
 
 from synapseclr.errors import ConfigurationError
-from synapseclr.training import EmbeddingConfig, embed_store, workers
+from synapseclr.training import EmbeddingConfig, embed_to_shards, workers
 
 
-def test_one_gpu_cannot_be_shared_out(chunks, tiny_config, monkeypatch):
+def test_one_gpu_cannot_be_shared_out(chunks, tiny_config, monkeypatch, tmp_path):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     config = EmbeddingConfig(device="cuda:1", devices=2)
     with pytest.raises(ConfigurationError, match=r"device is cuda:1, which is one GPU, but embedding.devices is 2"):
-        embed_store(tiny_config.model.build(0), chunks, tiny_config.augmentation, config)
+        embed_to_shards(tiny_config.model.build(0), chunks, tiny_config.augmentation, config, str(tmp_path), "")
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 8])

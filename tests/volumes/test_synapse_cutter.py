@@ -235,7 +235,7 @@ def test_workers_of_this_machine_give_the_same_store(volumes, here, tmp_path):
 
 
 def test_no_scheduler_at_the_address_is_an_error_that_names_it(volumes, tmp_path, monkeypatch):
-    monkeypatch.setattr("synapseclr.volumes.cutting.CONNECT_S", 0.5)
+    monkeypatch.setattr("synapseclr.storage.dask_client.CONNECT_S", 0.5)
     with pytest.raises(ConfigurationError, match=r"No dask scheduler answers at .* = tcp://127.0.0.1:9"):
         stored(stream(volumes, scheduler_address="tcp://127.0.0.1:9"), tmp_path / "s.zarr")
 

@@ -20,9 +20,15 @@ class SimilarityConfig(Parameters):
 
     layer: Layer = Field(default="encoder.fc", description="Recorded layer in which distances are taken.")
     n_neighbours: int = Field(default=7, ge=1, description="Neighbours listed per synapse and query (published: 7).")
-    index: Literal["auto", "flat", "hnsw", "ivf"] = Field(
+    index: Literal["auto", "flat", "hnsw", "ivf", "ivfpq"] = Field(
         default="auto",
-        description="flat: exact; hnsw, ivf: approximate; auto: flat below 500,000 synapses, ivf from there on.",
+        description="flat: exact; hnsw, ivf: approximate, in memory; ivfpq: approximate, in files; auto: flat below "
+        "500,000 synapses, ivf below 3 million, ivfpq from there on or where memory is too small.",
+    )
+    n_listed: int | None = Field(
+        default=None,
+        ge=1,
+        description="Synapses whose neighbours are listed, drawn at random; null: all, or 10,000 with ivfpq.",
     )
     query: QueryValue | None = Field(
         default=None,
@@ -312,6 +318,16 @@ class OutliersConfig(Parameters):
         description="Examples at which likeness to them weighs half as much as being unusual; 0: always as much.",
     )
     n_neighbours: int = Field(default=10, ge=1, description="Neighbours of the scores knn and lof.")
+    n_reference: int = Field(
+        default=100_000,
+        ge=2,
+        description="Synapses, drawn at random, among which knn and lof search where features exceed memory.",
+    )
+    n_evaluated: int = Field(
+        default=100_000,
+        ge=2,
+        description="Synapses, drawn at random, on which the detection is measured where features exceed memory.",
+    )
     n_candidates: int = Field(default=48, ge=1, description="Candidates listed, best first.")
     n_drawn: int = Field(default=24, ge=1, le=60, description="Candidates on the contact sheet.")
     accept: SynapseIds = Field(

@@ -89,9 +89,11 @@ def store_statistics(
     Returns:
         float32 (n, k), columns named by ``STATISTIC_NAMES``.
     """
+    from rich.progress import track
+
     wanted_n = np.arange(len(store)) if indices is None else np.asarray(indices)
     statistics_nk = np.empty((len(wanted_n), len(STATISTIC_NAMES)), dtype=np.float32)
-    for start in range(0, len(wanted_n), batch_size):
+    for start in track(range(0, len(wanted_n), batch_size), description="Measuring images"):
         chunks_bcxyz = store.read(wanted_n[start : start + batch_size].tolist())
         for offset, chunk_cxyz in enumerate(chunks_bcxyz):
             statistics_nk[start + offset] = chunk_statistics(chunk_cxyz)
@@ -196,8 +198,10 @@ def store_mask_statistics(store: ReadableChunks, voxel_size_nm: Sequence[float],
     Returns:
         float32 (n, 25), columns named by ``MASK_STATISTIC_NAMES``.
     """
+    from rich.progress import track
+
     statistics_nk = np.empty((len(store), len(MASK_STATISTIC_NAMES)), dtype=np.float32)
-    for start in range(0, len(store), batch_size):
+    for start in track(range(0, len(store), batch_size), description="Measuring masks"):
         rows = range(start, min(start + batch_size, len(store)))
         for row, chunk_cxyz in zip(rows, store.read(list(rows)), strict=True):
             statistics_nk[row] = mask_statistics(chunk_cxyz, voxel_size_nm)
@@ -356,6 +360,8 @@ def cleft_orientations(
     Raises:
         TableError: If a synapse has no chunk.
     """
+    from rich.progress import track
+
     wanted_id = np.asarray(synapse_id)
     if max_synapses is not None and len(wanted_id) > max_synapses:
         chosen = np.random.default_rng(seed).choice(len(wanted_id), max_synapses, replace=False)
@@ -363,7 +369,7 @@ def cleft_orientations(
     rows_k = positions_in_store(wanted_id, store.synapse_id)
     normals_k3 = np.full((len(rows_k), 3), np.nan)
     n_voxels_k = np.zeros(len(rows_k), np.int64)
-    for place, row in enumerate(rows_k):
+    for place, row in track(list(enumerate(rows_k)), description="Fitting cleft planes"):
         plane = cleft_plane(store.read([int(row)])[0, 1], store.voxel_size_nm)
         n_voxels_k[place] = plane.n_voxels
         if plane.is_defined:

@@ -169,6 +169,7 @@ def _umap(
     pca_np: np.ndarray, n_neighbours: int, config: ManifoldConfig, dimensions: tuple[int, ...]
 ) -> dict[int, np.ndarray]:
     """Coordinates by number of dimensions."""
+    from rich.progress import track
     from umap import UMAP
 
     # UMAP falls back to one thread by itself when seeded, and warns about it unless told so.
@@ -177,7 +178,7 @@ def _umap(
     if len(pca_np) >= _SEARCHED_ONCE_FROM:
         options["precomputed_knn"] = _neighbours(pca_np, n_neighbours, config.random_state, n_jobs)
     projected = {}
-    for n_dimensions in dimensions:
+    for n_dimensions in track(dimensions, description="Projecting synapses (UMAP)"):
         reducer = UMAP(
             n_neighbors=n_neighbours,
             n_components=n_dimensions,

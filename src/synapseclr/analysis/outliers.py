@@ -15,7 +15,7 @@ from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.representations import PROJECTOR_LAYERS, FeatureBlocks, Features
 from synapseclr.analysis.search import nearest_neighbours
 from synapseclr.errors import SynapseCLRError, TableError
-from synapseclr.volumes.synapse_table import rows_of_ids, table_rows
+from synapseclr.volumes.synapse_table import match_ids, rows_of_ids, table_rows
 from synapseclr.volumes.table_schema import (
     COUNT,
     KEY,
@@ -265,11 +265,18 @@ def detect(white_nf: np.ndarray, unsupervised_n: np.ndarray, rows_e: np.ndarray,
 
     Source: Fisher's combination of tail probabilities; with weights, Good 1955, J. R. Stat. Soc. B 17, 264.
     """
+    likeness_n = likeness(white_nf, rows_e) if len(rows_e) else None
+    return combined(unsupervised_n, likeness_n, len(rows_e), prior_examples)
+
+
+def combined(
+    unsupervised_n: np.ndarray, likeness_n: np.ndarray | None, n_examples: int, prior_examples: float
+) -> Detection:
+    """Combine scores as :func:`detect` does, from the likeness to a number of examples; None: there are no examples."""
     unusual_n = _surprise(unsupervised_n)
-    if len(rows_e) == 0:
-        return Detection(unusual_n, unsupervised_n, np.full(len(white_nf), np.nan))
-    likeness_n = likeness(white_nf, rows_e)
-    weight = len(rows_e) / (len(rows_e) + prior_examples)
+    if likeness_n is None:
+        return Detection(unusual_n, unsupervised_n, np.full(len(unsupervised_n), np.nan))
+    weight = n_examples / (n_examples + prior_examples)
     return Detection(unusual_n + weight * _surprise(likeness_n), unsupervised_n, likeness_n)
 
 
@@ -285,7 +292,6 @@ def ranked_table(
     detection: Detection,
     examples: tuple[int, ...],
     excluded: pd.DataFrame,
-    neuroglancer: NeuroglancerConfig,
 ) -> pd.DataFrame:
     """Rank all synapses, likeliest defects first.
 
@@ -294,11 +300,10 @@ def ranked_table(
         detection: Their scores.
         examples: Ids of the synapses that are marked; they come without a rank.
         excluded: From :func:`synapseclr.analysis.outliers.excluded_table`: the others in it are accepted.
-        neuroglancer: Where links lead.
 
     Returns:
         ``rank`` (1 is the likeliest; 0 for examples, which come first), ``synapse_id``, ``score``, ``unsupervised``,
-        ``likeness``, ``is_example``, ``is_accepted``, position in nm as far as ``obs`` has it, ``neuroglancer_url``.
+        ``likeness``, ``is_example``, ``is_accepted``, position in nm as far as ``obs`` has it.
     """
     synapse_id = obs["synapse_id"].to_numpy()
     table = pd.DataFrame({"synapse_id": synapse_id, "score": detection.score_n})
@@ -309,10 +314,24 @@ def ranked_table(
     for column in _PLACES:
         if column in obs:
             table[column] = obs[column].to_numpy()
-    table["neuroglancer_url"] = synapse_links(obs, neuroglancer)
-    table = table.sort_values(["is_example", "score"], ascending=[False, False], kind="stable", ignore_index=True)
+    order_n = np.lexsort((-detection.score_n, ~table["is_example"].to_numpy()))
+    table = table.iloc[order_n].reset_index(drop=True)
     table.insert(0, "rank", np.maximum(np.arange(len(table)) - int(table["is_example"].sum()) + 1, 0))
     return table
+
+
+def with_links(ranked: pd.DataFrame, obs: pd.DataFrame, neuroglancer: NeuroglancerConfig) -> pd.DataFrame:
+    """Add ``neuroglancer_url`` to some rows of :func:`ranked_table`.
+
+    Args:
+        ranked: The rows.
+        obs: All synapses.
+        neuroglancer: Where links lead.
+    """
+    rows_r = match_ids(ranked["synapse_id"], obs["synapse_id"], lambda missing: f"No synapses {missing}.")
+    return ranked.assign(
+        neuroglancer_url=pd.Series(synapse_links(obs.iloc[rows_r], neuroglancer), ranked.index, object)
+    )
 
 
 ALL_KINDS = "all kinds"

@@ -13,6 +13,7 @@ import pandas as pd
 
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES
 from synapseclr.errors import SynapseCLRError
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ LAYERS = (BACKBONE, *PROJECTOR_LAYERS)
 
 
 def layer_features(embeddings: AnnData, layer: str = BACKBONE) -> np.ndarray:
-    """Features of one recorded layer.
+    """Features of one recorded layer, in memory.
 
     Args:
-        embeddings: Synapses by backbone features, with the projector layers in ``obsm``.
+        embeddings: Synapses by backbone features, with the projector layers in ``obsm``. Lazy ones are read as a whole:
+            an analysis of millions of synapses takes :func:`layer_array`.
         layer: ``encoder.fc``, ``projector.mlp.0`` or ``projector.mlp.3``.
 
     Returns:
@@ -38,13 +40,28 @@ def layer_features(embeddings: AnnData, layer: str = BACKBONE) -> np.ndarray:
     Raises:
         SynapseCLRError: If the layer is absent or holds values that are not finite.
     """
+    features_nf = np.ascontiguousarray(layer_array(embeddings, layer), dtype=np.float32)
+    check_finite(features_nf, layer)
+    return features_nf
+
+
+def layer_array(embeddings: AnnData, layer: str = BACKBONE) -> Any:
+    """Features of one recorded layer as they lie: a numpy array, or a lazy one (dask) where they exceed memory.
+
+    Lazy features are for :class:`synapseclr.analysis.row_blocks.RowBlocks`. Nothing is read, so that values that are
+    not finite are found by the first pass over the blocks (``RowBlocks.moments``).
+
+    Args:
+        embeddings: As of :func:`layer_features`.
+        layer: As of :func:`layer_features`.
+
+    Raises:
+        SynapseCLRError: If the layer is absent.
+    """
     if layer != BACKBONE and layer not in embeddings.obsm:
         present = ", ".join([BACKBONE, *embeddings.obsm])
         raise SynapseCLRError(f"The embeddings have no layer '{layer}'. Layers present: {present}.")
-    raw_nf = embeddings.X if layer == BACKBONE else embeddings.obsm[layer]
-    features_nf = np.ascontiguousarray(raw_nf, dtype=np.float32)
-    check_finite(features_nf, layer)
-    return features_nf
+    return embeddings.X if layer == BACKBONE else embeddings.obsm[layer]
 
 
 def recorded_layers(embeddings: AnnData) -> dict[str, np.ndarray]:
@@ -99,6 +116,11 @@ def blocks_of(features: Features) -> tuple[np.ndarray, ...]:
     return features.parts if isinstance(features, FeatureBlocks) else (features,)
 
 
+def is_lazy_features(features: Features) -> bool:
+    """Tell features that exceed memory (dask) from those in memory; of blocks, one suffices."""
+    return any(is_lazy(part) for part in blocks_of(features))
+
+
 def check_blocks(features: Features, name: str) -> None:
     """Refuse features that hold NaN or infinity; see :func:`synapseclr.analysis.representations.check_finite`."""
     for part_nf in blocks_of(features):
@@ -121,8 +143,9 @@ def normal_scores(statistics_nk: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
-    rank_nk = rankdata(statistics_nk, axis=0)
-    scores_nk: np.ndarray = ndtri((rank_nk - 0.5) / len(statistics_nk)).astype(np.float32)
+    scores_nk = np.empty(statistics_nk.shape, np.float32)
+    for column, value_n in enumerate(np.asarray(statistics_nk).T):  # one by one: there may be millions of rows
+        scores_nk[:, column] = ndtri((rankdata(value_n) - 0.5) / len(value_n))
     return scores_nk
 
 
@@ -141,4 +164,7 @@ def with_statistics(embeddings: AnnData, layer: str, mask_statistics: pd.DataFra
     rows_n = aligned_rows(synapse_id, mask_statistics["synapse_id"].to_numpy(), "mask_statistics")
     statistics_nk = mask_statistics[list(MASK_STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
     check_finite(statistics_nk, "mask_statistics")
-    return FeatureBlocks((layer_features(embeddings, layer), normal_scores(statistics_nk)))
+    features = layer_array(embeddings, layer)
+    if not is_lazy(features):
+        features = layer_features(embeddings, layer)
+    return FeatureBlocks((features, normal_scores(statistics_nk)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import FilterValue, SimilarityConfig
+from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.errors import SynapseCLRError, TableError
@@ -42,7 +44,7 @@ NEAREST_NEIGHBOURS = TableSchema(
 INDEX_RECALL = TableSchema(
     "The table of index recall",
     {
-        "index": Column("text", unique=True, rule=("isin", {"allowed_values": ["flat", "hnsw", "ivf"]})),
+        "index": Column("text", unique=True, rule=("isin", {"allowed_values": ["flat", "hnsw", "ivf", "ivfpq"]})),
         "is_used": Column("flag"),
         "n_synapses": POSITIVE_COUNT,
         "n_neighbours": POSITIVE_COUNT,
@@ -60,6 +62,7 @@ _IVF_POINTS_PER_LIST = 39  # training vectors a list below which faiss warns
 _IVF_TRAINING_POINTS = 48  # per list; faiss' default, 256, takes five times as long
 _IVF_PROBES = 20
 _BLOCK_VALUES = 4_000_000  # feature values held at a time
+_REPRESENTED_AMONG = 20_000
 SIMILARITY_RESULTS = TableSchema(
     "The table of similarity results",
     {
@@ -148,8 +151,8 @@ class FeatureIndex:
 
     def __init__(self, features_nf: np.ndarray, kind: IndexKind = "auto") -> None:
         self.features_nf = np.ascontiguousarray(features_nf, dtype=np.float32)
-        self.kind = chosen_index(len(features_nf), kind)
-        self._index = None if self.kind == "flat" else build_index(self.features_nf, self.kind)
+        self.kind: str = chosen_index(len(features_nf), kind)
+        self._index = None if self.kind == "flat" else build_index(self.features_nf, kind)
 
     def __len__(self) -> int:
         return len(self.features_nf)
@@ -168,11 +171,7 @@ class FeatureIndex:
         Raises:
             SynapseCLRError: If there are fewer than k synapses.
         """
-        if not 1 <= k <= len(self):
-            raise SynapseCLRError(
-                f"{k} neighbours asked for, but there are {len(self)} synapses to choose from: lower "
-                "n_neighbours or widen the filter."
-            )
+        self._check_enough(k)
         query_qf = np.ascontiguousarray(query_qf, dtype=np.float32)
         if self._index is None:
             return self.search_exactly(query_qf, k)
@@ -181,6 +180,17 @@ class FeatureIndex:
         if is_short_q.any():
             indices_qk[is_short_q] = self.search_exactly(query_qf[is_short_q], k).indices_qk
         return self._nearest_first(query_qf, indices_qk)
+
+    def _check_enough(self, k: int) -> None:
+        if not 1 <= k <= len(self):
+            raise SynapseCLRError(
+                f"{k} neighbours asked for, but there are {len(self)} synapses to choose from: lower "
+                "n_neighbours or widen the filter."
+            )
+
+    def vectors(self, rows_r: np.ndarray) -> np.ndarray:
+        """Features of some synapses, float32 (r, f)."""
+        return self.features_nf[rows_r]
 
     def search_exactly(self, query_qf: np.ndarray, k: int) -> Neighbours:
         """Find the true nearest synapses, whatever the kind of index; takes and returns what ``search`` does."""
@@ -208,22 +218,36 @@ class FeatureIndex:
             raise SynapseCLRError(
                 f"{k} neighbours asked for, but there are {len(self) - 1} other synapses: lower n_neighbours."
             )
-        found = (self.search_exactly if exactly else self.search)(self.features_nf[rows_q], k + 1)
+        found = (self.search_exactly if exactly else self.search)(self.vectors(rows_q), k + 1)
         is_other_qk = found.indices_qk != rows_q[:, None]
         # Among duplicates the synapse may not be in its own list: then the farthest entry goes.
         is_other_qk[is_other_qk.all(axis=1), -1] = False
         shape = (len(rows_q), k)
         return Neighbours(found.indices_qk[is_other_qk].reshape(shape), found.distances_qk[is_other_qk].reshape(shape))
 
+    def answers(self, queries: Sequence[Query], k: int, rows_m: np.ndarray | None = None) -> list[Neighbours]:
+        """Find the k synapses nearest to each query, its examples excluded.
+
+        Args:
+            queries: The queries.
+            k: Neighbours wanted.
+            rows_m: int64 (m,), ascending: eligible synapses, which are searched exactly; None: all, by the index.
+
+        Returns:
+            As :func:`answer_query`, which also says what it raises.
+        """
+        index = self if rows_m is None else FeatureIndex(self.features_nf[rows_m], "flat")
+        return [answer_query(index, rows_m, query, k) for query in queries]
+
     def _nearest_first(self, query_qf: np.ndarray, indices_qk: np.ndarray) -> Neighbours:
-        distances_qk = _exact_distances(self.features_nf, query_qf, indices_qk)
+        distances_qk = exact_distances(self.features_nf, query_qf, indices_qk)
         order_qk = np.lexsort((indices_qk, distances_qk), axis=1)
         return Neighbours(
             np.take_along_axis(indices_qk, order_qk, axis=1), np.take_along_axis(distances_qk, order_qk, axis=1)
         )
 
 
-def _exact_distances(features_nf: np.ndarray, query_qf: np.ndarray, rows_qk: np.ndarray) -> np.ndarray:
+def exact_distances(features_nf: np.ndarray, query_qf: np.ndarray, rows_qk: np.ndarray) -> np.ndarray:
     """Distances float32 (q, k) of queries to rows (q, k): differences squared and summed.
 
     faiss expands the square, ``|x|^2 - 2 x.y + |y|^2``, for many queries, and loses digits that way.
@@ -351,7 +375,7 @@ class Query:
 
 
 def make_queries(
-    features_nf: np.ndarray,
+    features_nf: np.ndarray | FeatureRows,
     synapse_id: np.ndarray,
     config: SimilarityConfig,
     external: Mapping[str, np.ndarray] | None = None,
@@ -435,12 +459,12 @@ def eligible_rows(
     return np.flatnonzero(is_wanted_n)
 
 
-def answer_query(index: FeatureIndex, rows_m: np.ndarray, query: Query, k: int) -> Neighbours:
+def answer_query(index: FeatureIndex, rows_m: np.ndarray | None, query: Query, k: int) -> Neighbours:
     """Find the k synapses nearest to a query, its examples excluded.
 
     Args:
         index: Over the eligible synapses.
-        rows_m: int64 (m,): their rows among all synapses.
+        rows_m: int64 (m,), ascending: their rows among all synapses; None: all are eligible.
         query: The query.
         k: Neighbours wanted.
 
@@ -450,24 +474,35 @@ def answer_query(index: FeatureIndex, rows_m: np.ndarray, query: Query, k: int) 
     Raises:
         SynapseCLRError: If fewer than k eligible synapses are no examples.
     """
-    is_example_m = np.isin(rows_m, query.rows_e)
-    n_others = len(rows_m) - int(is_example_m.sum())
+    check_enough_others(query, rows_m, len(index), k)
+    found = index.search(query.points_pf, min(len(index), k + len(query.rows_e)))
+    indices_pk = found.indices_qk if rows_m is None else rows_m[found.indices_qk]
+    return nearest_others(query, Neighbours(indices_pk, found.distances_qk), k)
+
+
+def check_enough_others(query: Query, rows_m: np.ndarray | None, n_eligible: int, k: int) -> None:
+    """Refuse to find k synapses where fewer eligible ones are no examples; arguments as of :func:`answer_query`."""
+    rows_e = np.unique(query.rows_e)
+    n_others = n_eligible - (len(rows_e) if rows_m is None else int(np.isin(rows_e, rows_m).sum()))
     if n_others < k:
         raise SynapseCLRError(
             f"{k} neighbours asked for, but there are {n_others} other synapses to choose from: lower "
             "similarity.n_neighbours or widen similarity.filter."
         )
-    found = index.search(query.points_pf, min(len(rows_m), k + len(query.rows_e)))
-    pairs = pd.DataFrame({"position": found.indices_qk.ravel(), "distance": found.distances_qk.ravel()})
-    pairs = pairs[~is_example_m[pairs["position"]]].sort_values(["distance", "position"], kind="stable")
-    nearest = pairs.drop_duplicates("position").head(k)
-    return Neighbours(rows_m[nearest["position"].to_numpy()][None], nearest["distance"].to_numpy()[None])
+
+
+def nearest_others(query: Query, found: Neighbours, k: int) -> Neighbours:
+    """Join what was found near each point of a query, its examples left out, to the k nearest: (1, k)."""
+    pairs = pd.DataFrame({"row": found.indices_qk.ravel(), "distance": found.distances_qk.ravel()})
+    pairs = pairs[~pairs["row"].isin(query.rows_e)].sort_values(["distance", "row"], kind="stable")
+    nearest = pairs.drop_duplicates("row").head(k)
+    return Neighbours(nearest["row"].to_numpy()[None], nearest["distance"].to_numpy()[None])
 
 
 def result_table(
     queries: Sequence[Query],
     found: Sequence[Neighbours],
-    features_nf: np.ndarray,
+    features_nf: np.ndarray | FeatureRows,
     obs: pd.DataFrame,
     neuroglancer: NeuroglancerConfig,
 ) -> pd.DataFrame:
@@ -501,38 +536,53 @@ def result_table(
 
 
 def distance_histograms(
-    features_nf: np.ndarray, rows_m: np.ndarray, queries: Sequence[Query], n_bins: int = 40
+    features_nf: np.ndarray | FeatureRows, rows_m: np.ndarray | None, queries: Sequence[Query], n_bins: int = 40
 ) -> pd.DataFrame:
     """Count how far all eligible synapses lie from each query.
 
     Args:
-        features_nf: float32 (n, f).
-        rows_m: int64 (m,): rows of the eligible synapses.
+        features_nf: float32 (n, f); those that are not in memory are read twice, block by block.
+        rows_m: int64 (m,), ascending: rows of the eligible synapses; None: all.
         queries: The queries; their examples are not counted.
         n_bins: Bins of equal width from zero to the farthest synapse, the same for all queries.
 
     Returns:
         ``query``, ``distance_from``, ``distance_to``, ``n_synapses``, ``n_bins`` rows a query.
     """
-    distances = []
-    for query in queries:
-        others_o = rows_m[~np.isin(rows_m, query.rows_e)]
-        distances.append(query.distances(features_nf[others_o]))
-    farthest = max((float(values.max()) for values in distances if len(values)), default=0.0)
+    blocks: Callable[[], Iterable[list[np.ndarray]]]
+    if isinstance(features_nf, np.ndarray):
+        everything_m = np.arange(len(features_nf)) if rows_m is None else rows_m
+        known = [
+            [query.distances(features_nf[everything_m[~np.isin(everything_m, query.rows_e)]]) for query in queries]
+        ]
+        blocks = partial(iter, known)
+    else:
+        blocks = partial(_distances_by_block, features_nf, rows_m, queries)
+    farthest = max((float(values.max()) for block in blocks() for values in block if len(values)), default=0.0)
     edges_b = np.linspace(0.0, farthest or 1.0, n_bins + 1)
+    counts_qb = np.zeros((len(queries), n_bins), dtype=np.int64)
+    for block in blocks():
+        counts_qb += [np.histogram(np.minimum(values, edges_b[-1]), edges_b)[0] for values in block]
     tables = []
-    for query, values in zip(queries, distances, strict=True):
-        counts_b = np.histogram(np.minimum(values, edges_b[-1]), edges_b)[0]
+    for query, counts_b in zip(queries, counts_qb, strict=True):
         columns = {"distance_from": edges_b[:-1], "distance_to": edges_b[1:], "n_synapses": counts_b}
         tables.append(pd.DataFrame({"query": query.name, **columns}))
     return pd.concat(tables, ignore_index=True)
 
 
-def representative_queries(features_nf: np.ndarray, n_queries: int, seed: int = 0) -> np.ndarray:
+def _distances_by_block(
+    features: FeatureRows, rows_m: np.ndarray | None, queries: Sequence[Query]
+) -> Iterator[list[np.ndarray]]:
+    """Distances float32 (r,) of each query, by block of rows; its examples are left out."""
+    for rows_r, block_rf in features.blocks(rows_m):
+        yield [query.distances(block_rf)[~np.isin(rows_r, query.rows_e)] for query in queries]
+
+
+def representative_queries(features_nf: np.ndarray | FeatureRows, n_queries: int, seed: int = 0) -> np.ndarray:
     """Choose queries that stand for different regions of feature space.
 
     Args:
-        features_nf: float32 (n, f).
+        features_nf: float32 (n, f); of those that are not in memory, some 20,000 are clustered.
         n_queries: Queries wanted; at most n are returned.
         seed: Seed of the clustering.
 
@@ -542,6 +592,10 @@ def representative_queries(features_nf: np.ndarray, n_queries: int, seed: int = 
     from sklearn.cluster import KMeans
     from sklearn.metrics import pairwise_distances_argmin
 
+    if not isinstance(features_nf, np.ndarray):
+        runs = list(features_nf.sample(_REPRESENTED_AMONG))
+        sampled = representative_queries(np.concatenate([part for _, part in runs]), n_queries, seed)
+        return np.concatenate([np.asarray(rows) for rows, _ in runs])[sampled]
     if n_queries >= len(features_nf):
         return np.arange(len(features_nf))
     n_distinct = len(np.unique(features_nf, axis=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,12 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     """
     from kedro.io import DatasetError
 
+    from synapseclr.analysis.feature_rows import is_lazy
     from synapseclr.analysis.neuroglancer import NeuroglancerConfig
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
-    from synapseclr.explorer.run_outputs import RunOutputs
+    from synapseclr.explorer.run_outputs import NO_INDEX, RunOutputs
+    from synapseclr.storage.addresses import is_local, plain_address
     from synapseclr.volumes import Traits
 
     with opened_catalog(env, params) as catalog:
@@ -95,9 +98,10 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             chunks = None
         tables = {name: optional(name, otherwise) for name, otherwise in _TABLES.items()}
         folder = catalog.load("synapse_labels")
+        index_folder = catalog.load("feature_index_folder")
         labels = LabelTables(folder)
         notes += [f"The labels of {name} are left out: {why}." for name, why in labels.read().damaged.items()]
-        return RunOutputs(
+        found = RunOutputs(
             synapses=synapses,
             chunks=chunks,
             tables={name: table for name, table in tables.items() if table is not None},
@@ -106,14 +110,18 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             notes=tuple(notes),
             title=folder.rpartition("/07_model_output")[0],
             traits=Traits.model_validate(catalog.load("params:traits")),
+            index_folder=plain_address(index_folder) if is_local(index_folder) else None,
         )
+        if is_lazy(synapses.X) and found.index is None:
+            return replace(found, notes=(*found.notes, NO_INDEX))
+        return found
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:
     from synapseclr.explorer.web_server import HOST, create_app, make_explorer_server
 
-    assert outputs.index is not None  # computed now, so that the first request does not wait
-    assert outputs.columns
+    for prepared in ("index", "columns"):  # computed now, so that the first request does not wait
+        getattr(outputs, prepared)
     server = make_explorer_server(create_app(outputs), port)
     address = f"http://{HOST}:{server.port}/"
     click.echo(f"{len(outputs):,} synapses on {address}  (Ctrl-C ends)")

@@ -58,12 +58,11 @@ def init(
     Opens the layers and the table, finds voxel sizes, form and units, and proposes sizes of chunks. An environment that
     is there already is left alone.
     """
-    from kedro.framework.startup import bootstrap_project
-
+    from synapseclr.commands.run import open_project
     from synapseclr.hooks.error_sentences import in_sentences
 
     with in_sentences():
-        folder = _free_folder(bootstrap_project(Path.cwd()).project_path / "conf", name)
+        folder = _free_folder(open_project() / "conf", name)
         addresses = {"em": em, "segmentation": segmentation} | ({"clefts": cleft} if cleft else {})
         source = TableSource(table, form, polyadic, _three(unit_nm, "--unit-nm"), annotations)
         environment = _survey(name, addresses, source, _three(voxel_size, "--voxel-size"), anonymous)

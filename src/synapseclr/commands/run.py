@@ -1,8 +1,8 @@
-"""``kedro run`` with lists in ``--params`` and errors in sentences; reading of ``--params`` for every command."""
+"""``kedro run`` with lists in ``--params``, short node names and errors in sentences; ``--params`` of all commands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -95,6 +95,27 @@ def nested_parameters(text: str) -> dict[str, Any]:
     return {str(name): value for name, value in parsed.items()} if isinstance(parsed, dict) else {}
 
 
+def open_project() -> Path:
+    """Prepare Kedro for the project in which the working directory lies.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        ConfigurationError: If there is none.
+    """
+    from kedro.utils import find_kedro_project
+
+    project = find_kedro_project(Path.cwd())
+    if project is None:
+        raise ConfigurationError(
+            f"Neither {Path.cwd()} nor a folder above it is a project. Go to one, or write one: synapseclr new FOLDER."
+        )
+    from kedro.framework.startup import bootstrap_project
+
+    return bootstrap_project(project).project_path
+
+
 @contextmanager
 def opened_catalog(env: str | None, params: str) -> Iterator[DataCatalog]:
     """Open the project's catalog in a session that MLflow does not see, for commands that only look at outputs.
@@ -104,12 +125,11 @@ def opened_catalog(env: str | None, params: str) -> Iterator[DataCatalog]:
         params: Text of ``--params``.
     """
     from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
 
     from synapseclr.hooks import untracked
 
-    bootstrap_project(Path.cwd())  # done already on the command line, but not in a script
-    with untracked(), KedroSession.create(Path.cwd(), env=env, runtime_params=nested_parameters(params)) as session:
+    project = open_project()  # done already by the program kedro, but not by synapseclr or in a script
+    with untracked(), KedroSession.create(project, env=env, runtime_params=nested_parameters(params)) as session:
         yield cast(Any, session).load_context().catalog
 
 
@@ -129,6 +149,39 @@ def accept_lists(command: click.Command) -> None:
             option.callback = parse
 
 
+_NODE_OPTIONS = ("node_names", "from_nodes", "to_nodes")
+
+
+def with_namespaces(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Write names of nodes, or of namespaces, in full: ``train_encoder`` is ``pretraining.train_encoder``.
+
+    Args:
+        names: As given, with the pipeline's namespace or without it.
+        known: The full names.
+
+    Returns:
+        The full names of those that are known, and the others as they are, for Kedro to name in its error.
+    """
+    by_short_name: dict[str, list[str]] = {}
+    for name in sorted(set(known)):
+        by_short_name.setdefault(name, []).append(name)
+        by_short_name.setdefault(name.partition(".")[2], []).append(name)
+    return [full for name in names for full in by_short_name.get(name, [name])]
+
+
+def _in_full(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of ``kedro run``, with the names of nodes and namespaces in full."""
+    if not any(options.get(option) for option in (*_NODE_OPTIONS, "namespaces")):
+        return options
+    from kedro.framework.project import pipelines
+
+    run = [options["pipeline"]] if options.get("pipeline") else options.get("pipelines") or ["__default__"]
+    nodes = [node for name in run if name in pipelines for node in pipelines[name].nodes]
+    full = {option: with_namespaces(options[option], (node.name for node in nodes)) for option in _NODE_OPTIONS}
+    namespaces = (prefix for node in nodes for prefix in node.namespace_prefixes)
+    return options | full | {"namespaces": with_namespaces(options["namespaces"], namespaces)}
+
+
 def make_run_command() -> click.Command:
     """Make Kedro's ``run`` print errors that a user can fix as a sentence; ``--verbose`` gives the traceback."""
     from kedro.framework.cli.project import run as kedro_run
@@ -139,7 +192,7 @@ def make_run_command() -> click.Command:
         from synapseclr.hooks.error_sentences import in_sentences
 
         with nullcontext() if verbose else in_sentences("(--verbose shows the traceback.)"):
-            return kedro_run.callback(**options)  # type: ignore[misc]
+            return kedro_run.callback(**_in_full(options))  # type: ignore[misc]
 
     option = click.Option(["--verbose"], is_flag=True, help="Show the traceback of every error.")
     return click.Command("run", callback=run, params=[*kedro_run.params, option], help=kedro_run.help)

@@ -20,6 +20,7 @@ import click
 
 from synapseclr.commands.run import parse_assignments, split_values
 from synapseclr.errors import ConfigurationError, SynapseCLRError, UnreachableError
+from synapseclr.parameters import label_parameters
 from synapseclr.privacy import redact, redact_tree
 from synapseclr.tracking.server import find_runs, process_tags
 
@@ -160,7 +161,7 @@ def run_sweep(sweep: Sweep, project: Path) -> list[str]:
             if done.returncode:
                 client.set_terminated(run.info.run_id, "FAILED")
                 failed.append(text)
-            client.update_run(run.info.run_id, name=_label(combination))  # `kedro run` calls it by the pipeline's name
+            client.update_run(run.info.run_id, name=label_parameters(combination))
         status = "FAILED" if failed else "FINISHED"
     except MlflowException as error:
         raise UnreachableError(
@@ -233,7 +234,7 @@ def _create_child(
         "sweep_combination": describe(combination),
         "results_root": redact(results_root(sweep, combination, data_root)),
     }
-    return client.create_run(parent.info.experiment_id, tags=tags, run_name=_label(combination))
+    return client.create_run(parent.info.experiment_id, tags=tags, run_name=label_parameters(combination))
 
 
 def _print_table(sweep: Sweep, runs: Iterable[Run]) -> None:
@@ -253,17 +254,10 @@ def _print_table(sweep: Sweep, runs: Iterable[Run]) -> None:
         table.add_column(Text(name.replace("_", " ")))
     for run in runs:
         values = [run.data.metrics.get(f"pretraining/{name}") for name in shown]
-        combination = _label(parse_assignments(run.data.tags["sweep_combination"]), "\n")
+        combination = label_parameters(parse_assignments(run.data.tags["sweep_combination"]), "\n")
         table.add_row(
             Text(combination), run.info.status, *("" if value is None else f"{value:.4g}" for value in values)
         )
     console = Console()
     console.width = max(console.width, 120)
     console.print(table)
-
-
-def _label(combination: Mapping[str, str], separator: str = ", ") -> str:
-    """A combination by the last parts of its parameters' names, where these differ."""
-    short = {name: name.rpartition(".")[2] for name in combination}
-    is_clear = len(set(short.values())) == len(short)
-    return describe({short[name] if is_clear else name: value for name, value in combination.items()}, separator)

@@ -1,4 +1,7 @@
-"""``kedro synapseclr``: ``check`` tables and volumes, verify the chunk store, and send what MLflow did not get."""
+"""``kedro synapseclr``: ``check`` tables and volumes, verify the chunk store, and send what MLflow did not get.
+
+The program ``synapseclr`` is the same group without Kedro's start, since ``new`` is needed before there is a project.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from synapseclr import __version__
+from synapseclr.commands.export import export
+from synapseclr.commands.init import init
+from synapseclr.commands.new import new
 from synapseclr.commands.run import opened_catalog
 
 if TYPE_CHECKING:
@@ -19,8 +26,16 @@ _TABLES = ("synapse_table", "annotation_table")
 
 
 @click.group(name="synapseclr")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def synapseclr() -> None:
-    """Look after what SynapseCLR has stored."""
+    """Write projects and environments, check inputs, and look after what SynapseCLR has stored.
+
+    Pipelines are run by `kedro run`, in the folder of a project.
+    """
+
+
+for _command in (export, init, new):
+    synapseclr.add_command(_command)
 
 
 @synapseclr.group()
@@ -96,7 +111,7 @@ def send(place: Path, tracking_uri: str | None) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@click.command()
+@synapseclr.command()
 @click.option("--env", "-e", default=None, help="Configuration environment whose tables and volumes are checked.")
 @click.option("--params", default="", metavar="NAME=VALUE,...", help="Such as data_root=gs://bucket/prefix.")
 @click.option("--picture", default=None, type=click.Path(path_type=Path), help="Where to write the first chunk (PNG).")

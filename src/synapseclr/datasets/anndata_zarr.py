@@ -1,59 +1,146 @@
-"""AnnData in Zarr as Kedro datasets, local or remote: one matrix, or all those of a folder."""
+"""AnnData in Zarr as Kedro datasets, local or remote, in memory or lazy: one matrix, or all those of a folder."""
 
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, Any, NewType
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
 from synapseclr.datasets.files import AtAddress, ReadOnlyDataset
-from synapseclr.storage.atomic_files import MANIFEST, check_folder, folder_written_whole, settle_folder, write_manifest
+from synapseclr.errors import OutputError
+from synapseclr.storage.addresses import plain_address
+from synapseclr.storage.atomic_files import (
+    MANIFEST,
+    check_folder,
+    folder_written_whole,
+    replace_folder,
+    settle_folder,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from synapseclr.storage.sharded_anndata import ShardedMatrix
+
+logger = logging.getLogger(__name__)
 
 TablePreview = NewType("TablePreview", dict)
 """The return type by whose name kedro-viz recognises a table."""
 
 
-class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData", "AnnData"]):
+class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData | ShardedMatrix", "AnnData"]):
     """Annotated matrix stored as Zarr v3, the form that scanpy and CELLxGENE open.
 
     Args:
         filepath: Local path or fsspec URL of the Zarr group.
         credentials: Passed to fsspec.
+        metadata: Of other Kedro plugins.
+        in_memory: True: load features into memory; False: as dask arrays, which read them block by block where they
+            are; ``auto``: by their size and the memory of this machine
+            (:func:`synapseclr.storage.sharded_anndata.fits_in_memory`).
     """
 
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        in_memory: bool | str = "auto",
+    ) -> None:
+        super().__init__(filepath=filepath, credentials=credentials, metadata=metadata)
+        if in_memory not in (True, False, "auto"):
+            raise DatasetError(f"in_memory is {in_memory!r}; it must be true, false or auto.")
+        self._in_memory = in_memory
+        self.is_saved_elsewhere = False  # by another machine, on a shared disk
+
     def load(self) -> AnnData:
-        """Read the whole matrix into memory.
+        """Read the whole matrix into memory, or open it lazily.
 
         Raises:
             OutputError: If a file of it is missing or not as it was written; Zarr would read a missing one as zeros.
+                Of a lazy matrix sizes are compared here, and checksums when a block is read.
             VolumeError: If an array declares another size than its table has, or than its files can hold.
         """
         from synapseclr.storage.foreign_files import read_anndata
+        from synapseclr.storage.sharded_anndata import open_lazily
 
         if self._is_local:
             settle_folder(self._path)
+            if not self._is_read_whole(self._path):
+                check_folder(self._path, is_read=False)
+                return open_lazily(self._path, address=self._filepath)
             check_folder(self._path)
             return read_anndata(self._path, self._filepath)
         place = self._staging if self._is_staged() else self._path
+        if not self._is_read_whole(place):
+            self._check_remote(place)
+            return open_lazily(
+                self._filepath.rstrip("/") + place.rstrip("/")[len(self._path.rstrip("/")) :],
+                self._credentials,
+                self._filepath,
+            )
         with tempfile.TemporaryDirectory() as folder:
             self._filesystem.get(f"{place}/", f"{folder}/adata.zarr/", recursive=True)
             check_folder(f"{folder}/adata.zarr", self._filepath)
             return read_anndata(f"{folder}/adata.zarr", self._filepath)
 
-    def save(self, data: AnnData) -> None:
+    def _is_read_whole(self, place: str) -> bool:
+        if self._in_memory != "auto":
+            return bool(self._in_memory)
+        from synapseclr.storage.sharded_anndata import fits_in_memory
+
+        if not self._filesystem.exists(place):
+            return True  # what is wrong is said by who reads
+        size = float(self._filesystem.du(place))
+        if fits_in_memory(size):
+            return True
+        logger.info(
+            "%s has %.1f GB: its features stay on disk, and are read block by block (in_memory: true forces them into "
+            "memory).",
+            self._filepath,
+            size / 1e9,
+        )
+        return False
+
+    def _check_remote(self, place: str) -> None:
+        """Compare names and sizes of a matrix's objects with its list."""
+        try:
+            files = json.loads(self._filesystem.cat_file(f"{place}/{MANIFEST}"))["files"]
+        except FileNotFoundError:
+            return
+        start = len(place.rstrip("/")) + 1
+        there = {name[start:]: info["size"] for name, info in self._filesystem.find(place, detail=True).items()}
+        for key, expected in files.items():
+            if there.get(key) != expected[0]:
+                problem = f"has {there[key]} instead of {expected[0]} bytes" if key in there else "is missing"
+                raise OutputError(
+                    f"{self._filepath} is damaged: {key} {problem}. Run the pipeline that writes it again."
+                )
+
+    @property
+    def work_address(self) -> str:
+        """Address at which shards of the next matrix are collected until they are all there."""
+        return f"{self._filepath.rstrip('/')}.partial"
+
+    def save(self, data: AnnData | ShardedMatrix) -> None:
         """Write beside the old matrix, then put the new one in its place.
 
-        In a bucket the new one is whole when its manifest lies at ``<filepath>.partial``: from then on it is what is
-        read, while its objects are copied over the old ones.
+        Shards that processes have written already (:class:`synapseclr.storage.sharded_anndata.ShardedMatrix`) get their
+        tables, and are moved as they are. In a bucket the new matrix is whole when its manifest lies at
+        ``<filepath>.partial``: from then on it is what is read, while its objects are copied over the old ones.
         """
+        from synapseclr.storage.sharded_anndata import ShardedMatrix
+
+        if isinstance(data, ShardedMatrix):
+            self._save_shards(data)
+            return
         if self._is_local:
             with folder_written_whole(self._path) as written:
                 self._write(data, written)
@@ -72,12 +159,25 @@ class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData", "AnnData"]):
             self._filesystem.pipe_file(f"{self._staging}/{MANIFEST}", manifest)
         self._replace_by_staged(json.loads(manifest)["files"])
 
+    def _save_shards(self, data: ShardedMatrix) -> None:
+        if data.shards.folder.url.rstrip("/") != plain_address(self.work_address):
+            raise DatasetError(f"The shards lie at {data.shards.url}, not at {self.work_address}.")
+        if self.is_saved_elsewhere:
+            data.shards.wait_until_moved()
+            return
+        data.shards.finish(data.obs, data.uns)
+        if self._is_local:
+            replace_folder(Path(data.shards.folder.url), Path(self._path))
+            data.shards.forget()
+            return
+        self._replace_by_staged(json.loads(self._filesystem.cat_file(f"{self._staging}/{MANIFEST}"))["files"])
+        data.shards.forget()
+
     @staticmethod
     def _write(data: AnnData, folder: Path) -> None:
-        import anndata
+        from synapseclr.storage.sharded_anndata import write_sharded
 
-        with anndata.settings.override(zarr_write_format=3):
-            data.write_zarr(folder)
+        write_sharded(data, folder)
 
     @property
     def _staging(self) -> str:
@@ -125,9 +225,22 @@ class AnnDataFolderDataset(AtAddress, ReadOnlyDataset[dict[str, "AnnData"]]):
     Args:
         filepath: Local path or fsspec URL of the folder.
         credentials: Passed to fsspec.
+        metadata: Of other Kedro plugins.
+        in_memory: As of :class:`AnnDataZarrDataset`.
     """
 
     refusal = "{filepath} is filled by hand: copy the embeddings to be compared there."
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        in_memory: bool | str = "auto",
+    ) -> None:
+        super().__init__(filepath=filepath, credentials=credentials, metadata=metadata)
+        self._in_memory = in_memory
 
     def load(self) -> dict[str, AnnData]:
         """Read all of them."""
@@ -136,7 +249,7 @@ class AnnDataFolderDataset(AtAddress, ReadOnlyDataset[dict[str, "AnnData"]]):
         names = sorted(PurePosixPath(path).name for path in self._filesystem.ls(self._path, detail=False))
         return {
             name.removesuffix(".zarr"): AnnDataZarrDataset(
-                filepath=f"{self._filepath}/{name}", credentials=self._credentials
+                filepath=f"{self._filepath}/{name}", credentials=self._credentials, in_memory=self._in_memory
             ).load()
             for name in names
             if name.endswith(".zarr")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from synapseclr.analysis.occlusion import REGIONS
 from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
-from synapseclr.analysis.search import Query, answer_query
+from synapseclr.analysis.search import Query
 from synapseclr.analysis.traits import Trait, class_columns
 from synapseclr.errors import TableError
 from synapseclr.explorer.images import SynapseImages
@@ -90,12 +90,12 @@ def _occlusion(outputs: RunOutputs, synapse_id: int) -> list[dict[str, str]]:
 
 
 def neighbours(outputs: RunOutputs, row: int, k: int = N_NEIGHBOURS) -> list[dict[str, Any]]:
-    """The nearest synapses in feature space, nearest first: ``id``, ``row``, ``distance``."""
+    """The nearest synapses in feature space, nearest first: ``id``, ``row``, ``distance``; none without an index."""
     k = min(k, len(outputs) - 1)
-    if k < 1:
+    if k < 1 or outputs.index is None:
         return []
-    query = Query("", np.array([row]), outputs.features_nf[row : row + 1])
-    found = answer_query(outputs.index, np.arange(len(outputs)), query, k)
+    rows_e = np.array([row])
+    (found,) = outputs.index.answers([Query("", rows_e, outputs.index.vectors(rows_e))], k)
     return [
         {"id": str(outputs.synapse_id[other]), "row": int(other), "distance": round(float(distance), 4)}
         for other, distance in zip(found.indices_qk[0], found.distances_qk[0], strict=True)
@@ -234,8 +234,8 @@ class FewShotSearch:
         if k < 1:
             raise TableError("Every synapse is an example: there is nothing left to find.")
         if kind == "similar":
-            query = Query("", rows_e, self._outputs.features_nf[rows_e])
-            nearest = answer_query(self._outputs.index, np.arange(len(self._outputs)), query, k)
+            index = self._outputs.searchable
+            (nearest,) = index.answers([Query("", rows_e, index.vectors(rows_e))], k)
             return Found(nearest.indices_qk[0], nearest.distances_qk[0].astype(np.float64), "distance")
         white_nf, unusual_n = self._prepared()
         score_n = detect(white_nf, unusual_n, rows_e, self._config.prior_examples).score_n.copy()
@@ -247,10 +247,11 @@ class FewShotSearch:
         """Whitened features and their unusualness; of many synapses only the principal components, to save memory."""
         with self._lock:
             if self._white_nf is None or self._unusual_n is None:
-                features_nf = self._outputs.features_nf
                 components = self._outputs.synapses.obsm.get("X_pca")
-                if len(features_nf) > _WHOLE_BELOW and components is not None:
+                if len(self._outputs) > _WHOLE_BELOW and components is not None:
                     features_nf = np.asarray(components[:, :_COMPONENTS])
+                else:
+                    features_nf = self._outputs.features_nf
                 white_nf = whiten(features_nf, self._config.shrinkage)
                 self._unusual_n = unsupervised_score(white_nf, "mahalanobis")
                 self._white_nf = white_nf.astype(np.float32)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.disk_index import DiskIndex, is_index_of
+from synapseclr.analysis.feature_rows import is_lazy
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig, synapse_links
 from synapseclr.analysis.representations import check_finite
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from synapseclr.volumes.store.chunk_store import ChunkStore
 
 
+NO_INDEX = "These synapses have no index yet: `kedro run --pipeline=similarity --to-nodes=index_features`."
 MAX_CLASSES = 40  # text with more values is no class
 _NOT_COLOURED = ("synapse_id", "chunk_index", "pre_root_id", "post_root_id", "cleft_id")
 _SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
@@ -200,6 +203,7 @@ class RunOutputs:
         notes: Sentences on what is missing and which command makes it.
         title: Title of the page, such as the folder of the run.
         traits: What annotations are.
+        index_folder: Local folder of an index in files, by which lazy features are searched.
     """
 
     synapses: AnnData
@@ -210,6 +214,7 @@ class RunOutputs:
     notes: tuple[str, ...] = ()
     title: str = "synapses"
     traits: Sequence[Trait] = TRAITS
+    index_folder: str | None = None
 
     def __len__(self) -> int:
         return int(self.synapses.n_obs)
@@ -254,9 +259,20 @@ class RunOutputs:
         return features_nf
 
     @cached_property
-    def index(self) -> FeatureIndex:
-        """Index of the features for the search of neighbours."""
-        return FeatureIndex(self.features_nf)
+    def index(self) -> FeatureIndex | None:
+        """Index of the features for the search of neighbours; of lazy ones the run's index in files, None without."""
+        if not is_lazy(self.synapses.X):
+            return FeatureIndex(self.features_nf)
+        if self.index_folder is None or not is_index_of(self.synapses.X, self.index_folder):
+            return None
+        return DiskIndex(self.synapses.X, self.index_folder)
+
+    @property
+    def searchable(self) -> FeatureIndex:
+        """The index; raises TableError where there is none."""
+        if self.index is None:
+            raise TableError(f"{NO_INDEX} Until then nothing can be searched for.")
+        return self.index
 
     @cached_property
     def imputed(self) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""Hooks around every run: guards, credentials, outputs, accepted defects, and tracking in MLflow."""
+"""Hooks around every run: guards, credentials, outputs, accepted defects, and status, and tracking in MLflow."""
 
 from synapseclr.hooks.guards import EnvironmentGuard, LogGuard, ParameterGuard, ReadOnlyGuard, SimulationGuard
 from synapseclr.hooks.inputs_and_outputs import (
@@ -8,6 +8,7 @@ from synapseclr.hooks.inputs_and_outputs import (
     PipelineClock,
     StorageCredentials,
 )
+from synapseclr.hooks.status import RunStatus
 from synapseclr.hooks.tracking import RunTracking, untracked
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ParameterGuard",
     "PipelineClock",
     "ReadOnlyGuard",
+    "RunStatus",
     "RunTracking",
     "SimulationGuard",
     "StorageCredentials",

@@ -140,7 +140,8 @@ def _unknown_name(error: ValueError) -> str:
         name = missing[2].split(",")[0].strip("' ")
         kind = missing[1].removesuffix("s")
         whole = pipelines["__default__"]
-        known = [node.name for node in whole.nodes] if kind == "node" else whole.datasets()
+        names = [node.name.partition(".")[2] for node in whole.nodes]  # as the command line takes them
+        known = names if kind == "node" else whole.datasets()
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else f" `kedro registry describe` lists the {kind}s."
         return f"This pipeline has no {kind} '{name}'.{hint}"

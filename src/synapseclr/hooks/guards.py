@@ -86,7 +86,7 @@ class ParameterGuard:
             if name.startswith("params:")
         }
         # These are resolved in the configuration, not read by nodes.
-        known |= {"data_root", "results_root", "published_root", "query", "sources"}
+        known |= {"data_root", "results_root", "published_root", "query", "sources", "in_memory"}
         known |= {name for name in ("augmentation", "configuration") if f"params:{name}s" in catalog}
         unknown = sorted(set(given) - known)
         if unknown:

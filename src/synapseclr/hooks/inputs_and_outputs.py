@@ -14,8 +14,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.storage.addresses import is_local, plain_address, set_default_options
 from synapseclr.storage.atomic_files import check_writable, pipeline_at_work, remove_leftovers
+from synapseclr.storage.sharded_anndata import ShardedMatrix
 from synapseclr.training.launching import machine_index
 
 logger = logging.getLogger(__name__)
@@ -162,13 +164,17 @@ class PipelineClock:
 class OneWriter:
     """Lets only machine 0 write where several machines run the same command on a shared disk.
 
-    What a launch returns is the same on all of them; the others keep it in memory for the nodes that follow.
+    What a launch returns is the same on all of them; the others keep it in memory for the nodes that follow. Of a
+    matrix whose shards lie on the shared disk they wait until machine 0 has put it into its place.
     """
 
     @hook_impl
-    def after_node_run(self, node: Node, catalog: DataCatalog) -> None:
+    def after_node_run(self, node: Node, catalog: DataCatalog, outputs: dict[str, Any]) -> None:
         """Have what is about to be saved stay here, if the last launch has shown that this is not machine 0."""
         if machine_index() > 0:
             for name in (*node.outputs, _SECONDS):
-                if not isinstance(catalog.get(name), MemoryDataset):
+                dataset = catalog.get(name)
+                if isinstance(outputs.get(name), ShardedMatrix) and isinstance(dataset, AnnDataZarrDataset):
+                    dataset.is_saved_elsewhere = True
+                elif not isinstance(dataset, MemoryDataset):
                     catalog[name] = MemoryDataset(copy_mode="assign")

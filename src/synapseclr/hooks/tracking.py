@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,33 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 
+from synapseclr.analysis.headline import headline_markdown, headline_metrics
 from synapseclr.errors import UnreachableError
-from synapseclr.parameters import flatten_names
+from synapseclr.hooks.status import run_options
+from synapseclr.parameters import flatten_names, label_parameters
 from synapseclr.privacy import project_folder, redact_tree
 from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import locked
+from synapseclr.tracking.git import git_state
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
-from synapseclr.tracking.server import answers, end_abandoned, keep_requests_short, process_tags, request_limits, shown
+from synapseclr.tracking.server import (
+    answers,
+    end_abandoned,
+    keep_requests_short,
+    process_tags,
+    request_limits,
+    runs_page,
+    shown,
+)
 from synapseclr.training.launching import machine_index
 
 _TRAINING = "pretraining"
+_ALL_PARAMETERS = "parameters"  # Kedro's name for all of them
+_LONGEST_NAME = 120
+_DESCRIPTION = "mlflow.note.content"
+_PICTURE_PX = (600, 600)
+_REPORTING = "reporting"  # folder of artifacts
+_PLACES = {"data_root", "results_root"}
 _VERSION = ("datastack", "table", "materialization_version", "root_ids_at")  # of a table that a server has versions of
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 _SAMPLING_SECONDS, _SAMPLES_A_POINT = "10", "3"  # a point every half minute: 40,000 in two weeks
@@ -60,8 +78,9 @@ def untracked() -> Iterator[None]:
 class RunTracking(MlflowHook):
     """kedro-mlflow's hook, with flattened typed parameters, provenance tags, and artifacts named in the catalog.
 
-    A catalog entry is logged when it is saved if its ``metadata`` has ``mlflow: {artifact: <folder>}`` (the file) or
-    ``mlflow: {metrics: true}`` (its numbers).
+    A catalog entry is logged when it is saved if its ``metadata`` has ``mlflow: {artifact: <folder>}`` (the file),
+    ``mlflow: {metrics: true}`` (its numbers) or ``mlflow: {summary: true}`` (the headline figures of an evaluation
+    document). The last one saved of those with ``mlflow: {picture: true}`` stands in the description of the run.
 
     MLflow is asked directly when a run starts. From then on everything goes through an `Outbox`: a server that dies or
     hangs costs the run nothing. ``SYNAPSECLR_TRACKING=off`` in the environment leaves MLflow alone.
@@ -73,6 +92,8 @@ class RunTracking(MlflowHook):
         super().__init__()
         self._is_off = True
         self._is_exit_watched = False
+        self._summary: dict[str, float] = {}
+        self._picture: Path | None = None  # on this machine
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -99,6 +120,7 @@ class RunTracking(MlflowHook):
         """Start the run and tag it; end those whose processes were killed."""
         import mlflow
 
+        self._summary, self._picture = {}, None
         if self._is_off:
             switch_catalog_logging(catalog, False)
             return
@@ -109,7 +131,7 @@ class RunTracking(MlflowHook):
             "environment": run_params.get("env") or "local",
             "mlflow.source.name": "kedro run",
             "mlflow.source.type": "LOCAL",
-            **_git_state(),
+            **git_state(),
             **process_tags(),
         }
         disabled = set(self.mlflow_config.tracking.disable_tracking.pipelines)
@@ -125,12 +147,15 @@ class RunTracking(MlflowHook):
             if not self._already_active_mlflow and not disabled & set(names):
                 # MLflow's own start of a run tags it with the user's name and the machine's paths.
                 config.id = config.id or os.environ.pop("MLFLOW_RUN_ID", None)
-                config.id = config.id or _create_run(experiment_id, config.name or "+".join(names), tags)
+                if not config.id:
+                    config.name = config.name or _run_name(names, run_params)
+                    config.id = _create_run(experiment_id, config.name, tags)
             with _system_metrics(wanted=bool(pipeline.only_nodes_with_tags(_TRAINING).nodes)):
                 super().before_pipeline_run(run_params=_told(run_params), pipeline=pipeline, catalog=catalog)
         if not self._is_mlflow_enabled or self.run_id is None:
             return
-        outbox = Outbox(uri, self.run_id, _unsent_folder(catalog), _rerun_command(self.run_id, names, run_params))
+        rerun = _rerun_command(self.run_id, names, run_params)
+        outbox = Outbox(uri, self.run_id, _unsent_folder(catalog), rerun, runs_page(uri, experiment_id))
         outbox.tags(tags)
         set_current_outbox(outbox)
         if not self._is_exit_watched:
@@ -147,8 +172,10 @@ class RunTracking(MlflowHook):
             return
         params: dict[str, Any] = {}
         for name, value in inputs.items():
-            if name.startswith("params:") or name == "parameters":
+            if name.startswith("params:"):
                 params |= flatten_names(value, name.removeprefix("params:"))
+            elif name == _ALL_PARAMETERS:  # hundreds, most of them of nodes that log their own
+                _log_all_parameters(outbox, value)
         outbox.params({self.sanitize_param_name(name): value for name, value in params.items()})
         if mlflow.active_run() is None and not outbox.is_away:
             try:
@@ -185,15 +212,22 @@ class RunTracking(MlflowHook):
         wanted = (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
         if wanted.get("metrics"):
             outbox.metrics(data)
+        if wanted.get("summary"):
+            self._summary = headline_metrics(data)
+            outbox.metrics(self._summary)
         if "artifact" in wanted:
             try:
-                _log_artifact(outbox, dataset, wanted["artifact"])
+                logged = _log_artifact(outbox, dataset, wanted["artifact"])
+                self._picture = logged if wanted.get("picture") else self._picture
             except Exception as error:  # a bucket may fail while it is read again: the results are saved
                 logger.warning("MLflow does not get %s: %s", dataset_name, error)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        """Send what is left, and end the run."""
+        """Describe the run, send what is left, and end it."""
+        outbox = current_outbox()
+        if outbox is not None and (self._summary or self._picture):
+            outbox.tags({_DESCRIPTION: headline_markdown(self._summary, _small_picture(outbox, self._picture))})
         self.close("FINISHED")
 
     @hook_impl
@@ -282,6 +316,18 @@ def _patiently(set_up: Callable[[], None]) -> None:
             time.sleep(attempt)
 
 
+def _run_name(pipelines: list[str], run_params: dict[str, Any]) -> str:
+    """Date, pipelines, environment and changed parameters: ``2026-01-31 14:05 demo, test: epochs=3``."""
+    changed = {
+        name: value
+        for name, value in flatten_names(redact_tree(run_params.get("runtime_params") or {})).items()
+        if name not in _PLACES
+    }
+    subject = ", ".join(["+".join(pipelines), *([run_params["env"]] if run_params.get("env") else [])])
+    name = f"{datetime.now():%Y-%m-%d %H:%M} {subject}{': ' if changed else ''}{label_parameters(changed)}"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
+
 def _create_run(experiment_id: str, name: str, tags: dict[str, str]) -> str:
     import mlflow
 
@@ -304,12 +350,8 @@ def _unsent_folder(catalog: DataCatalog) -> Path:
 
 def _rerun_command(run_id: str, pipelines: list[str], run_params: dict[str, Any]) -> str:
     """A command that runs one of the run's nodes once more in the same MLflow run; NODE stands for its name."""
-    params = run_params.get("runtime_params") or {}
-    given = ",".join(f"{name}={value}" for name, value in flatten_names(params).items())
     options = [f"--pipeline={','.join(pipelines)}"] if pipelines != ["__default__"] else []
-    options += [f"--env={run_params['env']}"] if run_params.get("env") else []
-    options += [f"--params='{given}'"] if given else []
-    return " ".join([f"MLFLOW_RUN_ID={run_id} kedro run --nodes=NODE", *options])
+    return " ".join([f"MLFLOW_RUN_ID={run_id} kedro run --nodes=NODE", *options, *run_options(run_params)])
 
 
 def _leave_run(status: str, is_away: bool) -> None:
@@ -357,28 +399,52 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         os.environ.pop(_SYSTEM_METRICS)
 
 
-def _git_state() -> dict[str, str]:
-    """Commit of the working directory, and whether it has changes; empty outside of git."""
+def _log_all_parameters(outbox: Outbox, parameters: dict[str, Any]) -> None:
+    """Log all parameters as one file."""
+    copy = outbox.copies_folder / "parameters.json"
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"git_commit": commit.stdout.strip(), "git_dirty": str(bool(changes.stdout.strip())).lower()}
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(json.dumps(redact_tree(parameters), indent=2, default=str))
+    except OSError as error:
+        logger.warning("MLflow does not get the file of all parameters: %s", error)
+        return
+    outbox.artifact(copy, _REPORTING)
 
 
-def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> None:
-    """Log a dataset's file or folder, fetching it first if it is remote."""
+def _small_picture(outbox: Outbox, picture: Path | None) -> str | None:
+    """Log a picture at the width of MLflow's column for descriptions, which shows pictures at their own size.
+
+    Returns:
+        Its address on the page of a run.
+    """
+    from PIL import Image
+
+    if picture is None:
+        return None
+    copy = outbox.copies_folder / "picture.png"
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(picture) as image:
+            image.thumbnail(_PICTURE_PX)
+            image.save(copy)
+    except OSError as error:  # such as a full disk
+        logger.debug("The run's description has no picture: %s", error)
+        return None
+    outbox.artifact(copy, _REPORTING)
+    return f"get-artifact?path={_REPORTING}/{copy.name}&run_uuid={outbox.run_id}"
+
+
+def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> Path:
+    """Log a dataset's file or folder, fetching it first if it is remote; return its path on this machine."""
     path = str(getattr(dataset, "_filepath"))  # noqa: B009
     protocol = getattr(dataset, "_protocol", "file")
     url = f"{protocol}://{path}" if protocol != "file" and is_local(path) else path  # Kedro's own leave it out
     if is_local(url):
         outbox.artifact(plain_address(url), folder)
-        return
+        return Path(plain_address(url))
     filesystem, remote = open_filesystem(url)
     copy = outbox.copies_folder / folder / Path(remote).name
     copy.parent.mkdir(parents=True, exist_ok=True)
     filesystem.get(remote, str(copy), recursive=True)
     outbox.artifact(copy, folder)
+    return copy

@@ -13,9 +13,19 @@ def simulate_volume(
     config: SimulationConfig,
 ) -> tuple[VolumeArray, VolumeArray, VolumeArray, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Simulate the EM, segmentation and cleft volumes and the tables that come with them."""
-    from synapseclr.simulation import simulate
+    from rich.progress import Progress
 
-    result = simulate(config)
+    from synapseclr.simulation import simulate
+    from synapseclr.simulation.volume import STAGES
+
+    with Progress() as bar:
+        task = bar.add_task("Simulating", total=len(STAGES))
+
+        def show(stage: str, share: float) -> None:
+            bar.update(task, completed=STAGES.index(stage) + share, description=f"Simulating: {stage}")
+
+        result = simulate(config, show)
+        bar.update(task, completed=len(STAGES), description="Simulating")
     arrays = (result.em_xyz, result.segmentation_xyz, result.cleft_xyz)
     em, segmentation, cleft = (VolumeArray(array, result.voxel_size_nm) for array in arrays)
     return (

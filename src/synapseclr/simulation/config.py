@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from synapseclr.parameters import Parameters
+from synapseclr.simulation.embeddings import EmbeddingSimulationConfig
 
 PRESETS: dict[str, dict[str, float]] = {
     "default": {},
@@ -137,6 +138,9 @@ class SimulationConfig(Parameters):
 
     cutout_section_fraction: float = Field(
         0.05, ge=0, le=0.5, description="Share of sections with a black rectangle; a quarter of them are wholly black."
+    )
+    embeddings: EmbeddingSimulationConfig = Field(
+        EmbeddingSimulationConfig(), description="Embeddings without images, by the pipeline simulated_embeddings."
     )
 
     @classmethod

@@ -4,14 +4,22 @@ What a volume cannot give in minutes, thousands of annotated synapses on neurite
 latent space: traits are curved functions of a few latent axes and noise, features a fixed random network of all axes.
 The shares of noise are set so that the best possible scores are near those published for the real volume (explained
 variance 0.70 for cleft size to 0.10 for the size of postsynaptic mitochondria, ROC AUC 0.86 to 0.98).
+
+:func:`simulate_embeddings` draws all of them in memory. :class:`EmbeddingSimulation` draws any rows of any number of
+synapses, so that millions are written shard by shard; some of them are defective.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
+
+from synapseclr.parameters import Parameters
 
 _N_LATENT, _N_HIDDEN, _BLOCK = 24, 128, 20_000
 _FIRST_ID = 2**60
@@ -71,7 +79,7 @@ def simulate_embeddings(
         "synapse_id": np.arange(n_synapses, dtype=np.int64) + _FIRST_ID,
         "pre_root_id": pre_u + _FIRST_ID,
         "post_root_id": post_u + 2 * _FIRST_ID,
-        **_traits(rng, latent_nd),
+        **_traits(rng, latent_nd, _standard),
         "pre_cell_type": pre_type_n,
         "post_cell_type": post_type_n,
     }
@@ -90,20 +98,15 @@ def _types(rng: np.random.Generator, neurite_n: np.ndarray, inhibitory: float) -
     return type_n
 
 
-def _traits(rng: np.random.Generator, latent_nd: np.ndarray) -> dict[str, np.ndarray]:
-    """The seven traits that differ between synapses of a neurite."""
-    z = latent_nd.T
-    has_pre_n = _bernoulli(rng, 3.2 * _standard(np.sin(1.2 * z[7]) + 0.6 * z[8]))
-    has_post_n = _bernoulli(rng, 2.0 * _standard(np.tanh(z[9]) + 0.4 * z[10] * z[11]))
-    signals = {
-        "cleft": np.sin(1.2 * z[5]) + 0.4 * z[6] * z[1] + 0.5 * z[6],
-        "pre_distance": np.tanh(z[2]) + 0.4 * z[3] ** 2,
-        "post_distance": z[3] + 0.5 * np.abs(z[4]),
-        "pre_mito": np.sin(z[12]) + 0.5 * z[13] + 0.3 * z[0],
-        "post_mito": np.tanh(z[14]) + 0.5 * z[15] ** 2,
-    }
+def _traits(
+    rng: np.random.Generator, latent_nd: np.ndarray, standard: Callable[[np.ndarray, str], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The seven traits that differ between synapses of a neurite; ``standard`` standardises a signal by its name."""
+    signals = _signals(latent_nd)
+    has_pre_n = _bernoulli(rng, 3.2 * standard(signals.pop("has_pre"), "has_pre"))
+    has_post_n = _bernoulli(rng, 2.0 * standard(signals.pop("has_post"), "has_post"))
     values = {
-        name: np.sqrt(_EXPLAINED[name]) * _standard(signal_n)
+        name: np.sqrt(_EXPLAINED[name]) * standard(signal_n, name)
         + np.sqrt(1 - _EXPLAINED[name]) * rng.normal(size=len(latent_nd))
         for name, signal_n in signals.items()
     }
@@ -118,7 +121,21 @@ def _traits(rng: np.random.Generator, latent_nd: np.ndarray) -> dict[str, np.nda
     }
 
 
-def _standard(value_n: np.ndarray) -> np.ndarray:
+def _signals(latent_nd: np.ndarray) -> dict[str, np.ndarray]:
+    """The curved functions of latent axes behind the traits."""
+    z = latent_nd.T
+    return {
+        "has_pre": np.sin(1.2 * z[7]) + 0.6 * z[8],
+        "has_post": np.tanh(z[9]) + 0.4 * z[10] * z[11],
+        "cleft": np.sin(1.2 * z[5]) + 0.4 * z[6] * z[1] + 0.5 * z[6],
+        "pre_distance": np.tanh(z[2]) + 0.4 * z[3] ** 2,
+        "post_distance": z[3] + 0.5 * np.abs(z[4]),
+        "pre_mito": np.sin(z[12]) + 0.5 * z[13] + 0.3 * z[0],
+        "post_mito": np.tanh(z[14]) + 0.5 * z[15] ** 2,
+    }
+
+
+def _standard(value_n: np.ndarray, name: str = "") -> np.ndarray:
     standard_n: np.ndarray = (value_n - value_n.mean()) / value_n.std()
     return standard_n
 
@@ -131,12 +148,159 @@ def _features(
     network: np.random.Generator, rng: np.random.Generator, latent_nd: np.ndarray, n_features: int
 ) -> np.ndarray:
     """Two layers with fixed random weights, rectified as a backbone's features are, and a little noise."""
-    first_dh = network.normal(size=(_N_LATENT, _N_HIDDEN)).astype(np.float32) * np.float32(0.7 / _N_LATENT**0.5)
-    second_hf = network.normal(size=(_N_HIDDEN, n_features)).astype(np.float32) / np.float32(_N_HIDDEN**0.5)
+    weights = _network(network, n_features)
     features_nf = np.empty((len(latent_nd), n_features), np.float32)
     for start in range(0, len(latent_nd), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        hidden_nh = np.tanh(latent_nd[rows].astype(np.float32) @ first_dh)
-        noise_nf = 0.05 * rng.normal(size=(len(hidden_nh), n_features)).astype(np.float32)
-        features_nf[rows] = np.maximum(hidden_nh @ second_hf, 0) + noise_nf
+        noise_nf = 0.05 * rng.normal(size=(len(latent_nd[rows]), n_features)).astype(np.float32)
+        features_nf[rows] = _through(weights, latent_nd[rows]) + noise_nf
     return features_nf
+
+
+def _network(network: np.random.Generator, n_features: int) -> tuple[np.ndarray, np.ndarray]:
+    first_dh = network.normal(size=(_N_LATENT, _N_HIDDEN)).astype(np.float32) * np.float32(0.7 / _N_LATENT**0.5)
+    second_hf = network.normal(size=(_N_HIDDEN, n_features)).astype(np.float32) / np.float32(_N_HIDDEN**0.5)
+    return first_dh, second_hf
+
+
+def _through(weights: tuple[np.ndarray, np.ndarray], latent_nd: np.ndarray) -> np.ndarray:
+    first_dh, second_hf = weights
+    found_nf: np.ndarray = np.maximum(np.tanh(latent_nd.astype(np.float32) @ first_dh) @ second_hf, 0)
+    return found_nf
+
+
+class EmbeddingSimulationConfig(Parameters):
+    """Embeddings with known traits and defects at any size, drawn without images."""
+
+    n_synapses: int = Field(1_000_000, ge=1, description="Synapses.")
+    n_features: int = Field(512, ge=1, description="Features of each.")
+    synapses_per_neurite: float = Field(8.0, gt=0, description="Mean number of synapses of a neurite, on both sides.")
+    n_annotated: int = Field(20_000, ge=0, description="Synapses with annotated traits, about.")
+    defect_fraction: float = Field(0.002, ge=0, lt=1, description="Share of defective synapses.")
+    seed: int = Field(0, ge=0, description="Seed of every draw.")
+
+
+DEFECTS = ("blank", "foreign", "mixed")
+"""Kinds of defects: no structure, latent axes far from all others', the mean of two synapses."""
+
+_DRAW = 20_480  # rows that share a generator: what a row gets does not depend on which rows are asked for
+_SHARED = (0.15, 0.10)
+_TYPE_EFFECTS = (1.5, 1.2)
+_EXTENT_NM = 100_000.0
+_TRAITS = (
+    "cleft_size_log1p_zscore",
+    "presyn_soma_dist_log1p_zscore",
+    "postsyn_soma_dist_log1p_zscore",
+    "mito_size_pre_vx_log1p_zscore_zi",
+    "mito_size_post_vx_log1p_zscore_zi",
+    "has_mito_pre",
+    "has_mito_post",
+    "pre_cell_type",
+    "post_cell_type",
+)
+
+
+class EmbeddingSimulation:
+    """Any number of synapses as :func:`simulate_embeddings` draws them, by rows: memory holds those asked for.
+
+    Numbers that concern all rows, such as the latent axes of every neurite, take 200 bytes a neurite.
+
+    Args:
+        config: Numbers and seed.
+    """
+
+    def __init__(self, config: EmbeddingSimulationConfig) -> None:
+        self.config = config
+        self._weights = _network(np.random.default_rng([config.seed, 0]), config.n_features)
+
+    def table(self, rows: range) -> pd.DataFrame:
+        """Ids, positions, traits (NaN where not annotated) and defects of consecutive rows.
+
+        Returns:
+            ``synapse_id``, ``pre_root_id``, ``post_root_id``, ``centre_{x,y,z}_nm`` and the traits by their published
+            names, float32, and ``defect``, a category, empty for sound synapses. 90 bytes a row.
+        """
+        parts = [self._draw(unit)[1] for unit in _units(rows)]
+        whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+        first = rows.start - rows.start // _DRAW * _DRAW
+        return whole.iloc[first : first + len(rows)].reset_index(drop=True)
+
+    def features(self, rows: range) -> np.ndarray:
+        """Features float32 (n, f) of consecutive rows."""
+        parts = []
+        for unit in _units(rows):
+            latent_nd, table = self._draw(unit)
+            features_nf = _through(self._weights, latent_nd)
+            rng = np.random.default_rng([self.config.seed, 3, unit])
+            defect_n = table["defect"].to_numpy()
+            features_nf[defect_n == "blank"] = 0.0
+            mixed = np.flatnonzero(defect_n == "mixed")
+            features_nf[mixed] = (features_nf[mixed] + features_nf[rng.integers(len(table), size=len(mixed))]) / 2
+            features_nf += np.float32(0.05) * rng.standard_normal(features_nf.shape, np.float32)
+            parts.append(features_nf)
+        first = rows.start - rows.start // _DRAW * _DRAW
+        whole_nf = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return np.asarray(whole_nf[first : first + len(rows)])
+
+    def _draw(self, unit: int) -> tuple[np.ndarray, pd.DataFrame]:
+        """Latent axes float64 (n, d) and the table of one unit of rows."""
+        config = self.config
+        n = min(_DRAW, config.n_synapses - unit * _DRAW)
+        rng = np.random.default_rng([config.seed, 2, unit])
+        latent_nd = np.sqrt(1 - sum(_SHARED)) * rng.normal(size=(n, _N_LATENT))
+        types, roots = [], []
+        for side, share in enumerate(_SHARED):
+            cumulated_u, latent_ud, type_u = self._neurites[side]
+            neurite_n = np.minimum(np.searchsorted(cumulated_u, rng.random(n)), len(cumulated_u) - 1)
+            latent_nd += np.sqrt(share) * latent_ud[neurite_n]
+            latent_nd[:, side] += _TYPE_EFFECTS[side] * (2.0 * type_u[neurite_n] - 1)
+            types.append(type_u[neurite_n].astype(np.float64))
+            roots.append(neurite_n.astype(np.int64) + (side + 1) * _FIRST_ID)
+        traits = _traits(rng, latent_nd, self._standardised)
+        values = (*traits.values(), *types)
+        is_annotated_n = rng.random(n) < config.n_annotated / config.n_synapses
+        kind_n = rng.integers(len(DEFECTS), size=n)
+        code_n = np.where(rng.random(n) < config.defect_fraction, kind_n, -1)
+        latent_nd[code_n == DEFECTS.index("foreign")] *= 2.5
+        first = unit * _DRAW + _FIRST_ID
+        columns: dict[str, np.ndarray | pd.Categorical] = {
+            "synapse_id": np.arange(first, first + n, dtype=np.int64),
+            "pre_root_id": roots[0],
+            "post_root_id": roots[1],
+            **{f"centre_{axis}_nm": (_EXTENT_NM * rng.random(n)).astype(np.float32) for axis in "xyz"},
+            **{
+                name: np.where(is_annotated_n, value_n, np.nan).astype(np.float32)
+                for name, value_n in zip(_TRAITS, values, strict=True)
+            },
+            "defect": pd.Categorical(np.array(["", *DEFECTS])[code_n + 1], categories=["", *DEFECTS]),
+        }
+        return latent_nd, pd.DataFrame(columns)
+
+    @cached_property
+    def _neurites(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each side: cumulated shares of the synapses, latent axes, and types of all neurites."""
+        n = max(2, round(self.config.n_synapses / self.config.synapses_per_neurite))
+        sides = []
+        for side, inhibitory in enumerate((0.3, 0.25)):
+            rng = np.random.default_rng([self.config.seed, 1, side])
+            size_u = rng.lognormal(size=n)
+            latent_ud = rng.standard_normal((n, _N_LATENT), np.float32)
+            sides.append((np.cumsum(size_u / size_u.sum()), latent_ud, rng.random(n) < inhibitory))
+        return sides
+
+    @cached_property
+    def _moments(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of every signal, from synapses drawn for that alone."""
+        rng = np.random.default_rng([self.config.seed, 4])
+        latent_nd = rng.normal(size=(50_000, _N_LATENT))
+        for side, inhibitory in enumerate((0.3, 0.25)):
+            latent_nd[:, side] += _TYPE_EFFECTS[side] * (2.0 * (rng.random(len(latent_nd)) < inhibitory) - 1)
+        return {name: (float(signal_n.mean()), float(signal_n.std())) for name, signal_n in _signals(latent_nd).items()}
+
+    def _standardised(self, signal_n: np.ndarray, name: str) -> np.ndarray:
+        mean, std = self._moments[name]
+        return (signal_n - mean) / std
+
+
+def _units(rows: range) -> range:
+    return range(rows.start // _DRAW, -(-rows.stop // _DRAW))

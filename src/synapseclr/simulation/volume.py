@@ -29,6 +29,16 @@ TRAITS = (
 )
 
 Progress = Callable[[str, float], None]
+STAGES = (
+    "lay out neurites",
+    "route axons",
+    "fill space",
+    "paint ultrastructure",
+    "measure traits",
+    "expose sections",
+    "spoil and tabulate",
+)
+"""Stages that :func:`simulate` reports, in their order."""
 
 
 NEURITE_TABLE = TableSchema("The neurite table", {"root_id": Column("root_id", unique=True)})
@@ -67,7 +77,7 @@ def simulate(config: SimulationConfig, progress: Progress | None = None) -> Simu
 
     Args:
         config: What to simulate.
-        progress: Called with a stage name and the share of that stage that is done.
+        progress: Called with a stage of ``STAGES`` and the share of that stage that is done.
 
     Returns:
         Volumes and tables; the same configuration gives the same bits.

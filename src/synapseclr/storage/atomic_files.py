@@ -172,22 +172,31 @@ def settle_folder(target: str | Path) -> None:
         os.rename(max(new or old, key=_modified), target)
 
 
-def write_manifest(folder: Path) -> None:
-    """List the files of a folder with their digests; the folder is whole from then on."""
+def write_manifest(folder: Path, known: Mapping[str, list[Any]] | None = None) -> None:
+    """List the files of a folder with their digests; the folder is whole from then on.
+
+    Args:
+        folder: Local path.
+        known: Size and digest of files that need not be read again, by their name relative to the folder.
+    """
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        files[path.relative_to(folder).as_posix()] = _state(path)
+        key = path.relative_to(folder).as_posix()
+        if key == MANIFEST:  # of an earlier attempt
+            continue
+        files[key] = (known or {}).get(key) or _state(path)
         _flush(path)
     content = {"pipeline": pipeline_at_work.get(), "files": files}
     write_whole(folder / MANIFEST, json.dumps(content).encode(), is_recorded=False)
 
 
-def check_folder(folder: str | Path, address: str = "") -> None:
+def check_folder(folder: str | Path, address: str = "", *, is_read: bool = True) -> None:
     """Compare a folder with its manifest; nothing is known of a folder without one.
 
     Args:
         folder: Local path.
         address: For messages, if the folder is a copy of something remote.
+        is_read: Compare digests too, for which every byte is read; False: that all files are there in their sizes.
 
     Raises:
         OutputError: If a file is missing, cut short or has changed.
@@ -204,7 +213,7 @@ def check_folder(folder: str | Path, address: str = "") -> None:
             problem = f"has lost its file {key}, which would be read as zeros"
         elif path.stat().st_size < expected[0]:
             problem = f"is damaged: {key} is cut short, to {path.stat().st_size} of {expected[0]} bytes"
-        elif _state(path) != expected:
+        elif path.stat().st_size != expected[0] or (is_read and _state(path) != expected):
             problem = f"is damaged: {key} has changed since it was written"
         else:
             continue

@@ -84,14 +84,30 @@ def read_anndata(path: str, address: str) -> AnnData:
         address: Where it comes from, for messages.
 
     Raises:
-        VolumeError: If an array has other rows than the table of observations (or of variables), or declares far more
-            than is stored; names the array.
+        VolumeError: As :func:`check_anndata` says.
     """
     import anndata
     import zarr
 
     try:
-        group: Any = zarr.open_group(path, mode="r")
+        check_anndata(zarr.open_group(path, mode="r"), address)
+    except RecursionError as error:
+        raise VolumeError(f"{address} cannot be read: a description in it is nested too deeply.") from error
+    return anndata.read_zarr(path)
+
+
+def check_anndata(group: Any, address: str) -> None:
+    """Compare the sizes that an annotated matrix declares with each other and with its files; no data are read.
+
+    Args:
+        group: Of Zarr, opened.
+        address: Where it comes from, for messages.
+
+    Raises:
+        VolumeError: If an array has other rows than the table of observations (or of variables), or declares far more
+            than is stored; names the array.
+    """
+    try:
         arrays = dict(_arrays(group))
         rows = {name: _index_length(group, name) for name in ("obs", "var") if name in group}
     except RecursionError as error:
@@ -101,7 +117,6 @@ def read_anndata(path: str, address: str) -> AnnData:
         if name in indices or not name.startswith(("obs/", "var/")):
             check_zarr_array(array, f"{address}/{name}")
         _check_rows(name, array, rows, address)  # all that columns need: constant ones are stored in next to nothing
-    return anndata.read_zarr(path)
 
 
 def check_zip_content(content: bytes, address: str) -> None:

@@ -80,18 +80,34 @@ class ObjectFolder:
         with explained(self.address(key)):
             return bytes(filesystem.cat_file(f"{root}/{key}"))
 
-    def write(self, key: str, data: bytes) -> None:
+    def has(self, key: str) -> bool:
+        """Tell whether there is an object."""
+        if not self.is_remote:
+            return Path(self.url, key).is_file()
+        filesystem, root = self.filesystem
+        with explained(self.address(key)):
+            filesystem.invalidate_cache()
+            return bool(filesystem.exists(f"{root}/{key}"))
+
+    def write(self, key: str, data: bytes, scratch: str | None = _SCRATCH) -> None:
         """Write an object, replacing an older one: a reader finds either the whole of it or none of it.
 
         A local file is written under another name, flushed to the disk and renamed; object stores show an object when
         its upload is complete.
+
+        Args:
+            key: Of the object.
+            data: Its bytes.
+            scratch: Folder for unfinished local files; None: that of the file itself.
 
         Raises:
             OutputError: If a local file cannot be written, as when the disk is full.
             UnreachableError: If an object cannot be written.
         """
         if not self.is_remote:
-            write_whole(Path(self.url, key), data, is_recorded=False, scratch=Path(self.url, _SCRATCH))
+            write_whole(
+                Path(self.url, key), data, is_recorded=False, scratch=Path(self.url, scratch) if scratch else None
+            )
             return
         filesystem, root = self.filesystem
         with explained(self.address(key), "written"):

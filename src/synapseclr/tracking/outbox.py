@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +90,14 @@ class Outbox:
         run_id: Of the run that the entries belong to; it exists.
         unsent_folder: Where `close` writes what could not be sent.
         rerun_command: Command that runs a node again in the same MLflow run; NODE is replaced by its name.
+        page: Address of the page with the runs of the experiment, if a server shows it.
     """
 
-    def __init__(self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "") -> None:
+    def __init__(
+        self, tracking_uri: str, run_id: str, unsent_folder: Path, rerun_command: str = "", page: str = ""
+    ) -> None:
         self.run_id = run_id
+        self.page = page
         self.is_closed = False
         self._uri = tracking_uri
         self._unsent_folder = unsent_folder
@@ -202,6 +206,8 @@ class Outbox:
         is_ended = is_there and not self._entries and self.end(status, ended)  # artifacts may fail on their own
         if is_ended and not self._artifacts and not self._commands:
             shutil.rmtree(self.copies_folder, ignore_errors=True)
+            with suppress(OSError):  # there is what another run could not send
+                self._unsent_folder.rmdir()
             return True
         with self._changed:
             left = [*self._entries, *self._artifacts]

@@ -117,6 +117,16 @@ def shown(uri: str) -> str:
     return redact(uri)
 
 
+def runs_page(uri: str, experiment_id: str) -> str:
+    """Address of the list of an experiment's runs on the page of a server; empty for databases and folders.
+
+    Args:
+        uri: Of the server, such as ``http://127.0.0.1:5000``.
+        experiment_id: The experiment.
+    """
+    return f"{shown(uri).rstrip('/')}/#/experiments/{experiment_id}/runs" if uri.startswith("http") else ""
+
+
 def process_tags() -> dict[str, str]:
     """Tags that say which process of which machine and project a run is, without their names."""
     return {HOST_TAG: _host(), PROCESS_TAG: f"{os.getpid()}/{_started(os.getpid())}"}

@@ -12,6 +12,7 @@ __all__ = [
     "TrainingResult",
     "adapted_weights",
     "embed_store",
+    "embed_to_shards",
     "fit",
     "sample_augmented_pairs",
     "untrained_weights",
@@ -20,6 +21,7 @@ __all__ = [
 _LAZY = {
     "adapted_weights": "initial_weights",
     "embed_store": "extraction",
+    "embed_to_shards": "embedding_shards",
     "fit": "engine",
     "TrainingResult": "engine",
     "sample_augmented_pairs": "prepared_store",

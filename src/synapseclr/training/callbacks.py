@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+from rich.progress import Progress
 from torch import Tensor
 
 from synapseclr.errors import TrainingDivergedError
@@ -59,6 +60,52 @@ class KNNProbe(lightning.Callback):
             score = knn_roc_auc(layers[BACKBONE], labels, self._targets.groups[trait], monitoring.probe_neighbours)
             if math.isfinite(score):
                 self.scores[f"knn_{trait}"] = score
+
+
+class TrainingBar(lightning.Callback):
+    """Progress bar over all batches of a training, in the first process.
+
+    Lightning's own replaces the console of rich, and with it the status line of the run that is on it.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the bar."""
+        if not trainer.is_global_zero:
+            return
+        self._bar = Progress(transient=True)
+        self._task = self._bar.add_task("Training")
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on by a batch."""
+        if self._bar is not None and trainer.max_epochs:
+            n_batches, epoch = int(trainer.num_training_batches), trainer.current_epoch
+            self._bar.update(
+                self._task,
+                total=trainer.max_epochs * n_batches,
+                completed=epoch * n_batches + batch_idx + 1,
+                description=f"Training, epoch {epoch + 1} of {trainer.max_epochs}",
+            )
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the bar off the terminal."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Take the bar off the terminal."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 class EpochRecorder(lightning.Callback):

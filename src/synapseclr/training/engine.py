@@ -11,12 +11,12 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core import rank_zero
 
 from synapseclr.errors import ConfigurationError, TrainingInterrupted
 from synapseclr.models import EncoderWeights
-from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe, TrainingGuard
+from synapseclr.training.callbacks import EpochRecorder, EpochReport, KNNProbe, TrainingBar, TrainingGuard
 from synapseclr.training.checkpoints import (
     CheckpointFolder,
     Checkpoints,
@@ -125,7 +125,7 @@ def train_in_process(
     recorder = EpochRecorder(report, knn, throughput)
     guard = TrainingGuard(config.monitoring, resumption.path)
     callbacks: list[lightning.Callback] = [
-        RichProgressBar(leave=False),
+        TrainingBar(),
         *([knn] if knn is not None else []),
         throughput,
         PartialEpochMetrics(),
@@ -133,8 +133,8 @@ def train_in_process(
         guard,
         Checkpoints(folder, config.checkpoints, recorder, guard),
     ]
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for talkative in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric"), rank_zero.log):
+        talkative.setLevel(logging.WARNING)  # the hardware that is not there, and advertisements
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
@@ -147,6 +147,7 @@ def train_in_process(
         profiler=throughput.profiler,
         logger=False,
         enable_model_summary=False,
+        enable_progress_bar=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         limit_val_batches=1.0 if len(data.validation_indices) else 0,

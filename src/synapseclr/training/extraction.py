@@ -12,7 +12,6 @@ from synapseclr.augmentation import Augmenter
 from synapseclr.errors import ConfigurationError
 from synapseclr.models.simclr import BACKBONE
 from synapseclr.training.prepared_store import prepared_store
-from synapseclr.training.workers import collect_shares, own_share, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -117,10 +116,14 @@ def rotation_spread(features_nf: NDArray[np.float32], variance_nf: NDArray[np.fl
         Root mean square over the features of their standard deviation over poses, in standard deviations between
         synapses, (n,): 0 where the pose does not matter, 1 where it matters as much as which synapse it is.
     """
-    between_f = features_nf.var(axis=0, dtype=np.float64)
+    return spread_over_poses(variance_nf, features_nf.var(axis=0, dtype=np.float64))
+
+
+def spread_over_poses(variance_nf: NDArray[np.float32], between_f: NDArray[np.float64]) -> NDArray[np.float32]:
+    """As :func:`rotation_spread`, from the variance of the features between synapses, (f,)."""
     varies_f = between_f > 1e-12
     if not varies_f.any():
-        return np.zeros(len(features_nf), np.float32)
+        return np.zeros(len(variance_nf), np.float32)
     return np.sqrt((variance_nf[:, varies_f] / between_f[varies_f]).mean(axis=1)).astype(np.float32)
 
 
@@ -129,56 +132,25 @@ def embed_store(
 ) -> dict[str, NDArray[np.float32]]:
     """Embed every synapse of a store, in store order, with a progress bar.
 
-    With several devices or machines, each process embeds consecutive batches: the same batches that one process would
-    form, so that the features do not depend on how many there are.
+    This process does it, in memory; :func:`synapseclr.training.embed_to_shards` does the same by several processes, for
+    any number of synapses.
 
     Returns:
-        The recorded layers by name, float32 (n, f); on every machine all of them. With several rotations also
-        ``rotation_spread`` (n,), see the function of that name.
-
-    Raises:
-        ConfigurationError: If several devices are asked for and one is named; if the processes cannot work together.
+        The recorded layers by name, float32 (n, f). With several rotations also ``rotation_spread`` (n,), see the
+        function of that name.
     """
-    on_gpu = {"auto": None, "cpu": False}.get(config.device, True)
-    if config.is_one_process(on_gpu):
-        layers = _embed_share(model, store, augmentation, config)
-    else:
-        from synapseclr.training.launching import launch
+    from rich.progress import track
 
-        if ":" in config.device:
-            raise ConfigurationError(
-                f"embedding.device is {config.device}, which is one GPU, but embedding.devices is {config.devices} on "
-                f"{config.nodes} machines. Set embedding.device to auto, cuda or cpu."
-            )
-        layers = launch(_embed_in_worker, (model, store, augmentation, config), config, on_gpu)
+    size = config.batch_size
+    synapses = prepared_store(store, augmentation.for_extraction(), config.chunk_cache_mb)
+    firsts = range(0, len(store), size)
+    batches = (synapses.read(range(first, min(first + size, len(store)))) for first in firsts)
+    tracked = track(batches, description="Embedding synapses", total=len(firsts))
+    layers = embed_batches(model, tracked, augmentation, pick_device(config.device), config.poses)
     found = {name: np.asarray(features_nf) for name, features_nf in layers.items()}
     if ROTATION_VARIANCE in found:
         found["rotation_spread"] = rotation_spread(found[BACKBONE], found.pop(ROTATION_VARIANCE))
     return found
-
-
-def _embed_share(
-    model: SimCLR, store: ChunkStore, augmentation: AugmentationConfig, config: EmbeddingConfig
-) -> dict[str, Tensor]:
-    """Embed this process's batches; the progress bar is the first one's."""
-    from rich.progress import track
-
-    size = config.batch_size
-    share = own_share(-(-len(store) // size))
-    synapses = prepared_store(store, augmentation.for_extraction(), config.chunk_cache_mb)
-    batches = (synapses.read(range(batch * size, min((batch + 1) * size, len(store)))) for batch in share)
-    tracked = track(batches, description="Embedding synapses", total=len(share), disable=rank() > 0)
-    return embed_batches(model, tracked, augmentation, pick_device(config.device), config.poses)
-
-
-def _embed_in_worker(
-    model: SimCLR,
-    store: ChunkStore,
-    augmentation: AugmentationConfig,
-    config: EmbeddingConfig,
-    report: Callable[..., None],
-) -> dict[str, Tensor] | None:
-    return collect_shares(_embed_share(model, store, augmentation, config))
 
 
 def check_channels(model: ModelConfig, augmentation: AugmentationConfig) -> None:

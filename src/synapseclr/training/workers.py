@@ -235,6 +235,28 @@ def own_share(n: int) -> range:
     return range(n * rank() // world_size(), n * (rank() + 1) // world_size())
 
 
+def barrier() -> None:
+    """Wait until all processes of the job are here."""
+    group = _group()
+    if group:
+        group.barrier()
+
+
+def from_first(make: Callable[[], Any] | None) -> Any:
+    """Give every process what rank 0 makes.
+
+    Args:
+        make: Called on rank 0 alone.
+    """
+    group = _group()
+    made = make() if rank() == 0 and make is not None else None
+    if not group:
+        return made
+    box = [made]
+    group.broadcast_object_list(box, src=0)
+    return box[0]
+
+
 def join_shares(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Concatenate the processes' rows by name, in rank order, on every process.
 
@@ -247,16 +269,6 @@ def join_shares(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     parts: list[Mapping[str, Tensor]] = [{}] * world_size()
     group.all_gather_object(parts, dict(own))
     return _concatenate(parts)
-
-
-def collect_shares(own: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Concatenate the processes' rows by name, in rank order, on rank 0; None on the others."""
-    group = _group()
-    if not group:
-        return dict(own)
-    parts: list[Mapping[str, Tensor]] | None = [{}] * world_size() if rank() == 0 else None
-    group.gather_object(dict(own), parts)
-    return _concatenate(parts) if parts is not None else None
 
 
 def _concatenate(parts: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.errors import ConfigurationError, DecoderError, TableError, VolumeError, WorkerError
+from synapseclr.errors import ConfigurationError, DecoderError, TableError, VolumeError
+from synapseclr.storage.dask_client import TASK_RETRIES, connected, number_of_workers, results_as_completed
 from synapseclr.volumes.layers.blocks import BlockCache
 from synapseclr.volumes.layers.resampling import ResampledLayer, open_on_grid
 from synapseclr.volumes.store.shards import ChunkBatch, ChunkStream, ShardRecord, ShardSource
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 TASKS_PER_WORKER = 4
 SHARDS_PER_TASK = 256
-_TASK_RETRIES = 3
-CONNECT_S = 30.0
 _READ_AHEAD = 16
 CUTTING_VERSION = 1
 """Goes up when the same inputs would give other chunks."""
@@ -426,43 +424,21 @@ def write_distributed(
         ConfigurationError: If no scheduler answers at ``preprocessing.scheduler_address``.
         WorkerError: If a task was lost with several workers.
     """
-    from distributed import Client, LocalCluster, as_completed
-    from distributed.scheduler import KilledWorker
-
     config = source.config
     if not shards:
         return
-    with ExitStack() as stack:
-        if config.scheduler_address:
-            try:
-                client = stack.enter_context(Client(config.scheduler_address, timeout=CONNECT_S))
-            except (OSError, TimeoutError, ValueError) as error:
-                raise ConfigurationError(
-                    f"No dask scheduler answers at preprocessing.scheduler_address = {config.scheduler_address} "
-                    f"({type(error).__name__}). Start one with `dask scheduler` and `dask worker`, or set it to null."
-                ) from error
-        else:
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=config.workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
-                )
-            )
-            client = stack.enter_context(Client(cluster))
-        n_workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), config.workers, 1)
+    with connected(config.scheduler_address, config.workers, "preprocessing") as client:
+        n_workers = max(number_of_workers(client), config.workers, 1)
         tasks = [
-            client.submit(_cut, source.select(run), run, write, pure=False, retries=_TASK_RETRIES)
+            client.submit(_cut, source.select(run), run, write, pure=False, retries=TASK_RETRIES)
             for run in runs(shards, n_workers)
         ]
-        for future in as_completed(tasks):
-            try:
-                yield from future.result()
-            except KilledWorker as error:
-                raise WorkerError(
-                    f"Workers of dask were lost while cutting chunks ({error}). The shards stored so far are kept: run "
-                    "`kedro run --pipeline=preprocessing` again, with more memory a worker or a smaller "
-                    "preprocessing.volume_cache_mb."
-                ) from error
-            future.release()
+        advice = (
+            "The shards of chunks stored so far are kept: run `kedro run --pipeline=preprocessing` again, with more "
+            "memory a worker or a smaller preprocessing.volume_cache_mb."
+        )
+        for records in results_as_completed(tasks, advice):
+            yield from records
 
 
 def runs(shards: Sequence[int], n_workers: int) -> list[range]:

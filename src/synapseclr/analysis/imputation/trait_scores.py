@@ -89,16 +89,17 @@ def score_representations(
     config = config or ImputationConfig()
     _check_rows(representations, annotations)
     splits, unscored = _split_all(annotations, traits, config)
+    from rich.progress import track
     from threadpoolctl import threadpool_limits
 
     rows = []
+    layers = [(name, layer, features) for name, found in representations.items() for layer, features in found.items()]
     # The matrices are small: threads of the linear algebra libraries cost more than they bring.
     with threadpool_limits(1):
-        for representation, layers in representations.items():
-            for layer, features_nf in layers.items():
-                for draw, split in splits:
-                    for row in _score_split(features_nf, split, config, draw):
-                        rows.append({"representation": representation, "layer": layer, **row})
+        steps = [(layer, split) for layer in layers for split in splits]
+        for (representation, layer, features_nf), (draw, split) in track(steps, description="Scoring traits"):
+            for row in _score_split(features_nf, split, config, draw):
+                rows.append({"representation": representation, "layer": layer, **row})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)), pd.DataFrame(unscored, columns=list(UNSCORED_COLUMNS))
 
 

@@ -11,6 +11,7 @@ from synapseclr.models import EncoderWeights
 from synapseclr.models.encoders import SINGLE_CONVOLUTION
 from synapseclr.pipelines import AnnData
 from synapseclr.plotting.report import ReportingConfig, Section, embedding_digests, pipeline_section
+from synapseclr.storage.sharded_anndata import ShardedMatrix
 from synapseclr.training import EmbeddingConfig, PretrainingConfig
 from synapseclr.training.positives import annotation_provenance, leakage_warning
 from synapseclr.volumes import ChunkStore
@@ -40,8 +41,12 @@ def embed_synapses(
     annotations: pd.DataFrame,
     pretraining: PretrainingConfig,
     embedding: EmbeddingConfig,
-) -> AnnData:
+    embedding_shards: str | None = None,
+) -> AnnData | ShardedMatrix:
     """Embed every synapse: backbone in ``X``, projector layers in ``obsm``, metadata and annotations in ``obs``.
+
+    With ``embedding_shards``, a folder that all processes share, features are written there shard by shard, and an
+    interrupted run is continued; without, they are returned in memory.
 
     ``obs["rotation_spread"]`` says how much a synapse's features depend on its pose, where several poses are averaged.
 
@@ -51,7 +56,7 @@ def embed_synapses(
     """
     from anndata import AnnData
 
-    from synapseclr.training import adapted_weights, embed_store
+    from synapseclr.training import adapted_weights, embed_store, embed_to_shards
     from synapseclr.training.extraction import check_channels
     from synapseclr.training.view_scale import fitted_augmentation
 
@@ -67,10 +72,17 @@ def embed_synapses(
         fitted = pretraining.model_copy(update={"augmentation": augmentation})
         used = adapted_weights(encoder_weights, synapse_chunks, fitted)
         adaptation = {"batch_norm_views": augmentation.model_dump_json()}
-    layers = embed_store(used.build(), synapse_chunks, augmentation, embedding)
+    layers: dict[str, Any] = {}
+    if embedding_shards is None:
+        layers = embed_store(used.build(), synapse_chunks, augmentation, embedding)
+        spread_n = layers.pop("rotation_spread", None)
+    else:
+        shards, spread_n = embed_to_shards(
+            used.build(), synapse_chunks, augmentation, embedding, embedding_shards, used.sha256
+        )
     obs = synapse_metadata.merge(annotations, on="synapse_id", how="left", validate="one_to_one")
-    if "rotation_spread" in layers:
-        obs["rotation_spread"] = layers.pop("rotation_spread")
+    if spread_n is not None:
+        obs["rotation_spread"] = spread_n
     obs.index = obs["synapse_id"].astype(str).to_numpy()
     provenance = {
         "weights_sha256": encoder_weights.sha256,
@@ -83,9 +95,10 @@ def embed_synapses(
         **{f"weights_{name}": value for name, value in encoder_weights.provenance.items()},
         **annotation_provenance(encoder_weights.provenance, synapse_metadata, annotations, synapse_chunks.sha256),
     }
-    return AnnData(
-        X=layers.pop("encoder.fc"), obs=obs, obsm=layers, uns={"provenance": provenance, "layer_of_X": "encoder.fc"}
-    )
+    uns = {"provenance": provenance, "layer_of_X": "encoder.fc"}
+    if embedding_shards is not None:
+        return ShardedMatrix(shards, obs, uns)
+    return AnnData(X=layers.pop("encoder.fc"), obs=obs, obsm=layers, uns=uns)
 
 
 def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> dict[str, Any]:
@@ -111,8 +124,8 @@ def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> 
     if "batch_norm_views" in provenance:
         text.append("The statistics of the encoder's batch norms were taken anew from views of these synapses.")
     return pipeline_section(
-        [Section("Embedding", text)],
-        config.dpi,
+        [Section("Embedding", text, part="appendix")],
+        config,
         made_from=embedding_digests(provenance),
         warnings=[warning] if warning else [],
         facts={"provenance": {str(name): str(value) for name, value in provenance.items()}},

@@ -48,6 +48,7 @@ def _embed() -> Node:
             "annotations",
             "params:pretraining",
             "params:embedding",
+            "embedding_shards",
         ],
         outputs="synapse_embeddings",
         name="embed_synapses",

@@ -10,6 +10,7 @@ import pandas as pd
 
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
+from synapseclr.analysis.outlier_blocks import detect_in_blocks
 from synapseclr.analysis.outliers import (
     DETECTION_COLUMNS,
     OutliersConfig,
@@ -21,13 +22,23 @@ from synapseclr.analysis.outliers import (
     ranked_table,
     unsupervised_score,
     whiten,
+    with_links,
 )
-from synapseclr.analysis.representations import FeatureBlocks, Features, layer_features, recorded_layers
+from synapseclr.analysis.representations import (
+    FeatureBlocks,
+    Features,
+    is_lazy_features,
+    layer_array,
+    layer_features,
+    recorded_layers,
+)
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
 from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows, rows_of_ids
 
 logger = logging.getLogger(__name__)
@@ -46,6 +57,7 @@ def rank_outliers(
     accepted_defects: pd.DataFrame,
     config: OutliersConfig,
     neuroglancer: NeuroglancerConfig,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Rank synapses by how likely they are defective.
 
@@ -56,6 +68,7 @@ def rank_outliers(
         accepted_defects: Synapses that people have listed as defective; may have neither rows nor columns.
         config: The parameters ``outliers``.
         neuroglancer: The parameters ``neuroglancer``: where links lead.
+        row_blocks: The parameters ``row_blocks``, where features exceed memory.
 
     Returns:
         All synapses, ranked; the examples and the best candidates; and the synapses taken to be defective.
@@ -65,12 +78,15 @@ def rank_outliers(
     rows_e = rows_of_ids(config.examples, synapse_id, "outliers.examples")
     excluded = excluded_table(synapse_id, config, accepted_defects)
     features_nf = join_features(synapse_embeddings, mask_statistics, chunk_statistics, config)
-    white_nf = whiten(features_nf, config.shrinkage)
-    unsupervised_n = unsupervised_score(white_nf, config.unsupervised, config.n_neighbours)
-    detection = detect(white_nf, unsupervised_n, rows_e, config.prior_examples)
-    ranked = ranked_table(obs, detection, config.examples, excluded, neuroglancer)
-    candidates = ranked[ranked["rank"] <= config.n_candidates]
-    return ranked.drop(columns="neuroglancer_url"), candidates, excluded
+    if is_lazy_features(features_nf):
+        detection = detect_in_blocks(features_nf, rows_e, config, row_blocks)
+    else:
+        white_nf = whiten(features_nf, config.shrinkage)
+        unsupervised_n = unsupervised_score(white_nf, config.unsupervised, config.n_neighbours)
+        detection = detect(white_nf, unsupervised_n, rows_e, config.prior_examples)
+    ranked = ranked_table(obs, detection, config.examples, excluded)
+    candidates = with_links(ranked[ranked["rank"] <= config.n_candidates], obs, neuroglancer)
+    return ranked, candidates, excluded
 
 
 def join_features(
@@ -78,7 +94,9 @@ def join_features(
 ) -> Features:
     """Set the layer that is searched beside a block of the statistics that the parameters join to it."""
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    features_nf = layer_features(synapse_embeddings, config.layer)
+    features_nf = layer_array(synapse_embeddings, config.layer)
+    if not is_lazy(features_nf):
+        features_nf = layer_features(synapse_embeddings, config.layer)
     joined = []
     if config.with_masks:
         joined.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
@@ -113,6 +131,12 @@ def measure_detection(
     if defect_n is None:
         logger.info("No truth about defects of these synapses is known: the detection of outliers is not evaluated.")
         return pd.DataFrame(columns=list(DETECTION_COLUMNS)), {}
+    if is_lazy(synapse_embeddings.X):
+        rows_m = sample_rows(len(synapse_id), config.n_evaluated, config.seed)
+        logger.info("The detection of outliers is measured on %d of %d synapses.", len(rows_m), len(synapse_id))
+        synapse_id, defect_n = synapse_id[rows_m], defect_n[rows_m]
+        synapse_embeddings = synapse_embeddings[rows_m].to_memory()
+        random_embeddings = _synapses_in_memory(random_embeddings, synapse_id)
     random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
     untrained = recorded_layers(random_embeddings)
     statistics_nk = _statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics")
@@ -129,6 +153,12 @@ def measure_detection(
     return detection, detection_metrics(detection)
 
 
+def _synapses_in_memory(embeddings: AnnData, synapse_id: np.ndarray) -> AnnData:
+    """Some synapses of embeddings that may be lazy, in the order of the rows that they have."""
+    rows_m = aligned_rows(synapse_id, embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
+    return embeddings[np.sort(rows_m)].to_memory()
+
+
 def _statistics(table: pd.DataFrame, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
     """Statistics float32 (n, k) of the synapses wanted."""
     rows_n = aligned_rows(synapse_id, table["synapse_id"].to_numpy(), name)
@@ -143,7 +173,7 @@ def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore
     for row in drawn.to_dict("records"):
         rank = "example" if row["is_example"] else f"{row['rank']}:  score {row['score']:.3f}"
         titles.append(f"{row['synapse_id']}\n{rank}{', accepted' if row['is_accepted'] else ''}")
-    return contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
+    return contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles, synapse_id_n=drawn["synapse_id"].tolist())
 
 
 def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
@@ -165,7 +195,7 @@ def describe_outliers(
     figures = (outlier_sheet, outlier_detection_figure)
     return pipeline_section(
         [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers)],
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={"outliers": outlier_metrics} if len(outlier_detection) else {},
     )

@@ -24,6 +24,7 @@ def create_pipeline() -> Pipeline:
                     "accepted_defects",
                     "params:outliers",
                     "params:neuroglancer",
+                    "params:row_blocks",
                 ],
                 ["outlier_scores", "outlier_candidates", "excluded_synapses"],
                 name="rank_outliers",

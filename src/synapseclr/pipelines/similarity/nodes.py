@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import SimilarityConfig
+from synapseclr.analysis.disk_index import DiskIndex, layer_as_stored, open_index
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
-from synapseclr.analysis.representations import layer_features
 from synapseclr.analysis.search import (
     APPROXIMATE,
     FeatureIndex,
-    answer_query,
+    IndexKind,
     distance_histograms,
     eligible_rows,
     make_queries,
@@ -33,11 +33,21 @@ from synapseclr.volumes.imported_chunks import QueryChunks
 
 _SHOWN_EXAMPLES = 4
 _MEASURE_ALL_BELOW = 50_000
+_LISTED_ON_DISK = 10_000
 
 
-def index_features(synapse_embeddings: AnnData, config: SimilarityConfig) -> FeatureIndex:
-    """Make the index of all synapses, once for all nodes that search."""
-    return FeatureIndex(layer_features(synapse_embeddings, config.layer), config.index)
+def index_features(
+    synapse_embeddings: AnnData, feature_index_folder: str, config: SimilarityConfig
+) -> FeatureIndex | DiskIndex:
+    """Make the index of all synapses, once for all nodes that search.
+
+    Args:
+        synapse_embeddings: Synapses by features, in memory or lazy.
+        feature_index_folder: Folder of an index in files; one that is there already is used.
+        config: The parameters ``similarity``.
+    """
+    features = layer_as_stored(synapse_embeddings, config.layer)
+    return open_index(features, config.index, feature_index_folder, config.layer)
 
 
 def embed_query(
@@ -87,14 +97,20 @@ def find_neighbours(
 
     Returns:
         ``synapse_id``, ``rank``, ``neighbour_synapse_id``, ``distance``, and ``is_drawn``: whether the synapse is an
-        example of one of the queries.
+        example of one of the queries. Of an index in files, 10,000 synapses and the examples are listed unless the
+        parameters say otherwise.
     """
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
     queries = make_queries(feature_index.features_nf, synapse_id, config, query_features)
-    everything_n = np.arange(len(feature_index))
-    neighbours = feature_index.neighbours_of_rows(everything_n, config.n_neighbours)
-    table = neighbour_table(neighbours, everything_n, synapse_id)
-    drawn = synapse_id[np.concatenate([query.rows_e for query in queries])]
+    examples = np.concatenate([query.rows_e for query in queries])
+    listed_q = np.arange(len(feature_index))
+    n_listed = config.n_listed or (_LISTED_ON_DISK if isinstance(feature_index, DiskIndex) else len(listed_q))
+    if n_listed < len(listed_q):
+        chosen_q = np.random.default_rng(config.seed).choice(len(listed_q), n_listed, replace=False)
+        listed_q = np.union1d(chosen_q, examples)
+    neighbours = feature_index.neighbours_of_rows(listed_q, config.n_neighbours)
+    table = neighbour_table(neighbours, listed_q, synapse_id)
+    drawn = synapse_id[examples]
     return table.assign(is_drawn=table["synapse_id"].isin(drawn))
 
 
@@ -122,9 +138,8 @@ def answer_queries(
     features_nf = feature_index.features_nf
     obs = synapse_embeddings.obs
     queries = make_queries(features_nf, obs["synapse_id"].to_numpy(), config, query_features)
-    rows_m = eligible_rows(obs, config.filter, traits)
-    index = FeatureIndex(features_nf[rows_m], "flat") if config.filter else feature_index
-    found = [answer_query(index, rows_m, query, config.n_neighbours) for query in queries]
+    rows_m = eligible_rows(obs, config.filter, traits) if config.filter else None
+    found = feature_index.answers(queries, config.n_neighbours, rows_m)
     results = result_table(queries, found, features_nf, obs, neuroglancer)
     return results, distance_histograms(features_nf, rows_m, queries)
 
@@ -132,7 +147,7 @@ def answer_queries(
 def compare_indices(feature_index: FeatureIndex, config: SimilarityConfig) -> tuple[pd.DataFrame, dict[str, float]]:
     """Measure how many of the true neighbours approximate indices find.
 
-    All of them are measured on up to 50,000 synapses, beyond that only the one in use.
+    All of those in memory are measured on up to 50,000 synapses, beyond that only the one in use.
 
     Args:
         feature_index: The index in use.
@@ -143,14 +158,15 @@ def compare_indices(feature_index: FeatureIndex, config: SimilarityConfig) -> tu
         in use as a metric.
     """
     n_synapses = len(feature_index)
-    everything = ("flat", *APPROXIMATE) if n_synapses <= _MEASURE_ALL_BELOW else (feature_index.kind,)
+    is_compared = n_synapses <= _MEASURE_ALL_BELOW and not isinstance(feature_index, DiskIndex)
+    everything = ("flat", *APPROXIMATE) if is_compared else (feature_index.kind,)
     n_queries = min(config.n_recall_queries, n_synapses)
     rows = []
     for kind in everything:
         is_used, is_exact = kind == feature_index.kind, kind == "flat"
         recall = 1.0
         if not is_exact:
-            index = feature_index if is_used else FeatureIndex(feature_index.features_nf, kind)
+            index = feature_index if is_used else FeatureIndex(feature_index.features_nf, cast("IndexKind", kind))
             recall = measure_recall(index, config.n_neighbours, n_queries, config.seed)
         rows.append((kind, is_used, n_synapses, config.n_neighbours, 0 if is_exact else n_queries, recall))
     columns = ["index", "is_used", "n_synapses", "n_neighbours", "n_queries", "recall"]
@@ -209,11 +225,15 @@ def describe_similarity(
         "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
     )
     used = index_recall.loc[index_recall["is_used"], "index"].iloc[0]
+    if used == "ivfpq":
+        text += " Neighbours are listed of a sample of the synapses (similarity.n_listed)."
     pictures = [
         Picture(
             similarity_strip,
             "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features.",
         ),
+    ]
+    distances = [
         Picture(
             similarity_distances,
             "Distance of every synapse from each query. Red: those listed as its neighbours.",
@@ -226,7 +246,10 @@ def describe_similarity(
     caption = f"Share of the true nearest neighbours that each index finds; in use: {used}."
     table = Table(("index", "neighbours", "queries", "recall"), rows, caption, is_folded=True, has_numbers=True)
     return pipeline_section(
-        [Section("Similar synapses", [text], pictures, [table])],
-        config.dpi,
+        [
+            Section("Similar synapses", [text], pictures),
+            Section("Distances of similar synapses", (), distances, [table], part="appendix"),
+        ],
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
     )

@@ -18,7 +18,12 @@ def create_pipeline() -> Pipeline:
     """From embeddings to nearest neighbours, the answers to queries, and pictures of them."""
     return Pipeline(
         [
-            Node(index_features, ["synapse_embeddings", "params:similarity"], "feature_index", name="index_features"),
+            Node(
+                index_features,
+                ["synapse_embeddings", "feature_index_folder", "params:similarity"],
+                "feature_index",
+                name="index_features",
+            ),
             Node(
                 embed_query,
                 [

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -167,36 +169,49 @@ def log_encoder(
         files["poses"].write_text(poses.model_dump_json())
         files["weights"].write_bytes(weights.to_bytes())
         files["extraction"].write_text(extraction.model_dump_json(indent=1))
-        info = Model.log(
-            artifact_path=None,
-            name=NAME,
-            flavor=_DiscreetFlavor,
-            flavor_name="pyfunc.ModelFromCode",
-            run_id=run_id,
-            tags={"mlflow.user": "-", "mlflow.source.name": "kedro run"},
-            python_model=str(_CODE),
-            artifacts={name: str(path) for name, path in files.items()},
-            signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, len(CHANNELS), -1, -1, -1))]),
-                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_features))]),
-            ),
-            input_example=_example(chunks),
-            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDED],
-            registered_model_name=registered_model,
-            metadata={
-                "synapseclr_version": __version__,
-                "weights_sha256": weights.sha256,
-                "chunks_sha256": chunks.sha256,
-                "channels": CHANNELS,
-                "mask_codes": MASK_CODES,
-                "voxel_size_nm": [float(length) for length in chunks.voxel_size_nm],
-                "chunk_size_vx": [int(length) for length in chunks.chunk_size_vx],
-            },
-        )
+        with _without_remarks():
+            info = Model.log(
+                artifact_path=None,
+                name=NAME,
+                flavor=_DiscreetFlavor,
+                flavor_name="pyfunc.ModelFromCode",
+                run_id=run_id,
+                tags={"mlflow.user": "-", "mlflow.source.name": "kedro run"},
+                python_model=str(_CODE),
+                artifacts={name: str(path) for name, path in files.items()},
+                signature=ModelSignature(
+                    inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, len(CHANNELS), -1, -1, -1))]),
+                    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_features))]),
+                ),
+                input_example=_example(chunks),
+                pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _NEEDED],
+                registered_model_name=registered_model,
+                metadata={
+                    "synapseclr_version": __version__,
+                    "weights_sha256": weights.sha256,
+                    "chunks_sha256": chunks.sha256,
+                    "channels": CHANNELS,
+                    "mask_codes": MASK_CODES,
+                    "voxel_size_nm": [float(length) for length in chunks.voxel_size_nm],
+                    "chunk_size_vx": [int(length) for length in chunks.chunk_size_vx],
+                },
+            )
     if registered_model is None:
         return LoggedEncoder(info.model_uri, None)
     number = int(info.registered_model_version)
     return LoggedEncoder(f"models:/{registered_model}/{number}", number)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep MLflow's remarks on what it does from standard error; what goes wrong is raised."""
+    from mlflow.utils.logging_utils import disable_logging, enable_logging
+
+    disable_logging()
+    try:
+        yield
+    finally:
+        enable_logging()
 
 
 class _DiscreetFlavor:

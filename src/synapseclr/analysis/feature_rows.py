@@ -1,0 +1,112 @@
+"""Rows of features that may be larger than memory: blocks one after the other, single rows, and samples."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+_BLOCK_VALUES = 40_960 * 512  # feature values read at a time: 84 MB
+_ALIGNED_ROWS = 4096  # blocks begin at multiples of it, as the chunks of stored features do
+_MAX_SAMPLE_READS = 256
+
+
+def is_lazy(features: Any) -> bool:
+    """Tell features that stay in their files, a dask or Zarr array, from those in memory."""
+    return hasattr(features, "dask") or hasattr(features, "oindex")
+
+
+def row_blocks(n_rows: int, n_features: int) -> list[range]:
+    """Cut rows into blocks of some 84 MB of float32, which begin where the chunks of stored features begin."""
+    rows = max(_BLOCK_VALUES // max(n_features, 1) // _ALIGNED_ROWS, 1) * _ALIGNED_ROWS
+    return [range(start, min(start + rows, n_rows)) for start in range(0, n_rows, rows)]
+
+
+def read_rows(features: Any, rows: range) -> np.ndarray:
+    """Read consecutive rows of features in memory or lazy: float32 (rows, f)."""
+    return np.ascontiguousarray(features[rows.start : rows.stop], dtype=np.float32)
+
+
+class FeatureRows:
+    """Single rows of features, read as few stored chunks as there are around them.
+
+    Args:
+        features: (n, f): in memory, a Zarr array, a dask array over one, or anything with row slices.
+    """
+
+    def __init__(self, features: Any) -> None:
+        self._features = features
+        self._stored = _stored_array(features)
+        self.shape: tuple[int, int] = tuple(int(size) for size in features.shape)  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows_r: np.ndarray) -> np.ndarray:
+        """Read rows in any order, repeated ones too: float32 (r, f)."""
+        distinct_d, position_r = np.unique(np.asarray(rows_r, dtype=np.int64), return_inverse=True)
+        if isinstance(self._features, np.ndarray):
+            found_df = self._features[distinct_d]
+        elif self._stored is not None:
+            found_df = self._stored.oindex[distinct_d] if len(distinct_d) else np.empty((0, self._features.shape[1]))
+        else:
+            found_df = self._by_slices(distinct_d)
+        return np.asarray(found_df, dtype=np.float32)[position_r]
+
+    def _by_slices(self, distinct_d: np.ndarray) -> np.ndarray:
+        """Read the rows between the first and the last one wanted in every 4,096."""
+        found_df = np.empty((len(distinct_d), self._features.shape[1]), np.float32)
+        ends = np.flatnonzero(np.diff(distinct_d // _ALIGNED_ROWS)) + 1
+        for part in np.split(np.arange(len(distinct_d)), ends):
+            if len(part):
+                first, last = int(distinct_d[part[0]]), int(distinct_d[part[-1]])
+                found_df[part] = read_rows(self._features, range(first, last + 1))[distinct_d[part] - first]
+        return found_df
+
+    def blocks(self, rows_m: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Read all rows, or some, block by block.
+
+        Args:
+            rows_m: int64 (m,), ascending; None: all.
+
+        Yields:
+            Rows int64 (r,) and their features float32 (r, f).
+        """
+        for rows in row_blocks(*self.shape):
+            if rows_m is None:
+                yield np.arange(rows.start, rows.stop), read_rows(self._features, rows)
+                continue
+            chosen_r = rows_m[slice(*np.searchsorted(rows_m, [rows.start, rows.stop]))]
+            if len(chosen_r):
+                yield chosen_r, read_rows(self._features, rows)[chosen_r - rows.start]
+
+    def sample(self, n_sampled: int) -> Iterator[tuple[range, np.ndarray]]:
+        """Read about n rows in up to 256 runs of neighbouring ones, which are spread evenly over all rows.
+
+        Yields:
+            Rows of a run, and their features float32 (r, f).
+        """
+        n_runs = max(1, min(_MAX_SAMPLE_READS, n_sampled, len(self)))
+        edges = np.linspace(0, len(self), n_runs + 1).astype(int).tolist()
+        for start, stop in itertools.pairwise(edges):
+            rows = range(start, min(start + math.ceil(n_sampled / n_runs), stop))
+            yield rows, read_rows(self._features, rows)
+
+
+def _stored_array(features: Any) -> Any | None:
+    """The Zarr array below a dask array that is nothing but its blocks: dask would read a whole block for one row."""
+    if hasattr(features, "oindex"):
+        return features
+    layers = getattr(getattr(features, "dask", None), "layers", {})
+    # Of from_array there is one layer, the blocks, or two, the second one holding the array.
+    if len([name for name in layers if not str(name).startswith("original-")]) != 1:
+        return None
+    for task in features.dask.values():
+        for argument in (task, *getattr(task, "args", ())):
+            found = getattr(argument, "value", argument)
+            if hasattr(found, "oindex") and found.shape == features.shape and found.dtype == features.dtype:
+                return found
+    return None
