@@ -1,4 +1,5 @@
 // An axis walk: synapses along a line on the map, as a filmstrip.
+import { numberText } from "./numbers.js";
 import { byId, element } from "./page.js";
 
 const FRAMES = 9;
@@ -23,10 +24,10 @@ export function alongLine(line, plane, shown, frames = FRAMES) {
 }
 
 /** What a part's synapses have in common: the share of the commonest class, or the mean. */
-function common(rows, values, column, format) {
+function common(rows, values, column) {
   const known = values ? rows.filter((row) => !Number.isNaN(values[row])) : [];
   if (!known.length) return values ? "no value" : "";
-  if (!column.classes.length) return `mean ${format(known.reduce((sum, row) => sum + values[row], 0) / known.length)}`;
+  if (!column.classes.length) return `mean ${numberText(known.reduce((sum, row) => sum + values[row], 0) / known.length, column.unit)}`;
   const counts = new Array(column.classes.length).fill(0);
   for (const row of known) counts[values[row]] += 1;
   const code = counts.indexOf(Math.max(...counts));
@@ -34,7 +35,7 @@ function common(rows, values, column, format) {
 }
 
 /** Show the filmstrip of a line, or none. */
-export function showWalk(run, line, { plane, shown, values, column }, { format, onChoose, onClose }) {
+export function showWalk(run, line, { plane, shown, values, column }, { onChoose, onClose }) {
   const strip = byId("walk");
   strip.hidden = !line;
   if (!line) return strip.replaceChildren();
@@ -46,7 +47,7 @@ export function showWalk(run, line, { plane, shown, values, column }, { format, 
     const picture = run.hasPictures ? element("img", { className: "picture", src: run.picture(id, "thumbnail.jpg"), alt: "",
       onerror: (event) => event.target.replaceWith(element("span", { className: "picture" })) }) : element("span", { className: "picture" });
     return element("li", {}, element("button", { type: "button", "data-synapse": id, "aria-label": `Part ${place + 1} of ${FRAMES}: synapse ${id}`,
-      onclick: () => onChoose(id) }, picture, said, element("small", {}, common(rows, values, column, format))));
+      onclick: () => onChoose(id) }, picture, said, element("small", {}, common(rows, values, column))));
   });
   return strip.replaceChildren(element("div", { className: "row" }, element("h2", {}, "Along the line"),
     element("button", { type: "button", id: "close-walk", onclick: onClose }, "Close")), element("ol", {}, ...frames));

@@ -74,6 +74,21 @@ export class Run {
     return this.once(`column ${number}`, async () => new Float32Array(await binary(`api/column/${number}.bin`)));
   }
 
+  /** Add a column that the page made itself, or replace its values: saved labels, a neurite's synapses, what was learnt. */
+  setColumn(column, values) {
+    const made = { isMade: true, group: "From this page", unit: "", classes: [], ...column };
+    const number = this.about.columns.findIndex((other) => other.name === made.name);
+    if (number >= 0) this.about.columns[number] = made;
+    else this.about.columns.push(made);
+    this.kept.set(`column ${number >= 0 ? number : this.about.columns.length - 1}`, Promise.resolve(values));
+    this.onColumns?.();
+  }
+
+  /** Root ids of one side of all synapses; 0n where they are not known. */
+  roots(name) {
+    return this.once(`roots ${name}`, async () => new BigUint64Array(await binary(`api/roots/${name}.bin`)));
+  }
+
   details(id) { return json(`api/synapse/${id}/details.json`); }
 
   scene(id) { return json(`api/synapse/${id}/scene.json`); }
@@ -89,4 +104,18 @@ export class Run {
   saveLabel(ids, label, chosenBy) { return posted("api/labels", { ids, label, chosen_by: chosenBy }); }
 
   savedLabels() { return json("api/labels.json"); }
+
+  withdraw(table) { return posted("api/labels/withdraw", { table }); }
+
+  acceptDefects(ids) { return posted("api/defects", { ids }); }
+
+  whySimilar(id, other) { return json(`api/synapse/${id}/similar/${other}.json`); }
+
+  neuroglancer(ids, column) { return posted("api/neuroglancer", { ids, column }); }
+
+  /** Probability of every synapse to be like the ticked ones. */
+  async learn(ids, without) {
+    const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids, without }) };
+    return new Float32Array(await (await fetched("api/learn", options)).arrayBuffer());
+  }
 }

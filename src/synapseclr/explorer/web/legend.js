@@ -1,10 +1,9 @@
 // What colours mean. A click on a class shows it alone, the button beside it hides it; ranges of values can be typed.
 import { classColours, colourRange, PALETTES } from "./colours.js";
+import { numberText } from "./numbers.js";
 import { byId, colourOf, element } from "./page.js";
 
 const WITHOUT_VALUE = -1;
-
-export const format = (value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 
 /** Ends of the colours: those of the look, else of the values. */
 export function rangeOf(values, look) {
@@ -53,7 +52,7 @@ function entry({ code, name, colour, n, codes, look, onLook }) {
 /** The palette and its ends, which can be typed. */
 function scale(column, values, look, onLook) {
   const [low, high] = rangeOf(values, look);
-  const ramp = element("div", { className: "ramp", role: "img", "aria-label": `Colours from ${format(low)} to ${format(high)}` });
+  const ramp = element("div", { className: "ramp", role: "img", "aria-label": `Colours from ${numberText(low, column.unit)} to ${numberText(high, column.unit)}` });
   ramp.style.background = `linear-gradient(to right, ${PALETTES[look.palette].join(",")})`;
   const end = (name, said, value) => element("input", { type: "number", step: "any", value: String(Number(value.toPrecision(4))),
     "data-key": name, "aria-label": `${column.label}, ${said}`,
@@ -61,7 +60,7 @@ function scale(column, values, look, onLook) {
   const isTyped = look.low !== undefined || look.high !== undefined;
   const reset = element("button", { type: "button", "data-key": "range", title: "From the 2nd to the 98th percentile", disabled: !isTyped,
     onclick: () => onLook({ low: undefined, high: undefined }) }, "auto");
-  return [ramp, element("div", { className: "ends" }, end("low", "lowest colour at", low), reset, end("high", "highest colour at", high))];
+  return [element("div", { className: "muted unit" }, column.unit ? `in ${column.unit}` : ""), ramp, element("div", { className: "ends" }, end("low", "lowest colour at", low), reset, end("high", "highest colour at", high))];
 }
 
 /** The controls of palette, size and opacity, wired once. */

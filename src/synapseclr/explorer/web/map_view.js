@@ -1,7 +1,7 @@
 // The explorer's map: the points of the run on a PointMap, its tools and keys, the tip, and the filmstrip of a line.
 import { showWalk } from "./axis_walk.js";
 import { classColours, paint } from "./colours.js";
-import { format, rangeOf, showAppearance, wireAppearance } from "./legend.js";
+import { rangeOf, showAppearance, wireAppearance } from "./legend.js";
 import { byId } from "./page.js";
 import { PointMap } from "./point_map.js";
 
@@ -50,8 +50,14 @@ export class MapView {
       { key: "0", does: "the whole map", run: () => map.fit() },
       { key: "Escape", does: "stop drawing", run: () => { map.cancel(); this.setMode("pan"); } },
       ...[["Left", -1, 0], ["Right", 1, 0], ["Up", 0, -1], ["Down", 0, 1]].map(([name, right, down]) => ({
-        key: `Arrow${name}`, shift: true, does: "move the map", run: () => map.panBy(right * STEP_PX, down * STEP_PX) })),
+        key: `Arrow${name}`, shift: true, run: () => map.panBy(right * STEP_PX, down * STEP_PX) })),
     ];
+  }
+
+  /** Keys and what they do, for the page of help. */
+  get help() {
+    const moves = ["Shift ← → ↑ ↓", "move the map"];
+    return [...this.keys.filter(({ key, does }) => does && key !== "Escape").map(({ key, does }) => [key, does]), moves];
   }
 
   /** Do what a key stands for. False if it is none of the map's. */
@@ -91,7 +97,7 @@ export class MapView {
     this.mark(view);
     byId("plot").dataset.points = String(shown.length);
     byId("plot").dataset.selected = String(selected.length);
-    showWalk(run, isSolid ? null : view.walk, view, { format, onChoose: this.onChoose, onClose: () => this.onLine(null) });
+    showWalk(run, isSolid ? null : view.walk, view, { onChoose: this.onChoose, onClose: () => this.onLine(null) });
     if (!this.first) this.first = this.firstPaint();
     return this.first;
   }
