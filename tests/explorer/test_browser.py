@@ -39,7 +39,7 @@ def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explore
 def test_colours_and_filters_change_what_is_drawn(open_page, explorer):
     page = open_page(explorer.address)
     page.locator("#colour").select_option("outlier_score")
-    page.wait_for_function("document.querySelector('#plot').data[1].marker.cmax > 0.9")
+    page.wait_for_function("document.querySelector('#legend [data-key=high]')?.value > 0.9")
     page.locator("#add-filter").select_option("leiden_cluster")
     boxes = page.locator("#filters input[type=checkbox]")
     boxes.nth(0).uncheck()
@@ -136,7 +136,7 @@ def test_a_hundred_thousand_synapses_are_drawn_clicked_and_chosen(open_page, big
     page = open_page(big_explorer.address)
     assert page.locator("#plot").get_attribute("data-points") == "100000"
     page.locator("#colour").select_option("outlier_score")
-    page.wait_for_function("document.querySelector('#plot').data[1].x.length === 100000")
+    page.wait_for_selector("#plot[data-colour=outlier_score]")
     outlying = int(np.argmin(big_explorer.outputs.planes["UMAP"][:, 0]))
     click_synapse(page, big_explorer.outputs, outlying)
     assert page.locator("#synapse .thumbs button").count() == 12

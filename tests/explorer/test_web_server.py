@@ -51,7 +51,7 @@ def test_details_have_neighbours_intervals_and_a_link(client, explorer):
         | {"postsynaptic": "+0.50"}
     ]
     assert client.get(f"/api/synapse/{FIRST_ID + 1}/details.json").json["occlusion"] == []
-    assert str(2**63) in dict(details["metadata"])["pre_root_id"]
+    assert details["roots"]["pre_root_id"] == str(2**63)
     assert details["neuroglancer"].startswith("https://neuroglancer-demo.appspot.com/#!")
 
 
@@ -230,7 +230,10 @@ def test_a_summary_compares_the_set_with_all(client, explorer):
     summary = client.post("/api/summary", json={"ids": [str(FIRST_ID + row) for row in rows]}).json["summary"]
     cluster = next(row for row in summary if row["label"] == "leiden cluster")
     assert cluster["set"] == "100% third"
-    assert cluster["all"] == "33% third"
+    assert cluster["rest"] == "0% third"
+    assert cluster["effect"] == 1.0
+    effects = [abs(row["effect"]) for row in summary]
+    assert effects == sorted(effects, reverse=True)
 
 
 def test_pictures_asked_for_at_once_are_each_their_own(tmp_path):
