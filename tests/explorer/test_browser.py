@@ -30,10 +30,32 @@ def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explore
     assert page.evaluate("document.querySelector('#synapse .thumbs img').naturalWidth") > 0
     href = page.get_by_text("Open in Neuroglancer").get_attribute("href")
     assert href.startswith("https://neuroglancer")
+    n_annotated = sum(row % 4 != 0 for row in np.argsort(np.linalg.norm(features - features[20], axis=1))[1:13])
+    page.locator("#agreement").get_by_text(f"{n_annotated} of {n_annotated} excitatory").wait_for()
+    page.locator("#why-of").select_option(str(nearest))
+    page.locator("#why").get_by_text("Nearer than").wait_for()
+    root = str(explorer.outputs.roots["pre_root_id"][20])
+    page.locator("#synapse a.root").first.click()
+    page.wait_for_selector(f'#neuron[data-neuron="{root}"]')
+    page.locator("#neuron-colour").click()
+    page.locator("#legend").get_by_text("its outputs (2)").wait_for()
+    page.locator("#neuron-outputs").click()
+    page.get_by_text("2 synapses selected").wait_for()
+    assert f"neuron={root}" in page.url  # above 2^53 and 2^63: numbers would round it
+    page.locator("#tab-synapse").click()
     neighbours.first.click()
     page.wait_for_selector(f'#synapse[data-synapse="{nearest}"]')
     page.go_back()
     page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 20}"]')
+    page.locator("#add-compared").click()
+    page.locator("#tray").get_by_text(str(FIRST_ID + 20)).wait_for()
+    neighbours.nth(2).click()
+    page.locator("#add-compared").click()
+    page.locator("#open-comparison").click()
+    page.wait_for_selector("#trait-differences")
+    sliders = page.locator("#comparison input[type=range]")
+    sliders.first.fill("3")
+    page.wait_for_function("document.querySelectorAll('#comparison input[type=range]')[1].value === '3'")
 
 
 def test_colours_and_filters_change_what_is_drawn(open_page, explorer):
@@ -62,6 +84,24 @@ def test_colours_and_filters_change_what_is_drawn(open_page, explorer):
     page.wait_for_function("location.hash.includes('plane=PCA')")
     page.locator("#filters .remove").first.click()
     page.get_by_text(f"30 of {N_SMALL} synapses shown").wait_for()
+    page.locator("#add-filter").select_option("pre_cell_type")
+    page.locator("#filters").get_by_label("no value").last.uncheck()
+    page.wait_for_function("!document.querySelector('#shown').textContent.startsWith('30 ')")
+    assert "no value" not in page.locator("#legend").inner_text()
+
+
+def test_a_failed_request_changes_nothing_and_can_be_tried_again(open_page, explorer):
+    page = open_page(explorer.address)
+    before = page.locator("#legend").inner_text(), page.locator("#colour").input_value(), page.url
+    page.route("**/api/column/*", lambda route: route.fulfill(status=404, json={"error": "The disk is away."}))
+    page.locator("#colour").select_option("outlier_score")
+    page.locator("#failure").get_by_text("The disk is away.").wait_for()
+    assert (page.locator("#legend").inner_text(), page.locator("#colour").input_value(), page.url) == before
+    page.unroute("**/api/column/*")
+    page.locator("#retry").click()
+    page.wait_for_function("location.hash.includes('colour=outlier_score')")
+    assert page.locator("#colour").input_value() == "outlier_score"
+    assert not page.locator("#failure").inner_text()
 
 
 def test_a_lasso_is_summarised_exported_searched_and_labelled(open_page, explorer):
@@ -87,6 +127,23 @@ def test_a_lasso_is_summarised_exported_searched_and_labelled(open_page, explore
     assert saved.groupby("label").size().to_dict() == {"defective": len(rows), f"{HOSTILE} ../..": len(rows)}
     records = [json.loads(path.read_text()) for path in explorer.labels.glob("*.json")]
     assert all("lasso=" in record["chosen_by"] and record["run"] == {"weights": "abc"} for record in records)
+    page.locator("#tab-labels").click()
+    page.locator("#labels-used").get_by_text("defective").wait_for()
+    page.locator("#colour-labels").click()
+    page.locator("#legend").get_by_text(f"defective ({len(rows)})").wait_for()
+    page.locator("#labels-saved").get_by_role("button").first.click()
+    page.locator("#legend").get_by_text(f"{HOSTILE} ../.. ({len(rows)})").wait_for()
+    assert set(explorer.outputs.labels.read().labels["label"]) == {f"{HOSTILE} ../.."}
+    page.locator("#tab-selection").click()
+    page.locator("#neuroglancer").click()
+    assert "annotations" in page.locator("#neuroglancer-link").get_attribute("href")
+    page.locator("#gallery-order").select_option("outlier_score")
+    page.wait_for_function(f"document.querySelector('.gallery button').dataset.synapse === '{FIRST_ID + rows[0]}'")
+    page.locator("#gallery [data-tick=yes]").first.click()
+    page.locator("#learn").click()
+    page.wait_for_function("document.querySelector('#colour').value === 'learnt'")
+    page.locator("#undo-tick").click()
+    page.wait_for_function("document.querySelector('#colour').value === 'ticks'")
     page.locator("#select-found").click()
     page.get_by_text("24 synapses selected").wait_for()
     page.locator("#clear").click()
@@ -113,6 +170,17 @@ def test_everything_can_be_reached_by_keyboard(open_page, explorer):
     page.keyboard.press("Enter")
     page.locator("#list button").first.press("Enter")
     page.wait_for_function("!document.querySelector('#synapse').hidden")
+    page.wait_for_selector("canvas[data-drawn=true]")
+    section = int(page.locator("input[aria-label=Section]").input_value())
+    page.keyboard.press("ArrowLeft")  # the focus is in the list
+    page.get_by_text(f"section {section - 1} of 12").wait_for()
+    page.locator(".sections canvas").hover()
+    page.mouse.wheel(0, 100)
+    page.get_by_text(f"section {section + 1} of 12").wait_for()
+    page.keyboard.press("?")
+    page.locator("#help").get_by_text("the nearest neighbour").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_function("!document.querySelector('#help').open")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -126,6 +194,14 @@ def test_axe_finds_nothing_serious(open_page, serious_findings, explorer, theme)
     page.locator("#select-shown").click()
     page.wait_for_selector("#summary table")
     assert not serious_findings(page)
+    if theme == "dark":
+        return
+    for width in (820, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert not serious_findings(page)
+    title, sheet = (page.locator(name).bounding_box() for name in ("#title", "#panel"))
+    assert title["width"] > 30
+    assert sheet["y"] < 600  # details lie over the map, not below it
 
 
 def test_two_people_work_side_by_side(open_page, explorer):
