@@ -11,6 +11,8 @@ from synapseclr.plotting.manifold import cluster_colour
 from synapseclr.plotting.theme import UNKNOWN, class_colours
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from synapseclr.explorer.run_outputs import Column
@@ -82,7 +84,7 @@ def volume_planes(synapses: AnnData) -> list[MapPlane]:
     return found
 
 
-def column_colours(column: Column) -> list[str | None]:
+def column_colours(column: Column) -> Sequence[str | None]:
     """Colour of each class, as in the report's figures; None is grey: synapses in no cluster."""
     if column.group != "Clusters":
         return list(class_colours(len(column.class_names)))[: len(column.class_names)]
