@@ -1,5 +1,6 @@
 """Consensus typing against known posteriors, and with few labels."""
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,8 +15,11 @@ from synapseclr.analysis.consensus import (
     evaluate_consensus,
     fit_shared_errors,
     neurite_posteriors,
+    posteriors_of_sums,
+    summed_evidence,
     synapse_evidence,
 )
+from synapseclr.analysis.row_blocks import RowBlocksConfig
 from synapseclr.analysis.traits.calibration import logit
 from synapseclr.simulation.embeddings import simulate_embeddings
 
@@ -209,3 +213,34 @@ def test_one_side_is_enough(simulated):
     assert one.neurites["root_id"].isin(table["pre_root_id"]).all()
     assert isinstance(one.evaluation, pd.DataFrame)
     assert len(one.evaluation)
+
+
+def test_sums_by_parts_give_the_neurites_of_all_synapses_at_once(simulated):
+    table = simulated.annotations.copy()
+    rng = np.random.default_rng(0)
+    imputed = table[["synapse_id"]].copy()
+    for side in ("pre", "post"):
+        imputed[f"{side}_cell_type_probability"] = np.clip(
+            0.25 + 0.5 * table[f"{side}_cell_type"] + 0.2 * rng.normal(size=len(table)), 0.01, 0.99
+        )
+        table.loc[rng.random(len(table)) < 0.6, f"{side}_cell_type"] = np.nan
+    imputed = imputed.sample(frac=1, random_state=0).iloc[5:]  # in another order, and some are missing
+    expected = neurite_posteriors(synapse_evidence(imputed, table))
+    found = posteriors_of_sums(summed_evidence(imputed, table, rows_at_a_time=97))
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+    np.testing.assert_allclose(list(vars(found[2]).values()), list(vars(expected[2]).values()), rtol=1e-6)
+
+
+def test_few_labels_of_lazy_features_give_what_features_in_memory_give(simulated, tmp_path):
+    table = simulated.annotations.copy()
+    table.loc[np.random.default_rng(0).random(len(table)) < 0.5, ["pre_cell_type", "post_cell_type"]] = np.nan
+    config = ConsensusConfig(label_fractions=(0.2,), n_label_seeds=1)
+    lazy = da.from_array(simulated.features_nf, chunks=(200, 32))
+    blocks = RowBlocksConfig(rows=200, folder=str(tmp_path))
+    expected, found = (
+        evaluate_censored(features, table, config, ImputationConfig(), row_blocks=blocks).neurites
+        for features in (simulated.features_nf, lazy)
+    )
+    assert len(expected)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4)

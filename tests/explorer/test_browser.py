@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
-from gestures import click_synapse, draw_lasso, isolated_cluster
+from gestures import click_synapse, drag, draw_lasso, isolated_cluster, outline_of, place_of
 
 
 def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explorer):
@@ -61,7 +61,7 @@ def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explore
 def test_colours_and_filters_change_what_is_drawn(open_page, explorer):
     page = open_page(explorer.address)
     page.locator("#colour").select_option("outlier_score")
-    page.wait_for_function("document.querySelector('#plot').data[1].marker.cmax > 0.9")
+    page.wait_for_function("document.querySelector('#legend [data-key=high]')?.value > 0.9")
     page.locator("#add-filter").select_option("leiden_cluster")
     boxes = page.locator("#filters input[type=checkbox]")
     boxes.nth(0).uncheck()
@@ -73,6 +73,13 @@ def test_colours_and_filters_change_what_is_drawn(open_page, explorer):
     assert page.locator("#plot").get_attribute("data-points") == "20"
     page.locator("#colour").select_option("leiden_cluster")
     page.wait_for_function("document.querySelectorAll('#legend .swatch').length === 2")
+    page.locator("#legend .only").first.click()  # isolates the class
+    page.get_by_text(f"10 of {N_SMALL} synapses shown").wait_for()
+    page.locator("#legend .only").first.click()
+    page.get_by_text(f"20 of {N_SMALL} synapses shown").wait_for()
+    page.locator("#appearance summary").click()
+    page.locator("#point-size").fill("12")
+    page.wait_for_function("location.hash.includes('size=12')")
     page.locator("#plane").select_option("PCA")
     page.wait_for_function("location.hash.includes('plane=PCA')")
     page.locator("#filters .remove").first.click()
@@ -212,10 +219,50 @@ def test_a_hundred_thousand_synapses_are_drawn_clicked_and_chosen(open_page, big
     page = open_page(big_explorer.address)
     assert page.locator("#plot").get_attribute("data-points") == "100000"
     page.locator("#colour").select_option("outlier_score")
-    page.wait_for_function("document.querySelector('#plot').data[1].x.length === 100000")
+    page.wait_for_selector("#plot[data-colour=outlier_score]")
     outlying = int(np.argmin(big_explorer.outputs.planes["UMAP"][:, 0]))
     click_synapse(page, big_explorer.outputs, outlying)
     assert page.locator("#synapse .thumbs button").count() == 12
     page.locator("#select-shown").click()
     page.get_by_text("100,000 synapses selected").wait_for()
     page.get_by_text("Summary: medians").wait_for()
+
+
+def test_the_map_stays_where_it_is_while_sets_are_drawn_added_and_undone(open_page, explorer):
+    page = open_page(explorer.address)
+    cluster = isolated_cluster(explorer.outputs)
+    where = place_of(page, explorer.outputs.planes["UMAP"][0].tolist())
+    draw_lasso(page, explorer.outputs, cluster)
+    assert place_of(page, explorer.outputs.planes["UMAP"][0].tolist()) == where
+    page.locator("#box").click()
+    others = np.flatnonzero(explorer.outputs.synapses.obs["leiden_cluster"].cat.codes == 0)
+    page.locator("#set-add").click()
+    corners = outline_of(page, explorer.outputs, others)
+    drag(page, [corners[0], corners[2]])
+    page.get_by_text("40 synapses selected").wait_for()
+    page.locator("#set-subtract").click()
+    corners = outline_of(page, explorer.outputs, cluster)
+    drag(page, [corners[0], corners[2]])
+    page.wait_for_selector("#plot[data-selected='20']")
+    page.keyboard.press("u")
+    page.wait_for_selector("#plot[data-selected='40']")
+    page.locator("#undo-selection").click()
+    page.wait_for_selector("#plot[data-selected='20']")
+    page.locator("#plane").select_option("Volume in 3D")  # another map: the set stays
+    page.wait_for_function("location.hash.includes('ids=')")
+    assert page.locator("#plot").get_attribute("data-selected") == "20"
+
+
+def test_a_line_on_the_map_gives_a_filmstrip(open_page, explorer):
+    page = open_page(f"{explorer.address}#colour=leiden_cluster")
+    page.keyboard.press("w")
+    drag(page, [place_of(page, [-1.0, 0.0]), place_of(page, [11.0, 0.0])])
+    page.wait_for_selector("#walk li button")
+    assert page.locator("#walk li").count() == 9
+    first, last = (page.locator("#walk li button").nth(place).inner_text() for place in (0, -1))
+    assert HOSTILE in first
+    assert "../../etc" in last
+    again = open_page(page.url)
+    again.wait_for_selector("#walk li button")
+    page.locator("#close-walk").click()
+    page.wait_for_function("!location.hash.includes('walk=')")

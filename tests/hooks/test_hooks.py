@@ -1,6 +1,8 @@
 import os
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
@@ -9,10 +11,11 @@ from kedro.runner import Task
 from kedro_datasets.json import JSONDataset
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
-from synapseclr.datasets import LedgerDataset, PublishedCheckpointDataset
+from synapseclr.datasets import AnnDataZarrDataset, LedgerDataset, PublishedCheckpointDataset
 from synapseclr.errors import ConfigurationError
 from synapseclr.hooks import OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
 from synapseclr.hooks.tracking import _system_metrics
+from synapseclr.storage.sharded_anndata import MatrixShards, ShardedMatrix
 from synapseclr.tracking import Outbox, set_current_outbox
 
 
@@ -91,10 +94,26 @@ def test_only_machine_0_writes(tmp_path, monkeypatch, machine):
     weights = JSONDataset(filepath=str(tmp_path / "weights.json"))
     catalog = DataCatalog({"weights": weights})
     node = Node(lambda x: x, "x", "weights", name="train")
-    OneWriter().after_node_run(node, catalog)
+    OneWriter().after_node_run(node, catalog, {})
     catalog.save("weights", {"a": 1})
     assert catalog.load("weights") == {"a": 1}
     assert weights.exists() == (machine == 0)
+
+
+def test_of_shards_on_a_shared_disk_the_other_machines_read_what_machine_0_has_moved(tmp_path, monkeypatch):
+    features_nf, obs = np.ones((5, 3), np.float32), pd.DataFrame(index=list("abcde"))
+    machines = [AnnDataZarrDataset(filepath=str(tmp_path / "e.zarr")) for _ in range(2)]
+    shards = MatrixShards(machines[0].work_address, 5, {"X": 3}, "digest")
+    for shard in shards.begin():
+        shards.write(shard, {"X": features_nf})
+    matrix = ShardedMatrix(shards, obs, {})
+    for machine, dataset in enumerate(machines):
+        monkeypatch.setattr("synapseclr.hooks.inputs_and_outputs.machine_index", lambda machine=machine: machine)
+        catalog = DataCatalog({"e": dataset})
+        OneWriter().after_node_run(Node(lambda x: x, "x", "e", name="embed"), catalog, {"e": matrix})
+        catalog.save("e", matrix)
+        np.testing.assert_array_equal(catalog.load("e").X, features_nf)
+    assert [dataset.is_saved_elsewhere for dataset in machines] == [False, True]
 
 
 def test_the_other_machines_end_their_tracking(tmp_path, monkeypatch, request):

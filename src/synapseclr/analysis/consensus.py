@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.gaussian_processes.kernels import inputs_of_rows, kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes
-from synapseclr.analysis.representations import Features
+from synapseclr.analysis.representations import Features, is_lazy_features
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
@@ -82,6 +84,8 @@ CENSORED_FAILURES = TableSchema(
     {"fraction": SHARE, "seed": COUNT, "n_labels": COUNT, "reason": TEXT},
 )
 
+_ROWS_AT_A_TIME = 1_000_000
+
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.level == "neurite")
 """The published property of neurites: two cell types, told by traits of both sides."""
 
@@ -122,6 +126,19 @@ class SharedErrors:
         return log_odds_u
 
 
+class NeuriteEvidence(NamedTuple):
+    """What the synapses of neurites say together.
+
+    Attributes:
+        neurites: One row per neurite: ``root_id``, ``n_synapses``, ``n_pre``, ``n_post``, summed ``evidence``, mean
+            ``target`` (NaN where not annotated), ``synapse_accuracy``.
+        known: The same of annotated neurites, from their annotated synapses alone.
+    """
+
+    neurites: pd.DataFrame
+    known: pd.DataFrame
+
+
 def fit_shared_errors(
     evidence_u: np.ndarray,
     n_synapses_u: np.ndarray,
@@ -159,6 +176,36 @@ def fit_shared_errors(
     fits = [minimize(loss, start, bounds=[(0.0, 10.0), (0.0, 1.0)], method="L-BFGS-B") for start in starts]
     best = min(fits, key=lambda fit: fit.fun)
     return SharedErrors(float(best.x[0]), float(best.x[1]), prior)
+
+
+def summed_evidence(
+    imputed_traits: pd.DataFrame,
+    annotations: pd.DataFrame,
+    traits: Sequence[Trait] = CELL_TYPE_TRAITS,
+    rows_at_a_time: int = _ROWS_AT_A_TIME,
+) -> NeuriteEvidence:
+    """Sum the evidence of synapses by neurite, some rows at a time: memory holds the neurites, not their synapses.
+
+    Args:
+        imputed_traits: As of :func:`synapse_evidence`.
+        annotations: As of :func:`synapse_evidence`.
+        traits: As of :func:`synapse_evidence`.
+        rows_at_a_time: Synapses whose evidence is held at a time.
+    """
+    wanted = [f"{trait.name}_probability" for trait in traits if f"{trait.name}_probability" in imputed_traits]
+    probabilities = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"])
+    base = {trait: _base_log_odds(annotations, trait) for trait in traits if f"{trait.name}_probability" in wanted}
+    sums, of_known = [], []
+    for first in range(0, len(annotations), rows_at_a_time):
+        rows = slice(first, first + rows_at_a_time)
+        part = annotations.iloc[rows]
+        for trait, base_log_odds in base.items():
+            probability_n = probabilities[f"{trait.name}_probability"].to_numpy(float)[rows]
+            evidence = _trait_evidence(part, trait, probability_n, trait_values(part, trait), base_log_odds)
+            evidence = evidence[np.isfinite(probability_n)]
+            sums.append(_sums(evidence))
+            of_known.append(_sums(evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]))
+    return NeuriteEvidence(_merged(sums), _merged(of_known))
 
 
 def synapse_evidence(
@@ -204,8 +251,20 @@ def trait_evidence(
         One row per synapse: ``synapse_id``, ``root_id``, ``side``, ``probability``, ``evidence`` (log-odds beyond those
         of the share of class 1 among annotated neurites, which the probabilities were calibrated on), ``target``.
     """
+    base = _base_log_odds(annotations, trait, target_n)
+    return _trait_evidence(annotations, trait, probability_n, target_n, base)
+
+
+def _base_log_odds(annotations: pd.DataFrame, trait: Trait, target_n: np.ndarray | None = None) -> float:
+    """Log-odds of class 1 among annotated neurites."""
+    target_n = trait_values(annotations, trait) if target_n is None else target_n
     of_neurites = pd.Series(target_n).groupby(annotations[trait.root_column].to_numpy()).mean().dropna()
-    base = np.log((of_neurites.sum() + 0.5) / (len(of_neurites) - of_neurites.sum() + 0.5))
+    return float(np.log((of_neurites.sum() + 0.5) / (len(of_neurites) - of_neurites.sum() + 0.5)))
+
+
+def _trait_evidence(
+    annotations: pd.DataFrame, trait: Trait, probability_n: np.ndarray, target_n: np.ndarray, base: float
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "synapse_id": annotations["synapse_id"].to_numpy(),
@@ -235,12 +294,19 @@ def neurite_posteriors(
         ``cell_type`` 0.0 or 1.0, NaN below the threshold; ``annotated_type``), one row per held-out annotated neurite,
         and the fit on all annotated neurites.
     """
+    of_known = evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]
+    return posteriors_of_sums(NeuriteEvidence(_merged([_sums(evidence)]), _merged([_sums(of_known)])), config)
+
+
+def posteriors_of_sums(
+    evidence: NeuriteEvidence, config: ConsensusConfig | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, SharedErrors]:
+    """Type every neurite as :func:`neurite_posteriors` does, from what its synapses say together."""
     config = config or ConsensusConfig()
-    known = _per_neurite(evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))])
+    known, neurites = evidence.known, evidence.neurites
     # A neurite whose annotations contradict each other has no known type.
     known = known[np.isin(known["target"], (0.0, 1.0))].reset_index(drop=True)
     fit = _fit(known, config)
-    neurites = _per_neurite(evidence)
     probability_u = _sigmoid(fit.log_odds(neurites["evidence"].to_numpy(), neurites["n_synapses"].to_numpy()))
     independent = SharedErrors(1.0, 0.0, fit.prior)
     table = neurites.assign(
@@ -254,23 +320,37 @@ def neurite_posteriors(
     return table[list(NEURITE_COLUMNS)], _held_out(known, config), fit
 
 
-def _per_neurite(evidence: pd.DataFrame) -> pd.DataFrame:
-    is_right = ((evidence["probability"] > 0.5) == (evidence["target"] == 1.0)).astype(float)
-    rows = evidence.assign(
-        is_right=is_right, n_pre=(evidence["side"] == "pre") * 1, n_post=(evidence["side"] == "post") * 1
+def _sums(evidence: pd.DataFrame) -> pd.DataFrame:
+    """Sums over the synapses of each neurite, which can be added further."""
+    target_n = evidence["target"].to_numpy(dtype=float)
+    is_right_n = (evidence["probability"].to_numpy(dtype=float) > 0.5) == (target_n == 1.0)
+    side_n = evidence["side"].to_numpy()
+    rows = pd.DataFrame(
+        {
+            "root_id": evidence["root_id"].to_numpy(),
+            "n_synapses": 1,
+            "n_pre": (side_n == "pre") * 1,
+            "n_post": (side_n == "post") * 1,
+            "evidence": evidence["evidence"].to_numpy(),
+            "target": np.nan_to_num(target_n),
+            "n_targets": np.isfinite(target_n) * 1,
+            "n_right": is_right_n * 1.0,
+        }
     )
-    return (
-        rows.groupby("root_id", sort=True)
-        .agg(
-            n_synapses=("synapse_id", "size"),
-            n_pre=("n_pre", "sum"),
-            n_post=("n_post", "sum"),
-            evidence=("evidence", "sum"),
-            target=("target", "mean"),
-            synapse_accuracy=("is_right", "mean"),
-        )
-        .reset_index()
-    )
+    return rows.groupby("root_id", sort=True, as_index=False).sum()
+
+
+def _merged(sums: list[pd.DataFrame]) -> pd.DataFrame:
+    """One row per neurite of the sums of several parts, with the means that they make."""
+    if not sums:
+        sums = [_sums(pd.DataFrame(columns=["root_id", "side", "probability", "evidence", "target"]))]
+    table = pd.concat(sums, ignore_index=True) if len(sums) > 1 else sums[0]
+    table = table.groupby("root_id", sort=True, as_index=False).sum() if len(sums) > 1 else table
+    counts_u, targets_u = table["n_targets"].to_numpy(dtype=float), table["target"].to_numpy(dtype=float)
+    mean_u = np.full(len(table), np.nan)
+    np.divide(targets_u, counts_u, out=mean_u, where=counts_u > 0)
+    accuracy_u = table["n_right"].to_numpy(dtype=float) / table["n_synapses"].to_numpy(dtype=float)
+    return table.assign(target=mean_u, synapse_accuracy=accuracy_u).drop(columns=["n_targets", "n_right"])
 
 
 def _fit(known: pd.DataFrame, config: ConsensusConfig) -> SharedErrors:
@@ -428,6 +508,7 @@ def evaluate_censored(
     imputation: ImputationConfig | None = None,
     truth: pd.DataFrame | None = None,
     traits: Sequence[Trait] = CELL_TYPE_TRAITS,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> CensoredConsensus:
     """Hide all but a fraction of the annotations, type neurites from what is left, and compare.
 
@@ -443,6 +524,7 @@ def evaluate_censored(
         truth: Cell types to test against, rows as in ``annotations``, where they are known for more synapses; by
             default the annotations themselves.
         traits: The cell types, one trait a side.
+        row_blocks: Blocks of lazy features, of which the rows of tested neurites are read.
 
     Returns:
         The evaluation.
@@ -452,12 +534,19 @@ def evaluate_censored(
     consensus, imputation = consensus or ConsensusConfig(), imputation or ImputationConfig()
     truth = annotations if truth is None else truth
     process = imputation.gaussian_processes
-    inputs_nr = kernel_inputs(features_nf, process.n_inputs, imputation.seed)
+    n_synapses = len(annotations)
+    if is_lazy_features(features_nf):
+        # No neurite is tested but those of known type: the others' synapses are neither drawn nor predicted.
+        rows_s = _rows_of_known_neurites(annotations, truth, traits)
+        inputs_nr = inputs_of_rows(features_nf, rows_s, process, imputation.seed, row_blocks)
+        annotations, truth = annotations.iloc[rows_s], truth.iloc[rows_s]
+    else:
+        inputs_nr = kernel_inputs(features_nf, process.n_inputs, imputation.seed)
     tested, failed = [], []
     n_labels: dict[float, int] = {}
     draws = [(fraction, seed) for fraction in consensus.label_fractions for seed in range(consensus.n_label_seeds)]
     for fraction, seed in track(draws, description="Typing with few labels"):
-        labelled_n = _draw(annotations, fraction, seed, traits)
+        labelled_n = _draw(annotations, round(fraction * n_synapses), seed, traits)
         n_labels[fraction] = int(labelled_n.sum())
         try:
             evidence = _evidence(inputs_nr, annotations, labelled_n, imputation, seed, traits)
@@ -478,13 +567,26 @@ def evaluate_censored(
     )
 
 
-def _draw(annotations: pd.DataFrame, fraction: float, seed: int, traits: Sequence[Trait]) -> np.ndarray:
-    """Labelled synapses, bool (n,): a fraction of all, drawn from those with a cell type on any side."""
+def _rows_of_known_neurites(annotations: pd.DataFrame, truth: pd.DataFrame, traits: Sequence[Trait]) -> np.ndarray:
+    """Rows of synapses one of whose neurites has a known type or a label."""
+    known = []
+    for trait in traits:
+        is_known_n = np.isfinite(trait_values(truth, trait)) | np.isfinite(trait_values(annotations, trait))
+        known.append(annotations.loc[is_known_n, trait.root_column].unique())
+    is_wanted_n = np.zeros(len(annotations), dtype=bool)
+    for trait in traits:
+        for roots in known:
+            is_wanted_n |= annotations[trait.root_column].isin(roots).to_numpy()
+    return np.flatnonzero(is_wanted_n)
+
+
+def _draw(annotations: pd.DataFrame, n_labels: int, seed: int, traits: Sequence[Trait]) -> np.ndarray:
+    """Labelled synapses, bool (n,): so many, at least one, drawn from those with a cell type on any side."""
     known_n = np.zeros(len(annotations), dtype=bool)
     for trait in traits:
         known_n |= np.isfinite(trait_values(annotations, trait))
     rows = np.flatnonzero(known_n)
-    n_drawn = min(len(rows), max(1, round(fraction * len(annotations))))
+    n_drawn = min(len(rows), max(1, n_labels))
     labelled_n = np.zeros(len(annotations), dtype=bool)
     labelled_n[np.random.default_rng([seed, len(rows)]).permutation(rows)[:n_drawn]] = True
     return labelled_n

@@ -114,9 +114,12 @@ def classify_neurites(
         The classes. Properties that were imputed on no side are missing.
     """
     config = config or ConsensusConfig()
-    aligned = table_rows(imputed_traits, annotations["synapse_id"])
+    properties = classified_properties(traits)
+    starts = tuple(f"{trait.name}_" for members in properties.values() for trait in members)
+    wanted = [str(name) for name in imputed_traits if str(name).startswith(starts) and "_probability" in str(name)]
+    aligned = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"] if properties else [])
     found = []
-    for name, members in classified_properties(traits).items():
+    for name, members in properties.items():
         names, sums = _evidence(aligned, annotations, members)
         if len(sums):
             found.append(_classified(name, names, sums, config))

@@ -329,7 +329,9 @@ def with_links(ranked: pd.DataFrame, obs: pd.DataFrame, neuroglancer: Neuroglanc
         neuroglancer: Where links lead.
     """
     rows_r = match_ids(ranked["synapse_id"], obs["synapse_id"], lambda missing: f"No synapses {missing}.")
-    return ranked.assign(neuroglancer_url=synapse_links(obs.iloc[rows_r], neuroglancer))
+    return ranked.assign(
+        neuroglancer_url=pd.Series(synapse_links(obs.iloc[rows_r], neuroglancer), ranked.index, object)
+    )
 
 
 ALL_KINDS = "all kinds"

@@ -164,4 +164,7 @@ def with_statistics(embeddings: AnnData, layer: str, mask_statistics: pd.DataFra
     rows_n = aligned_rows(synapse_id, mask_statistics["synapse_id"].to_numpy(), "mask_statistics")
     statistics_nk = mask_statistics[list(MASK_STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
     check_finite(statistics_nk, "mask_statistics")
-    return FeatureBlocks((layer_features(embeddings, layer), normal_scores(statistics_nk)))
+    features = layer_array(embeddings, layer)
+    if not is_lazy(features):
+        features = layer_features(embeddings, layer)
+    return FeatureBlocks((features, normal_scores(statistics_nk)))

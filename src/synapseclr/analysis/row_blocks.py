@@ -412,9 +412,8 @@ class RowBlocks:
 
         function, merge, arguments, options = call
         lazy = [list(array.to_delayed().reshape(-1)) if is_lazy(array) else None for array in self.arrays]
-        shared = dask.delayed(
-            (arguments, options), name=f"arguments-{uuid.uuid4().hex}", traverse=False
-        )  # sent to each worker once, not with every block
+        # Sent to each worker once, not with every block.
+        shared = dask.delayed((arguments, options), name=f"arguments-{uuid.uuid4().hex}", traverse=False)
         tasks = []
         for group, key in zip(groups, keys, strict=True):
             parts = []

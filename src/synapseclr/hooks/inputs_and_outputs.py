@@ -14,6 +14,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.storage.addresses import is_local, plain_address, set_default_options
 from synapseclr.storage.atomic_files import check_writable, pipeline_at_work, remove_leftovers
 from synapseclr.storage.sharded_anndata import ShardedMatrix
@@ -172,7 +173,8 @@ class OneWriter:
         """Have what is about to be saved stay here, if the last launch has shown that this is not machine 0."""
         if machine_index() > 0:
             for name in (*node.outputs, _SECONDS):
-                if isinstance(outputs.get(name), ShardedMatrix):
-                    catalog.get(name).is_saved_elsewhere = True
-                elif not isinstance(catalog.get(name), MemoryDataset):
+                dataset = catalog.get(name)
+                if isinstance(outputs.get(name), ShardedMatrix) and isinstance(dataset, AnnDataZarrDataset):
+                    dataset.is_saved_elsewhere = True
+                elif not isinstance(dataset, MemoryDataset):
                     catalog[name] = MemoryDataset(copy_mode="assign")

@@ -222,7 +222,8 @@ class EmbeddingSimulation:
         """
         parts = [self._draw(unit)[1] for unit in _units(rows)]
         whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-        return self._cut(whole, rows)
+        first = rows.start - rows.start // _DRAW * _DRAW
+        return whole.iloc[first : first + len(rows)].reset_index(drop=True)
 
     def features(self, rows: range) -> np.ndarray:
         """Features float32 (n, f) of consecutive rows."""
@@ -237,13 +238,9 @@ class EmbeddingSimulation:
             features_nf[mixed] = (features_nf[mixed] + features_nf[rng.integers(len(table), size=len(mixed))]) / 2
             features_nf += np.float32(0.05) * rng.standard_normal(features_nf.shape, np.float32)
             parts.append(features_nf)
-        found: np.ndarray = self._cut(np.concatenate(parts) if len(parts) > 1 else parts[0], rows)
-        return found
-
-    def _cut(self, whole: np.ndarray | pd.DataFrame, rows: range) -> np.ndarray | pd.DataFrame:
         first = rows.start - rows.start // _DRAW * _DRAW
-        cut = whole[first : first + len(rows)]
-        return cut.reset_index(drop=True) if isinstance(cut, pd.DataFrame) else cut
+        whole_nf = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return np.asarray(whole_nf[first : first + len(rows)])
 
     def _draw(self, unit: int) -> tuple[np.ndarray, pd.DataFrame]:
         """Latent axes float64 (n, d) and the table of one unit of rows."""
@@ -275,7 +272,7 @@ class EmbeddingSimulation:
                 name: np.where(is_annotated_n, value_n, np.nan).astype(np.float32)
                 for name, value_n in zip(_TRAITS, values, strict=True)
             },
-            "defect": pd.Categorical.from_codes(code_n + 1, ["", *DEFECTS]),
+            "defect": pd.Categorical(np.array(["", *DEFECTS])[code_n + 1], categories=["", *DEFECTS]),
         }
         return latent_nd, pd.DataFrame(columns)
 

@@ -81,7 +81,7 @@ def embed_to_shards(
     ]
     fingerprint = hashlib.sha256(json.dumps(determined_by).encode()).hexdigest()
     first = embed_batches(
-        model, [store.read(range(min(2, len(store))))], augmentation, pick_device(config.device), config.poses
+        model, [store.read(list(range(min(2, len(store)))))], augmentation, pick_device(config.device), config.poses
     )
     widths = {name: layer.shape[1] for name, layer in first.items() if name not in (ROTATION_VARIANCE, BACKBONE)}
     shards = MatrixShards(

@@ -1,5 +1,7 @@
 """Imputed traits: held out by neurite, their uncertainty against simulated truth, in the original units."""
 
+import cloudpickle
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,10 @@ from curved_traits import curved_traits
 from pydantic import ValidationError
 
 from synapseclr.analysis.config import GaussianProcessConfig, ImputationConfig
-from synapseclr.analysis.imputation.ensemble import Member, mixture
+from synapseclr.analysis.imputation.ensemble import Member, fit_member, mixture
 from synapseclr.analysis.imputation.imputing import impute_traits, original_units
+from synapseclr.analysis.representations import FeatureBlocks
+from synapseclr.analysis.row_blocks import RowBlocksConfig
 from synapseclr.analysis.traits import Traits, split_trait, trait_named
 from synapseclr.errors import SynapseCLRError, TableError
 
@@ -184,3 +188,34 @@ def test_bad_input_is_refused():
         GaussianProcessConfig(kernel="cubic")
     with pytest.raises(ValidationError):
         GaussianProcessConfig(layer="encoder.layer4")
+
+
+@pytest.mark.parametrize("has_statistics", [False, True])
+def test_blocks_of_lazy_features_are_imputed_as_features_in_memory(tmp_path, has_statistics):
+    features_nf, table = curved_traits()
+    table["tag"] = np.where(np.isnan(table["pre_cell_type"]), np.nan, np.arange(len(table)) % 3)
+    tag = Traits.model_validate([{"name": "tag", "kind": "multiclass", "classes": ["a", "b", "c"]}])
+    chosen = (CLEFT, TYPE, MITO, *tag)
+    statistics_nk = np.random.default_rng(0).normal(size=(len(table), 3)).astype(np.float32)
+    lazy = da.from_array(features_nf, chunks=(50, features_nf.shape[1]))
+    inputs = [FeatureBlocks((each, statistics_nk)) if has_statistics else each for each in (features_nf, lazy)]
+    expected = impute_traits(inputs[0], table, SCALES, ONE_SEED, chosen)
+    found = impute_traits(inputs[1], table, SCALES, ONE_SEED, chosen, RowBlocksConfig(rows=50, folder=str(tmp_path)))
+    assert list(found.traits) == list(expected.traits)
+    for name in expected.traits.columns:
+        one, other = found.traits[name], expected.traits[name]
+        if other.dtype == np.float64:
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5, err_msg=name)
+        else:
+            assert one.tolist() == other.tolist(), name
+    np.testing.assert_allclose(found.scores["score"], expected.scores["score"], rtol=1e-5)
+    assert found.held_out["synapse_id"].tolist() == expected.held_out["synapse_id"].tolist()
+
+
+def test_fitted_models_can_be_sent_to_workers():
+    features_nf, table = curved_traits()
+    split = split_trait(table, TYPE, 3, 10, 0)
+    inputs_nr = features_nf / np.linalg.norm(features_nf, axis=1).mean()
+    model = fit_member(inputs_nr, split, split.folds[0], GaussianProcessConfig(), 0)
+    again = cloudpickle.loads(cloudpickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(inputs_nr).mean_on, model.predict(inputs_nr).mean_on)

@@ -107,9 +107,32 @@ def linear_algebra() -> Iterator[None]:
 _CHUNK = 1024
 
 
+class ExactModel:
+    """One latent function given training synapses: a sum of independent functions, for any queries.
+
+    Args:
+        latent: The functions.
+    """
+
+    def __init__(self, latent: list[_Conditioned]) -> None:
+        self._latent = latent
+
+    def __call__(self, query_nr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, variance and prior variance at queries, each float64 (1, n)."""
+        import torch
+
+        with linear_algebra(), torch.no_grad():
+            parts = [
+                tuple(np.sum([one.predict(query_nr[start : start + _CHUNK]) for one in self._latent], axis=0))
+                for start in range(0, len(query_nr), _CHUNK)
+            ]
+        mean_on, variance_on, prior_on = (np.concatenate(part)[None] for part in zip(*parts, strict=True))
+        return mean_on, variance_on, prior_on
+
+
 def fit_exact(
-    train_ar: np.ndarray, observations: Observations, query_nr: np.ndarray, config: GaussianProcessConfig, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    train_ar: np.ndarray, observations: Observations, config: GaussianProcessConfig, seed: int
+) -> tuple[ExactModel, Any]:
     """Fit kernel, mean and noise on at most ``fit_on`` synapses, then condition on all of them.
 
     Classes have a latent function that is the difference of the two outputs of a regression on Dirichlet targets. Up
@@ -122,7 +145,7 @@ def fit_exact(
     is known from all, and costs a hundredth where there are many queries.
 
     Returns:
-        Mean, variance and prior variance of one latent function, each float64 (1, n), and the fitted likelihood.
+        The latent function, and the fitted likelihood.
     """
     import torch
 
@@ -137,12 +160,7 @@ def fit_exact(
         process, likelihood = fit_process(train[rows], observations.subset(rows), config)
         with torch.no_grad():
             latent = _latent_functions(process, likelihood, train, observations, config, rng)
-            parts = [
-                tuple(np.sum([one.predict(query_nr[start : start + _CHUNK]) for one in latent], axis=0))
-                for start in range(0, len(query_nr), _CHUNK)
-            ]
-    mean_on, variance_on, prior_on = (np.concatenate(part)[None] for part in zip(*parts, strict=True))
-    return mean_on, variance_on, prior_on, likelihood
+    return ExactModel(latent), likelihood
 
 
 def _drawn(observations: Observations, n_drawn: int, rng: np.random.Generator) -> np.ndarray:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import GaussianProcessConfig, Kernel
-from synapseclr.analysis.representations import Features, blocks_of, layer_features, with_statistics
+from synapseclr.analysis.representations import (
+    Features,
+    blocks_of,
+    layer_array,
+    layer_features,
+    with_statistics,
+)
+from synapseclr.analysis.row_blocks import RowBlocks, RowBlocksConfig
+from synapseclr.storage.sharded_anndata import is_lazy
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +30,8 @@ def process_features(embeddings: AnnData, mask_statistics: pd.DataFrame, config:
     """Features that the processes are fitted on: the layer of the parameters, with the statistics of the masks."""
     if config.with_masks:
         return with_statistics(embeddings, config.layer, mask_statistics)
-    return layer_features(embeddings, config.layer)
+    features = layer_array(embeddings, config.layer)
+    return features if is_lazy(features) else layer_features(embeddings, config.layer)
 
 
 def kernel_inputs(features_nf: Features, n_components: int, seed: int = 0) -> np.ndarray:
@@ -48,6 +58,75 @@ def kernel_inputs(features_nf: Features, n_components: int, seed: int = 0) -> np
     inputs_nr = standard_nf @ _leading_axes(fitted_nf, n_components)
     scaled_nr: np.ndarray = inputs_nr / np.sqrt(np.square(inputs_nr).sum(axis=1).mean())
     return scaled_nr
+
+
+@dataclass(frozen=True)
+class KernelInputMap:
+    """The map of :func:`kernel_inputs`, for rows that come block by block.
+
+    Attributes:
+        mean_f: float64 (f,), of all columns side by side.
+        axes_fr: float64 (f, r): scaled axes; zero for constant features.
+    """
+
+    mean_f: np.ndarray
+    axes_fr: np.ndarray
+
+    @classmethod
+    def fit(cls, blocks: RowBlocks, n_components: int, seed: int = 0) -> KernelInputMap:
+        """Fit on the rows of one array or of several side by side, as :func:`kernel_inputs` does."""
+        moments = blocks.moments(None)
+        std_f = moments.std_f
+        varies_f = std_f > 1e-7 * np.maximum(np.abs(moments.mean_f), 1e-30)
+        if not varies_f.any():
+            return cls(moments.mean_f, np.zeros((len(std_f), 1)))
+        # Every block of columns has the same weight, whatever the number of its columns that vary.
+        width = np.concatenate(
+            [np.full(array.shape[1], max(1, int(varies.sum()))) for array, varies in _by_array(blocks, varies_f)]
+        )
+        scale_v = 1 / std_f[varies_f] / np.sqrt(width[varies_f])
+        if blocks.n_rows > _MAX_FITTED:
+            drawn = np.random.default_rng(seed).choice(blocks.n_rows, _MAX_FITTED, replace=False)
+            drawn_mf = np.hstack(blocks.rows(np.sort(drawn))).astype(np.float64)
+            standard_mv = (drawn_mf[:, varies_f] - moments.mean_f[varies_f]) * scale_v
+            axes_vr = _leading_axes(standard_mv, n_components)
+        else:
+            standard_nf = np.hstack(blocks.rows(np.arange(blocks.n_rows))).astype(np.float64)
+            axes_vr = _leading_axes((standard_nf[:, varies_f] - moments.mean_f[varies_f]) * scale_v, n_components)
+        axes_vr = axes_vr * scale_v[:, None]
+        covariance_vv = moments.covariance_ff[np.ix_(varies_f, varies_f)]
+        mean_square = float(np.einsum("vr,vw,wr->", axes_vr, covariance_vv, axes_vr, optimize=True))
+        axes_fr = np.zeros((len(std_f), axes_vr.shape[1]))
+        axes_fr[varies_f] = axes_vr / np.sqrt(mean_square)
+        return cls(moments.mean_f, axes_fr)
+
+    def apply(self, *parts: np.ndarray) -> np.ndarray:
+        """Kernel inputs float64 (n, r) of some rows, from the same columns side by side."""
+        rows_nf = np.hstack(parts) if len(parts) > 1 else parts[0]
+        return np.asarray((rows_nf - self.mean_f) @ self.axes_fr)
+
+
+def inputs_of_rows(
+    features: Features, rows_s: np.ndarray, config: GaussianProcessConfig, seed: int, row_blocks: RowBlocksConfig
+) -> np.ndarray:
+    """Kernel inputs of some rows of features that exceed memory, float64 (s, r), as :func:`kernel_inputs` gives them.
+
+    Args:
+        features: Lazy (n, f), or blocks of which one is lazy.
+        rows_s: int (s,), ascending.
+        config: Its kernel says how many components are wanted.
+        seed: As of :func:`kernel_inputs`.
+        row_blocks: Blocks of rows, and who computes them.
+    """
+    with RowBlocks("kernel inputs", blocks_of(features), row_blocks) as blocks:
+        found = KernelInputMap.fit(blocks, config.n_inputs, seed)
+        return found.apply(*blocks.rows(rows_s)) if len(rows_s) else np.zeros((0, 1))
+
+
+def _by_array(blocks: RowBlocks, of_columns_f: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+    """The arrays, and what belongs to their columns."""
+    ends = np.cumsum([array.shape[1] for array in blocks.arrays])
+    return list(zip(blocks.arrays, np.split(of_columns_f, ends[:-1]), strict=True))
 
 
 def _leading_axes(features_nf: np.ndarray, n_axes: int) -> np.ndarray:

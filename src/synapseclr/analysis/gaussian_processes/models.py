@@ -61,7 +61,8 @@ def class_probability(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
     return mean_n, np.maximum(second_n - np.square(mean_n), 0.0)
 
 
-Fit = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray, Any]]
+LatentFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Fit = Callable[..., tuple[LatentFunction, Any]]
 _FITS: dict[str, Fit] = {"exact": fit_exact, "variational": fit_variational}
 _LINKS: dict[str, Link] = {"exact": "logistic", "variational": "probit"}
 
@@ -71,6 +72,35 @@ def chosen_method(config: GaussianProcessConfig, n_train: int) -> str:
     if config.method != "auto":
         return config.method
     return "exact" if n_train <= config.variational_above else "variational"
+
+
+@dataclass(frozen=True)
+class FittedProcess:
+    """A process given its training synapses, for any queries.
+
+    Attributes:
+        latent: Mean, variance and prior variance of the latent function at kernel inputs (n, r), each (1, n).
+        centre: Added to the latent mean.
+        scale: Factor of the latent function.
+        noise: Variance of the observation noise, in units of the target.
+        link: As of :class:`Posterior`.
+    """
+
+    latent: LatentFunction
+    centre: float
+    scale: float
+    noise: float
+    link: Link
+
+    def posterior(self, query_nr: np.ndarray) -> Posterior:
+        """Posterior at kernel inputs of the synapses to predict, in units of the target."""
+        mean_on, variance_on, prior_on = self.latent(query_nr)
+        scale = self.scale
+        if (self.centre, scale) == (0.0, 1.0):
+            return Posterior(mean_on, variance_on, prior_on, self.noise, self.link)
+        return Posterior(
+            mean_on * scale + self.centre, variance_on * scale**2, prior_on * scale**2, self.noise, self.link
+        )
 
 
 def fit_regression(
@@ -89,12 +119,18 @@ def fit_regression(
     Returns:
         The posterior in units of the target, one output.
     """
+    return regression(train_ar, target_a, config, seed).posterior(query_nr)
+
+
+def regression(
+    train_ar: np.ndarray, target_a: np.ndarray, config: GaussianProcessConfig, seed: int = 0
+) -> FittedProcess:
+    """Fit the process of :func:`fit_regression`, for queries that come later."""
     centre, scale = float(target_a.mean()), float(target_a.std()) or 1.0
     fit = _FITS[chosen_method(config, len(train_ar))]
     observations = continuous_observations((target_a - centre) / scale)
-    mean_on, variance_on, prior_on, likelihood = fit(train_ar, observations, query_nr, config, seed)
-    noise = float(likelihood.noise.detach()) * scale**2
-    return Posterior(mean_on * scale + centre, variance_on * scale**2, prior_on * scale**2, noise)
+    latent, likelihood = fit(train_ar, observations, config, seed)
+    return FittedProcess(latent, centre, scale, float(likelihood.noise.detach()) * scale**2, "logistic")
 
 
 def fit_classes(
@@ -118,7 +154,14 @@ def fit_classes(
     Returns:
         The posterior of the latent function.
     """
+    return classification(train_ar, target_a, config, seed).posterior(query_nr)
+
+
+def classification(
+    train_ar: np.ndarray, target_a: np.ndarray, config: GaussianProcessConfig, seed: int = 0
+) -> FittedProcess:
+    """Fit the process of :func:`fit_classes`, for queries that come later."""
     method = chosen_method(config, len(train_ar))
     observations = class_observations(target_a, config)
-    mean_on, variance_on, prior_on, _ = _FITS[method](train_ar, observations, query_nr, config, seed)
-    return Posterior(mean_on, variance_on, prior_on, 0.0, _LINKS[method])
+    latent, _ = _FITS[method](train_ar, observations, config, seed)
+    return FittedProcess(latent, 0.0, 1.0, 0.0, _LINKS[method])

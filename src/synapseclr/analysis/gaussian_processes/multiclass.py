@@ -49,6 +49,35 @@ def fit_multiclass(
     n_classes: int,
     seed: int = 0,
 ) -> ClassPosterior:
+    """Posterior at queries ``query_nr`` of the process of :func:`multiclass`, whose arguments the others are."""
+    return multiclass(train_ar, target_a, config, n_classes, seed).posterior(query_nr)
+
+
+class FittedClasses:
+    """The processes of several classes given their training synapses, for any queries.
+
+    Args:
+        conditioned: All outputs.
+    """
+
+    def __init__(self, conditioned: _Conditioned) -> None:
+        self._conditioned = conditioned
+
+    def posterior(self, query_nr: np.ndarray) -> ClassPosterior:
+        """Posterior at kernel inputs of the synapses to predict."""
+        import torch
+
+        with linear_algebra(), torch.no_grad():
+            parts = [
+                self._conditioned.predict(query_nr[start : start + _CHUNK]) for start in range(0, len(query_nr), _CHUNK)
+            ]
+        mean_kn, variance_kn, prior_n = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        return ClassPosterior(mean_kn, variance_kn, prior_n)
+
+
+def multiclass(
+    train_ar: np.ndarray, target_a: np.ndarray, config: GaussianProcessConfig, n_classes: int, seed: int = 0
+) -> FittedClasses:
     """Regress the log-normal approximations to Dirichlet targets, one output a class.
 
     Outputs are independent and share kernel and extra noise, so that rare classes borrow them from frequent ones. The
@@ -61,7 +90,6 @@ def fit_multiclass(
     Args:
         train_ar: Kernel inputs of the training synapses.
         target_a: float (a,): codes 0 to k - 1; a class may be missing.
-        query_nr: Kernel inputs of the synapses to predict.
         config: Kernel, iterations, prior concentration, balance.
         n_classes: Number k of classes.
         seed: Seed of what is drawn.
@@ -85,9 +113,7 @@ def fit_multiclass(
         process.fit(train[rows], target_ka[:, rows], noise_ka[:, rows], config.n_iterations)
         with torch.no_grad():
             conditioned = _Conditioned(process, train, target_ka, noise_ka, config, rng)
-            parts = [conditioned.predict(query_nr[start : start + _CHUNK]) for start in range(0, len(query_nr), _CHUNK)]
-    mean_kn, variance_kn, prior_n = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-    return ClassPosterior(mean_kn, variance_kn, prior_n)
+    return FittedClasses(conditioned)
 
 
 def class_probabilities(posterior: ClassPosterior) -> tuple[np.ndarray, np.ndarray]:

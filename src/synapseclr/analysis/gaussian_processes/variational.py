@@ -16,9 +16,33 @@ if TYPE_CHECKING:
 _CHUNK = 8192
 
 
+class VariationalModel:
+    """A fitted process, for any queries.
+
+    Args:
+        process: In evaluation mode.
+    """
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def __call__(self, query_nr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, variance and prior variance at queries, each float64 (1, n)."""
+        import torch
+
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(query_nr), _CHUNK):
+                query = torch.as_tensor(query_nr[start : start + _CHUNK], dtype=torch.float32)
+                found = self._process(query)
+                parts.append((found.mean, found.variance, self._process.covar_module(query, diag=True)))
+        mean_n, variance_n, prior_n = (torch.cat(part).double().numpy()[None] for part in zip(*parts, strict=True))
+        return mean_n, np.maximum(variance_n, 1e-12), prior_n
+
+
 def fit_variational(
-    train_ar: np.ndarray, observations: Observations, query_nr: np.ndarray, config: GaussianProcessConfig, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    train_ar: np.ndarray, observations: Observations, config: GaussianProcessConfig, seed: int
+) -> tuple[VariationalModel, Any]:
     """Maximise the evidence lower bound by Adam, in single precision; classes by a Bernoulli likelihood (probit).
 
     Published: RBF, 10 to 400 inducing points, 20,001 steps at 1e-3 on all synapses at once.
@@ -26,12 +50,11 @@ def fit_variational(
     Args:
         train_ar: Kernel inputs of the training synapses.
         observations: At these synapses; their weights multiply the terms of the bound.
-        query_nr: Kernel inputs of the synapses to predict.
         config: Kernel, inducing points, ``n_steps``, ``learning_rate``, ``batch_size``.
         seed: Seed of inducing points, initial state and batches.
 
     Returns:
-        Mean, variance and prior variance of one output, each float64 (1, n), and the fitted likelihood.
+        The fitted process of one output, and its likelihood.
 
     Source: Hensman et al. 2015, http://proceedings.mlr.press/v38/hensman15.html.
     """
@@ -60,14 +83,7 @@ def fit_variational(
         optimiser.step()
     model.eval()
     likelihood.eval()
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(query_nr), _CHUNK):
-            query = torch.as_tensor(query_nr[start : start + _CHUNK], dtype=torch.float32)
-            found = model(query)
-            parts.append((found.mean, found.variance, model.covar_module(query, diag=True)))
-    mean_n, variance_n, prior_n = (torch.cat(part).double().numpy()[None] for part in zip(*parts, strict=True))
-    return mean_n, np.maximum(variance_n, 1e-12), prior_n, likelihood
+    return VariationalModel(model), likelihood
 
 
 def _model(points_mr: torch.Tensor, config: GaussianProcessConfig) -> Any:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
-from synapseclr.analysis.imputation.ensemble import Member, Prediction, fit_member, mixture, recalibrated
-from synapseclr.analysis.representations import Features, check_blocks
+from synapseclr.analysis.gaussian_processes.kernels import KernelInputMap, kernel_inputs
+from synapseclr.analysis.imputation.ensemble import (
+    Correction,
+    Member,
+    MemberModel,
+    Prediction,
+    fit_correction,
+    fit_member,
+    mixture,
+    recalibrated,
+)
+from synapseclr.analysis.representations import Features, blocks_of, check_blocks, is_lazy_features
+from synapseclr.analysis.row_blocks import HERE, RowBlocks, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, class_columns, trait_values
 from synapseclr.analysis.traits.calibration import (
     LEVELS,
@@ -20,7 +31,14 @@ from synapseclr.analysis.traits.calibration import (
     calibration_of_intervals,
     calibration_of_several,
 )
-from synapseclr.analysis.traits.folds import UNSCORED_COLUMNS, Fold, TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.folds import (
+    UNSCORED_COLUMNS,
+    Fold,
+    TraitSplit,
+    UnscorableTraitError,
+    annotated_rows,
+    split_trait,
+)
 from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.errors import TableError
 from synapseclr.volumes.table_schema import (
@@ -147,16 +165,18 @@ def impute_traits(
     scales: pd.DataFrame,
     config: ImputationConfig | None = None,
     traits: Sequence[Trait] = TRAITS,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> Imputation:
     """Impute traits at every synapse.
 
     Args:
-        features_nf: Shape (n, f), finite; or blocks.
+        features_nf: Shape (n, f), finite; or blocks. Lazy ones are predicted block by block.
         annotations: One row per synapse: ``synapse_id``, traits (NaN where not annotated), root ids.
         scales: ``annotation_scales``, to return to the measured units.
         config: Folds, and the Gaussian processes.
         traits: Traits to impute. One that is conditioned on another is the value that it has given the other, such as
             the size of mitochondria where there are any.
+        row_blocks: Blocks of lazy features.
 
     Returns:
         The imputation. Its ``traits`` hold, per trait, ``<trait>_is_annotated`` and ``<trait>_out_of_distribution``
@@ -177,27 +197,42 @@ def impute_traits(
             f"There are {len(features_nf)} rows of features and {len(annotations)} of annotations: run the embedding "
             "again on these synapses."
         )
+    if is_lazy_features(features_nf):
+        return _impute_in_blocks(features_nf, annotations, scales, config, traits, row_blocks)
     check_blocks(features_nf, config.gaussian_processes.layer)
     from rich.progress import track
     from threadpoolctl import threadpool_limits
 
-    table = {"synapse_id": annotations["synapse_id"].to_numpy()}
-    held_out, scores, calibration, unimputed = [], [], [], []
     # Several threads pay beyond a few thousand training synapses only.
     with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
         inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
-        for trait in track(traits, description="Imputing traits"):
-            try:
-                found = _impute(inputs_nr, annotations, trait, config)
-            except UnscorableTraitError as reason:
-                n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
-                unimputed.append((trait.name, trait.label, n_annotated, str(reason)))
-                continue
-            table |= _columns(found.prediction, found.split, scales)
-            unimputed += found.split.unscored_rows()
-            held_out += found.held_out
-            scores += found.scores
-            calibration += found.calibration
+        return _impute_all(inputs_nr, annotations, scales, config, track(traits, description="Imputing traits"))
+
+
+def _impute_all(
+    inputs_nr: np.ndarray,
+    annotations: pd.DataFrame,
+    scales: pd.DataFrame,
+    config: ImputationConfig,
+    traits: Iterable[Trait],
+    others: Callable[[_Imputed], None] = lambda found: None,
+) -> Imputation:
+    """Impute trait by trait; ``others`` is called with the models of each one."""
+    table = {"synapse_id": annotations["synapse_id"].to_numpy()}
+    held_out, scores, calibration, unimputed = [], [], [], []
+    for trait in traits:
+        try:
+            found = _impute(inputs_nr, annotations, trait, config)
+        except UnscorableTraitError as reason:
+            n_annotated = int(np.isfinite(trait_values(annotations, trait)).sum())
+            unimputed.append((trait.name, trait.label, n_annotated, str(reason)))
+            continue
+        table |= _columns(found.prediction, found.split, scales)
+        unimputed += found.split.unscored_rows()
+        held_out += found.held_out
+        scores += found.scores
+        calibration += found.calibration
+        others(found)
     return Imputation(
         pd.DataFrame(table),
         pd.concat(held_out, ignore_index=True) if held_out else pd.DataFrame(columns=list(HELD_OUT_COLUMNS)),
@@ -207,10 +242,75 @@ def impute_traits(
     )
 
 
+def _impute_in_blocks(
+    features: Features,
+    annotations: pd.DataFrame,
+    scales: pd.DataFrame,
+    config: ImputationConfig,
+    traits: Sequence[Trait],
+    row_blocks: RowBlocksConfig,
+) -> Imputation:
+    """Impute where features exceed memory: models are fitted and tested on the annotated synapses, and predict blocks.
+
+    Everything but the columns of the table is what features in memory give; these are float32 here.
+    """
+    from dask.tokenize import tokenize
+
+    rows_s = annotated_rows(annotations, traits)
+    of_annotated = annotations.iloc[rows_s]
+    with RowBlocks("imputation", blocks_of(features), row_blocks) as blocks:
+        inputs = KernelInputMap.fit(blocks, config.gaussian_processes.n_inputs, config.seed)
+        inputs_sr = inputs.apply(*blocks.rows(rows_s)) if len(rows_s) else np.zeros((0, 1))
+        table: dict[str, np.ndarray] = {"synapse_id": annotations["synapse_id"].to_numpy()}
+
+        def predict(found: _Imputed) -> None:
+            split = replace(found.split, rows_a=rows_s[:0])
+            trait = split.trait
+            # Models cannot be told by their contents; what they were fitted on determines them.
+            key = tokenize(
+                inputs.mean_f, inputs.axes_fr, inputs_sr, of_annotated, scales, config.model_dump_json(), repr(trait)
+            )
+            predicted = blocks.map(
+                _predict_block,
+                (inputs, found.models, found.correction, split, scales),
+                description=f"Imputing {trait.label}",
+                key=key,
+            )
+            table.update(predicted.columns())
+            if split.is_multiclass:
+                table[f"{trait.name}_class"] = np.array(split.class_names, dtype=object)[table[f"{trait.name}_class"]]
+
+        sampled = _impute_all(inputs_sr, of_annotated, scales, config, traits, predict)
+    for name in sampled.traits.columns[1:]:
+        table[name][rows_s] = sampled.traits[name].to_numpy()
+    return replace(sampled, traits=pd.DataFrame(table, copy=False))
+
+
+_one_at_a_time = threading.Lock()  # settings of gpytorch belong to the process; torch has threads of its own
+
+
+def _predict_block(*given: Any) -> dict[str, np.ndarray]:
+    """Columns of the table at the rows of a block, none of them taken to be annotated; names of classes as codes."""
+    *parts, (inputs, models, correction, split, scales) = given
+    with _one_at_a_time:
+        inputs_br = inputs.apply(*parts)
+        stated = mixture([model.predict(inputs_br) for model in models], split.rows_a)
+    mean_ob, sd_ob = correction.apply(stated.mean_on, stated.sd_on)
+    columns = _columns(replace(stated, mean_on=mean_ob, sd_on=sd_ob), split, scales)
+    if split.is_multiclass:
+        columns[f"{split.trait.name}_class"] = mean_ob.argmax(axis=0).astype(np.int16)
+    return {
+        name: values_b.astype(np.float32) if values_b.dtype == np.float64 else values_b
+        for name, values_b in columns.items()
+    }
+
+
 @dataclass
 class _Imputed:
     split: TraitSplit
     prediction: Prediction
+    models: list[MemberModel]
+    correction: Correction
     held_out: list[pd.DataFrame]
     scores: list[dict[str, object]]
     calibration: list[dict[str, object]]
@@ -228,16 +328,20 @@ def _impute(inputs_nr: np.ndarray, annotations: pd.DataFrame, trait: Trait, conf
     if process.compare_synapse_folds:
         plans["synapse"] = [_synapse_folds(split, config.n_folds, config.seed)]
     predictions: dict[Split, Prediction] = {}
-    found = _Imputed(split, None, [], [], [])  # type: ignore[arg-type]
+    found = _Imputed(split, None, [], Correction(), [], [], [])  # type: ignore[arg-type]
     for name, repetitions in plans.items():
         members = []
         for repetition, folds in enumerate(repetitions):
             for number, fold in enumerate(folds):
-                member = _fit(inputs_nr, split, fold, config, config.seed + repetition)
+                model, member = _fit(inputs_nr, split, fold, config, config.seed + repetition)
                 members.append(member)
+                if name == "neurite":
+                    found.models.append(model)
                 found.scores.append(_score(member, split, fold, name, repetition, number))
         prediction = mixture(members, split.rows_a)
         if process.recalibrate:
+            if name == "neurite":
+                found.correction = fit_correction(prediction, split, np.arange(len(split.rows_a)))
             prediction = recalibrated(prediction, split, repetitions[0])
         predictions[name] = prediction
         found.held_out.append(_held_out(prediction, split, repetitions[0], annotations, name))
@@ -246,13 +350,16 @@ def _impute(inputs_nr: np.ndarray, annotations: pd.DataFrame, trait: Trait, conf
     return found
 
 
-def _fit(inputs_nr: np.ndarray, split: TraitSplit, fold: Fold, config: ImputationConfig, seed: int) -> Member:
-    """Fit a model; a matrix that cannot be factorised makes the trait one that cannot be imputed."""
+def _fit(
+    inputs_nr: np.ndarray, split: TraitSplit, fold: Fold, config: ImputationConfig, seed: int
+) -> tuple[MemberModel, Member]:
+    """Fit and predict all rows; a matrix that cannot be factorised makes the trait one that cannot be imputed."""
     from linear_operator.utils.errors import NanError, NotPSDError
     from torch.linalg import LinAlgError
 
     try:
-        return fit_member(inputs_nr, split, fold, config.gaussian_processes, seed)
+        model = fit_member(inputs_nr, split, fold, config.gaussian_processes, seed)
+        return model, model.predict(inputs_nr)
     except (NanError, NotPSDError, LinAlgError) as error:
         raise UnscorableTraitError(f"the Gaussian process could not be fitted: {error}") from error
 

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.gaussian_processes.kernels import kernel_inputs
+from synapseclr.analysis.gaussian_processes.kernels import inputs_of_rows, kernel_inputs
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.multiclass import class_probabilities, fit_multiclass
-from synapseclr.analysis.representations import Features
+from synapseclr.analysis.representations import Features, is_lazy_features
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait
-from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, split_trait
+from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, annotated_rows, split_trait
 from synapseclr.analysis.traits.probes import fold_score
 from synapseclr.volumes.table_schema import COUNT, METRIC, SHARE_RULE, TEXT, Column, TableSchema
 
@@ -43,6 +44,7 @@ def learning_curves(
     annotations: pd.DataFrame,
     config: ImputationConfig | None = None,
     traits: Sequence[Trait] = TRAITS,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> pd.DataFrame:
     """Fit on growing fractions of the annotated synapses, score on neurites that no model saw.
 
@@ -55,13 +57,19 @@ def learning_curves(
         config: ``label_fractions`` (of the annotated synapses, published: 0.002 to 0.9), ``n_label_draws``, and the
             Gaussian processes.
         traits: Traits to score.
+        row_blocks: Blocks of lazy features, of which the rows of annotated synapses are read.
 
     Returns:
         One row per trait, fraction and repetition. Where there were fewer than four training synapses, one class only,
         or no variation, ``score`` is NaN and ``reason`` says why; of a trait without folds there is one such row.
     """
     config = config or ImputationConfig()
-    inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
+    if is_lazy_features(features_nf):
+        rows_s = annotated_rows(annotations, traits)
+        inputs_nr = inputs_of_rows(features_nf, rows_s, config.gaussian_processes, config.seed, row_blocks)
+        annotations = annotations.iloc[rows_s]
+    else:
+        inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
     rows: list[tuple[object, ...]] = []
     from rich.progress import track
     from threadpoolctl import threadpool_limits

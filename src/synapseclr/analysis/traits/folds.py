@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,6 +181,15 @@ def grouped_folds(
 
 def _holds_all(target_a: np.ndarray, part: np.ndarray) -> bool:
     return len(np.unique(target_a[part])) == len(np.unique(target_a))
+
+
+def annotated_rows(annotations: pd.DataFrame, traits: Sequence[Trait]) -> np.ndarray:
+    """Rows of the synapses that are annotated with any of some traits, int (s,), ascending."""
+    is_annotated_n = np.zeros(len(annotations), bool)
+    for trait in traits:
+        if trait.name in annotations:
+            is_annotated_n |= ~np.isnan(trait_values(annotations, trait))
+    return np.flatnonzero(is_annotated_n)
 
 
 def neurite_codes(obs: pd.DataFrame, column: str) -> np.ndarray:

@@ -16,8 +16,8 @@ from synapseclr.analysis.consensus import (
     consensus_document,
     evaluate_censored,
     evaluate_consensus,
-    neurite_posteriors,
-    synapse_evidence,
+    posteriors_of_sums,
+    summed_evidence,
 )
 from synapseclr.analysis.gaussian_processes.kernels import process_features
 from synapseclr.analysis.neurite_classes import (
@@ -27,6 +27,7 @@ from synapseclr.analysis.neurite_classes import (
     property_metrics,
     typed_property,
 )
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import Traits
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.pipelines import AnnData, Drawing, Figure
@@ -58,10 +59,10 @@ def type_neurites(
         The neurites, the held-out ones, their evaluation, and the fitted slope, correlation and prior.
     """
     members = typed_property(traits)
-    evidence = synapse_evidence(imputed_traits, synapse_embeddings.obs, members)
-    if evidence.empty and members:
+    evidence = summed_evidence(imputed_traits, synapse_embeddings.obs, members)
+    if evidence.neurites.empty and members:
         logger.warning("No neurite is typed: the cell type of no side was imputed.")
-    neurites, held_out, fit = neurite_posteriors(evidence, config)
+    neurites, held_out, fit = posteriors_of_sums(evidence, config)
     return neurites, held_out, evaluate_consensus(held_out, config), asdict(fit)
 
 
@@ -103,6 +104,7 @@ def type_with_few_labels(
     config: ConsensusConfig,
     imputation: ImputationConfig,
     traits: Traits,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test the typing of neurites with all but a few annotations hidden.
 
@@ -113,7 +115,7 @@ def type_with_few_labels(
     members = typed_property(traits)
     if not members:
         config = config.model_copy(update={"label_fractions": ()})
-    found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation, traits=members)
+    found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation, None, members, row_blocks)
     for fraction, of_one in found.failed.groupby("fraction", sort=False):
         logger.warning(
             "Typing with %g %% labels: %d of %d draws are not evaluated: %s.",
@@ -161,7 +163,7 @@ def describe_consensus(
         sections.append(describe_classes(name, found, measured, confusions, consensus))
     return pipeline_section(
         sections,
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
             "consensus": consensus_document(consensus_evaluation),

@@ -31,7 +31,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 type_with_few_labels,
-                ["synapse_embeddings", "mask_statistics", "params:consensus", "params:imputation", "params:traits"],
+                [
+                    "synapse_embeddings",
+                    "mask_statistics",
+                    "params:consensus",
+                    "params:imputation",
+                    "params:traits",
+                    "params:row_blocks",
+                ],
                 ["censored_consensus", "censored_failures"],
                 name="type_with_few_labels",
             ),

@@ -31,9 +31,19 @@ from synapseclr.analysis.imputation.learning_curves import (
     summarise_learning_curves,
 )
 from synapseclr.analysis.imputation.trait_scores import score_representations
-from synapseclr.analysis.representations import BACKBONE, Features, normal_scores, recorded_layers, with_statistics
+from synapseclr.analysis.representations import (
+    BACKBONE,
+    FeatureBlocks,
+    Features,
+    layer_features,
+    normal_scores,
+    recorded_layers,
+    with_statistics,
+)
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.analysis.traits.folds import annotated_rows
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import METRIC_LABELS
@@ -44,6 +54,7 @@ from synapseclr.plotting.traits import (
     reliability_diagram,
     score_comparison,
 )
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows
 
 logger = logging.getLogger(__name__)
@@ -113,6 +124,14 @@ def score_traits(
         Tidy scores, and the traits that could not be scored with the reason.
     """
     obs = synapse_embeddings.obs
+    rows_n = aligned_rows(obs["synapse_id"].to_numpy(), chunk_statistics["synapse_id"].to_numpy(), "chunk_statistics")
+    image_nk = normal_scores(chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[rows_n])
+    joined = with_statistics(synapse_embeddings, BACKBONE, mask_statistics)
+    if is_lazy(synapse_embeddings.X):  # only annotated synapses are scored; ranks stay those among all
+        rows_s = annotated_rows(obs, traits)
+        synapse_embeddings = synapse_embeddings[rows_s].to_memory()
+        obs, image_nk = synapse_embeddings.obs, image_nk[rows_s]
+        joined = FeatureBlocks((layer_features(synapse_embeddings), joined.parts[1][rows_s]))
     others = {
         name: _layers_of(embeddings, obs["synapse_id"], name)
         for name, embeddings in {
@@ -122,13 +141,10 @@ def score_traits(
         }.items()
     }
     others["random_convolution"] = {BACKBONE: others["random_convolution"][BACKBONE]}  # its projector says nothing
-    rows_n = aligned_rows(obs["synapse_id"].to_numpy(), chunk_statistics["synapse_id"].to_numpy(), "chunk_statistics")
-    statistics_nk = chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
-    joined = with_statistics(synapse_embeddings, BACKBONE, mask_statistics)
     representations: dict[str, Mapping[str, Features]] = {
         "synapseclr": recorded_layers(synapse_embeddings),
         **others,
-        "trivial_statistics": {"statistics": normal_scores(statistics_nk)},
+        "trivial_statistics": {"statistics": image_nk},
         "mask_statistics": {"statistics": joined.parts[1]},
         "synapseclr+statistics": {BACKBONE: joined},
     }
@@ -142,6 +158,8 @@ def _layers_of(embeddings: AnnData, wanted_id: pd.Series, name: str) -> dict[str
     """Recorded layers of other embeddings, in the order of the wanted synapses."""
     present_id = embeddings.obs["synapse_id"].to_numpy()
     rows_n = aligned_rows(wanted_id.to_numpy(), present_id, f"{name}.synapse_embeddings")
+    if is_lazy(embeddings.X):  # only what is wanted is read, in the order in which it is stored
+        embeddings, rows_n = embeddings[np.sort(rows_n)].to_memory(), np.argsort(np.argsort(rows_n))
     return {layer: features_nf[rows_n] for layer, features_nf in recorded_layers(embeddings).items()}
 
 
@@ -161,6 +179,7 @@ def impute(
     annotation_scales: pd.DataFrame,
     config: ImputationConfig,
     traits: Traits,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Impute every trait at every synapse with Gaussian processes.
 
@@ -168,7 +187,7 @@ def impute(
         Imputed traits, held-out predictions, scores per fold, calibration, and the traits that could not be imputed.
     """
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits)
+    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
     for row in found.unimputed.to_dict("records"):
         logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
     return found.traits, found.held_out, found.scores, found.calibration, found.unimputed
@@ -224,11 +243,15 @@ def draw_confusions(confusions: pd.DataFrame, traits: Traits) -> Figure:
 
 
 def measure_learning_curves(
-    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, config: ImputationConfig, traits: Traits
+    synapse_embeddings: AnnData,
+    mask_statistics: pd.DataFrame,
+    config: ImputationConfig,
+    traits: Traits,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> pd.DataFrame:
     """Score the imputation with growing numbers of labels."""
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    return learning_curves(features_nf, synapse_embeddings.obs, config, traits)
+    return learning_curves(features_nf, synapse_embeddings.obs, config, traits, row_blocks)
 
 
 def draw_learning_curves(curves: pd.DataFrame, traits: Traits) -> Figure:
@@ -281,7 +304,7 @@ def describe_imputation(
             describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits),
             describe_imputed(*tables, figures, imputation.gaussian_processes.layer, traits, confusions),
         ],
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
             "n_synapses": int(synapse_embeddings.n_obs),
@@ -313,7 +336,7 @@ def describe_quality(
         tables.append(Table(("trait", "annotated synapses", "why it has no score"), rows, "Traits without a score."))
     if summary.empty:
         text = "No trait could be scored, so nothing is said here about the quality of the representation."
-        return Section("Representation quality", [text], tables=tables)
+        return Section("Representation quality", [text], tables=tables, part="comparison")
     n_folds = int(summary["folds"].max())
     text = (
         f"How well annotated traits can be read off each representation, over {n_folds} folds split by neurite. "
@@ -328,7 +351,7 @@ def describe_quality(
     caption = "Scores of the linear probe: mean and standard deviation over folds. Dashed: chance."
     tables.insert(0, _score_table(summary, probe, traits, is_folded=False))
     tables.insert(1, _score_table(summary, other, traits, is_folded=True))
-    return Section("Representation quality", [text], [Picture(comparison, caption)], tables)
+    return Section("Representation quality", [text], [Picture(comparison, caption)], tables, part="comparison")
 
 
 def _score_table(summary: pd.DataFrame, probe: str, traits: Sequence[Trait], is_folded: bool) -> Table:

@@ -64,7 +64,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_learning_curves,
-                ["synapse_embeddings", "mask_statistics", "params:imputation", "params:traits"],
+                ["synapse_embeddings", "mask_statistics", "params:imputation", "params:traits", "params:row_blocks"],
                 "learning_curves",
                 name="measure_learning_curves",
             ),
@@ -76,7 +76,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 impute,
-                ["synapse_embeddings", "mask_statistics", "annotation_scales", "params:imputation", "params:traits"],
+                [
+                    "synapse_embeddings",
+                    "mask_statistics",
+                    "annotation_scales",
+                    "params:imputation",
+                    "params:traits",
+                    "params:row_blocks",
+                ],
                 [
                     "imputed_traits",
                     "held_out_predictions",
