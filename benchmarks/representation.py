@@ -96,7 +96,8 @@ def pretraining_of(parameters: dict[str, Any], variant: str, seed: int) -> Any:
 
     given: dict[str, Any] = {**parameters["pretraining"], "seed": seed}
     for name, change in VARIANTS[variant].items():
-        given[name] = {**given[name], **change} if isinstance(change, dict) else change
+        is_part = isinstance(change, dict) and "name" not in change  # another objective has parameters of its own
+        given[name] = {**given[name], **change} if is_part else change
     given["monitoring"] = {**given["monitoring"], "probe_every_n_epochs": given["epochs"] or 1}
     return PretrainingConfig.model_validate(given | {"epochs": given["epochs"] or 1})
 
