@@ -31,7 +31,6 @@ $(READY): pyproject.toml requirements.lock
 
 demo: $(READY) ## Simulate a volume, learn from it, and write data/08_reporting/report.html
 	$(BIN)/kedro run --pipeline=demo
-	@echo "Report: data/08_reporting/report.html"
 
 system: ## Install the Debian packages that renders and the browser tests need (as root)
 	@scripts/system_packages.sh $(OPENGL) $(BROWSER)

@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("scratch", type=Path, help="folder for volumes, finished results and checkpoints")
     everything = [*STATISTICS, *VARIANTS, *JOINED]
     parser.add_argument("--variants", nargs="+", choices=everything, default=everything)
-    parser.add_argument("--volumes", nargs="+", type=int, default=[401, 402, 403], help="seeds of the simulation")
+    parser.add_argument("--volumes", nargs="+", type=int, default=list(range(401, 407)), help="seeds of the simulation")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the training")
     parser.add_argument("--signatures", nargs="+", choices=["darkness", "texture"], default=["darkness"])
     parser.add_argument("--output", type=Path, default=RESULT)

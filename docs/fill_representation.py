@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,22 @@ def analyses() -> str:
     return table(["", "demo", "former demo", "the demo's encoder untrained", "statistics of the masks"], rows)
 
 
+def learning_cost(curve: str) -> str:
+    """Scores by what training was given: more seconds, or more synapses of other volumes."""
+    given = {"seconds": "epochs", "synapses": "synapses"}[curve]
+    rows = [
+        [f"{row[given]:,}", f"{row['seconds']:.0f}", *(f"{row[trait]:.3f}" for trait in TRAITS)]
+        for row in sorted(read("learning_cost"), key=lambda row: row[given])
+        if row["curve"] == curve
+    ]
+    return table([given, "process seconds", *TRAITS.values()], rows)
+
+
 def main() -> None:
     """Replace what stands between the marks."""
     text = PAGE.read_text()
-    makers = {"darkness": lambda: variants("darkness"), "texture": lambda: variants("texture")}
+    makers = {name: partial(variants, name) for name in ("darkness", "texture")}
+    makers |= {name: partial(learning_cost, name) for name in ("seconds", "synapses")}
     for name, make in (makers | {"real": retrieval, "transfer": transfer, "analyses": analyses}).items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, made=make: f"{found[1]}{made()}\n{found[2]}", text, flags=re.DOTALL)

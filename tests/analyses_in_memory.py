@@ -21,6 +21,7 @@ from synapseclr.analysis.features import FeaturesConfig
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.outliers import OutliersConfig
+from synapseclr.analysis.row_blocks import HERE
 from synapseclr.augmentation import AugmentationConfig
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipelines import (
@@ -198,6 +199,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),
         "synapse_morphometry": _morphometry(embeddings.obs["synapse_id"].to_numpy()),
         "training_history": history,
+        "input_check": {"layers": [{"role": "EM volume", "uri": "gs://bucket/em"}]},
         "preprocessing_report": {"n_chunks": N_SYNAPSES, "rejected": {"5": "no cleft"}},
         "pipeline_seconds": {"pretraining": 61.5},
         "annotation_scales": SCALES,
@@ -211,7 +213,10 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
         "params:traits": traits,
         "simulation_truth": _truth(embeddings) if annotated else pd.DataFrame(),
         "accepted_defects": pd.DataFrame(),
+        "params:row_blocks": HERE,
+        "random_convolution.embedding_shards": None,
         "query_chunks": QueryChunks(),
+        "feature_index_folder": "unused",
         "query_encoder": _no_encoder,
         "encoder_weights": EncoderWeights({}, ModelConfig(), {"chunks_sha256": MemoryStore.sha256}),
     }

@@ -33,6 +33,9 @@ def test_notebook_runs_on_the_outputs_of_a_demo(path, demo, kernel):
     assert drawn
     warned = [out["text"] for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]
     assert not warned
+    shown = [out for cell in notebook.cells[len(before) :] for out in cell.get("outputs", [])]
+    messages = [out for out in shown if out["output_type"] == "display_data" and "text/html" in out["data"]]
+    assert not [out["data"]["text/html"] for out in messages]  # neither log messages nor empty blocks
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

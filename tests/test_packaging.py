@@ -104,6 +104,7 @@ def test_versions_agree():
     assert citation["version"] == __version__
     assert citation["license"] == SETTINGS["project"]["license"]
     assert f"version: {__version__}<" in (PROJECT / "docs/images/badges/version.svg").read_text()
+    assert f"licence: {citation['license']}<" in (PROJECT / "docs/images/badges/licence.svg").read_text()
     assert f"synapseclr-{__version__}-py3-none-any.whl" in (PROJECT / "docs/install.md").read_text()
 
 

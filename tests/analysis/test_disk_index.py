@@ -10,6 +10,8 @@ import pytest
 from synapseclr.analysis import disk_index
 from synapseclr.analysis.config import SimilarityConfig
 from synapseclr.analysis.disk_index import DiskIndex, build_disk_index, is_index_of, is_too_large, open_index
+from synapseclr.analysis.feature_rows import FeatureRows
+from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.analysis.search import (
     FeatureIndex,
     Query,
@@ -19,6 +21,7 @@ from synapseclr.analysis.search import (
 )
 from synapseclr.errors import OutputError, SynapseCLRError
 from synapseclr.pipelines.similarity.nodes import answer_queries, compare_indices, find_neighbours, index_features
+from synapseclr.storage.sharded_anndata import open_lazily, write_sharded
 
 N, F, K = 5000, 6, 10
 
@@ -38,13 +41,17 @@ def features_nf():
 
 
 @pytest.fixture(scope="module")
-def lazy_nf(features_nf):
-    import dask.array as da
-    import zarr
+def lazy(features_nf, tmp_path_factory):
+    obs = pd.DataFrame({"synapse_id": np.arange(N) + 2**60, "half": np.arange(N) % 2}, index=np.arange(N).astype(str))
+    folder = tmp_path_factory.mktemp("embeddings") / "synapse_embeddings.zarr"
+    write_sharded(anndata.AnnData(features_nf, obs=obs), folder)
+    return open_lazily(str(folder), block_rows=2560)
 
-    stored = zarr.create_array({}, shape=(N, F), chunks=(256, F), shards=(2560, F), dtype="f4")
-    stored[:] = features_nf
-    return da.from_array(stored, chunks=(2560, F), inline_array=True)
+
+@pytest.fixture(scope="module")
+def lazy_nf(lazy):
+    assert FeatureRows(lazy.X)._stored is not None  # single rows are read past dask's blocks
+    return lazy.X
 
 
 @pytest.fixture(scope="module")
@@ -217,22 +224,16 @@ def test_distances_are_counted_by_block_as_in_memory(index, features_nf):
         pd.testing.assert_frame_equal(lazy, distance_histograms(features_nf, rows_m, queries))
 
 
-def test_the_pipeline_takes_lazy_embeddings(lazy_nf, folder):
-    embeddings = anndata.AnnData(
-        lazy_nf,
-        obs=pd.DataFrame({"synapse_id": np.arange(N) + 2**60, "half": np.arange(N) % 2}, index=map(str, range(N))),
-    )
+def test_the_pipeline_takes_lazy_embeddings(lazy, folder):
     config = SimilarityConfig(n_neighbours=3, n_queries=2, n_listed=50, n_recall_queries=40)
-    index = index_features(embeddings, str(folder), config)
-    table = find_neighbours(embeddings, index, {}, config)
+    index = index_features(lazy, str(folder), config)
+    table = find_neighbours(lazy, index, {}, config)
     assert 50 <= table["synapse_id"].nunique() <= 52
     assert table.groupby("is_drawn")["synapse_id"].nunique()[True] == 2
     recall, metrics = compare_indices(index, config)
     assert recall["index"].tolist() == ["ivfpq"]
     assert json.loads(json.dumps(metrics))["similarity/recall/ivfpq"] > 0.95
-    from synapseclr.analysis.neuroglancer import NeuroglancerConfig
-
     filtered = config.model_copy(update={"filter": {"half": 1}, "query": (2**60 + 5, 2**60 + 6)})
-    results, histograms = answer_queries(embeddings, index, {}, filtered, NeuroglancerConfig())
+    results, histograms = answer_queries(lazy, index, {}, filtered, NeuroglancerConfig())
     assert (results.loc[results["rank"] > 0, "synapse_id"] % 2 == 1).all()
     assert histograms.groupby("query", sort=False)["n_synapses"].sum().tolist() == [N // 2 - 1, N // 2]

@@ -40,6 +40,12 @@ def test_single_rows_are_those_asked_for_whatever_holds_them(features_nf, source
         assert is_lazy(source) == (name != "memory")
 
 
+def test_few_chunks_are_decoded_at_a_time(features_nf, sources, monkeypatch):
+    monkeypatch.setattr("synapseclr.analysis.feature_rows._CHUNK_VALUES", 2 * 256 * F)
+    rows_r = np.random.default_rng(1).permutation(N)[:700]
+    np.testing.assert_array_equal(FeatureRows(sources["dask"])[rows_r], features_nf[rows_r])
+
+
 def test_a_changed_array_is_not_read_around_its_change(sources):
     changed = sources["dask"][:, ::-1] + 1
     np.testing.assert_array_equal(FeatureRows(changed)[np.array([7])], changed[7:8].compute())

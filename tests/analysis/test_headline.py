@@ -46,7 +46,7 @@ def test_figures_of_all_parts_are_below_summary():
         "summary/defect_roc_auc": 0.96,
     }
     assert headline_sentence(found) == (
-        "592 synapses, 75 epochs, scores +0.200 over the untrained encoder, +0.050 over the best of all that costs no "
+        "592 synapses, 75 epochs, scores +0.200 against the untrained encoder, +0.050 against the best that costs no "
         "training, neurites typed 97% right, defects found with ROC AUC 0.960"
     )
 

@@ -18,6 +18,7 @@ import yaml
 from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import node, pipeline
+from PIL import Image
 
 from synapseclr.datasets import (
     AnnDataFolderDataset,
@@ -46,6 +47,7 @@ from synapseclr.errors import OutputError
 from synapseclr.hooks import OutputCare
 from synapseclr.models import EncoderWeights, ModelConfig
 from synapseclr.pipeline_registry import register_pipelines
+from synapseclr.plotting.theme import mark_synapse
 from synapseclr.storage.atomic_files import MANIFEST
 from synapseclr.volumes.layers.layer import VolumeArray
 
@@ -301,8 +303,10 @@ def test_records_are_of_what_was_saved_last(tmp_path):
 def test_a_saved_figure_loads_as_the_bytes_of_its_picture(tmp_path):
     dataset = MatplotlibDataset(filepath=f"{tmp_path}/f.png", save_args={"dpi": 40})
     figure = matplotlib.figure.Figure(figsize=(2, 1))
+    mark_synapse(figure.add_axes((0.5, 0.0, 0.5, 1.0)), 12)
     dataset.save(figure)
     assert dataset.load() == (tmp_path / "f.png").read_bytes()
+    assert Image.open(tmp_path / "f.png").info["Synapses"] == '[["12", 0.5, 0.0, 0.5, 1.0]]'
     (tmp_path / "f.png").write_bytes(b"cut")
     with pytest.raises(DatasetError, match=r"f\.png"):
         dataset.load()

@@ -7,7 +7,8 @@ from explorer_runs import make_synapses
 
 from synapseclr.analysis.disk_index import build_disk_index
 from synapseclr.errors import TableError
-from synapseclr.explorer.answers import FewShotSearch, neighbours, set_summary, synapse_details
+from synapseclr.explorer.answers import FewShotSearch, neighbours, synapse_details
+from synapseclr.explorer.column_statistics import RunStatistics
 from synapseclr.explorer.run_outputs import RunOutputs
 from synapseclr.volumes import Traits
 
@@ -68,9 +69,9 @@ def test_details_name_the_most_probable_classes_and_units():
     traits = {row["label"]: row for row in details["traits"]}
     assert (traits["transmitter"]["annotated"], traits["transmitter"]["imputed"]) == ("GABA", "70% GABA")
     assert traits["transmitter"]["interval"] == "15% glutamate, 15% acetylcholine"
-    assert traits["spine volume"]["imputed"] == "0.250 µm³"
+    assert traits["spine volume"]["imputed"] == "0.25 µm³"
     assert traits["n vesicles"]["interval"] == "90 %: 20 to 90"
-    shares = {row["label"]: row["set"] for row in set_summary(outputs, [0, 3, 6])}
+    shares = {row["label"]: row["set"] for row in RunStatistics(outputs).set_summary([0, 3, 6])}
     assert shares["transmitter"] == "100% acetylcholine"
 
 

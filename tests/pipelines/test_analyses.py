@@ -12,11 +12,15 @@ from analyses_in_memory import (
     TABLES,
     run_analyses,
 )
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from synapseclr.analysis.consensus import NEURITE_CELL_TYPES
 from synapseclr.analysis.imputation.imputing import HELD_OUT_PREDICTIONS
 from synapseclr.analysis.traits import TRAITS
 from synapseclr.errors import TableError
+from synapseclr.plotting.report import PARTS
+from synapseclr.plotting.theme import SMALL_PT, WIDEST_IN
 
 REPRESENTATIONS = {"synapseclr", "random", "random_convolution", "trivial_statistics", "mask_statistics"}
 REPRESENTATIONS |= {"synapseclr+statistics"}
@@ -174,13 +178,29 @@ def test_report_is_complete_and_self_contained(catalog):
         "Provenance",
         "Embedding",
     ):
-        assert f"<h2>{heading}</h2>" in html
+        assert f"<h{2 if heading == 'In short' else 3}>{heading}</h" in html
     assert html.count("data:image/webp;base64,") == 26
-    assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", html)
+    assert not re.findall(r"""(?:src|<link[^>]+href)\s*=\s*["']https?:""", html)
+    headings = re.findall(r"<h2[^>]*>([^<]+)", html)
+    assert headings == ["Warnings", "In short", *PARTS.values()]
+    assert html.index("<h3>Similar synapses") < html.index("<h3>Representation quality") < html.index("<h3>Training")
+    for told in ("<dt>made</dt>", "<dt>data set</dt><dd>gs://bucket/em</dd>", "<dt>commit</dt>"):
+        assert told in html
     assert "no such column in the annotations" in html
     assert "weights_sha256" in html
     assert "imputation.n_folds" in html
     assert "61.5" in html
+
+
+def test_figures_fit_the_page_and_can_be_read(catalog):
+    figures = {name: data for name in catalog if isinstance(data := catalog.load(name), Figure)}
+    assert len(figures) > 20
+    for name, figure in figures.items():
+        figure.set_layout_engine("none")
+        figure.draw_without_rendering()
+        assert figure.get_size_inches()[0] <= WIDEST_IN + 1e-6, name
+        texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        assert not [text.get_text() for text in texts if text.get_fontsize() < SMALL_PT], name
 
 
 def test_representations_are_compared_by_every_probe_and_in_one_table(catalog):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from synapseclr.analysis import search
 from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
 from synapseclr.pipelines.imputation.nodes import score_traits
@@ -32,7 +33,8 @@ CONF = Path(__file__).parents[2] / "conf" / "base"
 
 def test_embeddings_of_other_synapses_are_refused():
     trained, other = simulated_embeddings(1.0, 1), simulated_embeddings(1.0, 2)[:50]
-    statistics = pd.DataFrame({"synapse_id": trained.obs["synapse_id"]})
+    statistics = pd.DataFrame(0.0, trained.obs.index, [*STATISTIC_NAMES, *MASK_STATISTIC_NAMES])
+    statistics["synapse_id"] = trained.obs["synapse_id"]
     with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
         score_traits(trained, other, trained, {}, statistics, statistics, ImputationConfig(), TRAITS)
 
@@ -40,7 +42,7 @@ def test_embeddings_of_other_synapses_are_refused():
 def test_unknown_queries_are_refused():
     config = SimilarityConfig(n_neighbours=2, query=17)
     embeddings = simulated_embeddings(1.0, 1)
-    index = index_features(embeddings, config)
+    index = index_features(embeddings, "unused", config)
     for node in (find_neighbours, lambda *inputs: answer_queries(*inputs, NeuroglancerConfig())):
         with pytest.raises(TableError, match=r"similarity.query names synapses without embedding: \[17\]"):
             node(embeddings, index, {}, config)
@@ -53,7 +55,7 @@ def test_the_index_of_all_synapses_is_built_once(monkeypatch):
     monkeypatch.setattr(search, "build_index", lambda nf, kind: built.append(kind) or original(nf, kind))
     config = SimilarityConfig(n_neighbours=2, n_queries=2, index="ivf")
     embeddings = simulated_embeddings(1.0, 1)
-    index = index_features(embeddings, config)
+    index = index_features(embeddings, "unused", config)
     find_neighbours(embeddings, index, {}, config)
     answer_queries(embeddings, index, {}, config, NeuroglancerConfig())
     recall, _ = compare_indices(index, config)

@@ -83,13 +83,12 @@ def test_defects_are_told_for_each_way_of_searching():
         "outliers/synapseclr_and_masks/encoder.fc/mahalanobis/roc_auc": 0.991,
         "outliers/synapseclr/encoder.fc/knn/roc_auc": 0.5,
     }
-    sentence = summarise_run(_evaluation(outliers=found), {})[-1]
+    sentence = summarise_run(_evaluation(outliers=found), {})[1]
     assert "0.991 by learned features joined with statistics of the masks, 0.950 by learned features alone" in sentence
     assert sentence.endswith("and 0.985 by statistics of the masks alone (0.5 is chance).")
     features_only = {name: score for name, score in found.items() if "mask" not in name}
     assert (
-        "a ROC AUC of 0.950 by learned features alone (0.5"
-        in summarise_run(_evaluation(outliers=features_only), {})[-1]
+        "a ROC AUC of 0.950 by learned features alone (0.5" in summarise_run(_evaluation(outliers=features_only), {})[1]
     )
 
 
@@ -144,7 +143,7 @@ def test_a_run_of_some_pipelines_has_a_report():
     for name in ("preprocessing", "pretraining", "imputation", "outliers"):
         assert f"Not run (kedro run --pipeline={name})." in html
     assert "--pipeline=embedding)" not in html
-    assert re.findall(r"<h2>([^<]+)", html)[:3] == ["In short", "What was run", "Data quality"]
+    assert re.findall(r"<h3>([^<]+)", html)[-4:-1] == ["What was run", "Data quality", "Training"]
     for claim in ("No trait was annotated", "none was rejected", "<dt>epochs"):
         assert claim not in html
 
@@ -180,5 +179,5 @@ def test_sections_about_other_embeddings_say_that_they_are_older():
 
 def test_warnings_of_the_pipelines_stand_on_top():
     html = _report(preprocessing=_part("Data quality", {}, warnings=["Half of the synapses <look> wrong."]))
-    top = html[: html.index("<h2>What was run")]
+    top = html[: html.index("<h3>")]
     assert "Half of the synapses &lt;look&gt; wrong." in top

@@ -82,14 +82,33 @@ def test_a_run_of_some_pipelines_has_a_report_too(demo, tmp_path):
     assert copy.report("evaluation.json")["n_synapses"] == demo.report("evaluation.json")["n_synapses"]
     html = (tmp_path / "08_reporting/report.html").read_text()
     assert html.count("Not run (") == 7
-    assert "<h2>Data quality</h2>" in html
+    assert "<h3>Data quality</h3>" in html
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings, scheme):
-    page = browser.new_page(color_scheme=scheme)
+@pytest.mark.parametrize(("scheme", "width_px"), [("light", 1440), ("dark", 390)])
+def test_axe_finds_nothing_serious_in_the_report(demo, browser, serious_findings, scheme, width_px):
+    viewport = {"width": width_px, "height": 900}
+    page = browser.new_page(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
     page.goto(f"file://{demo.root}/08_reporting/report.html")
     assert not serious_findings(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_px
+    contents = page.get_by_role("navigation", name="Contents")
+    contents.get_by_role("link", name="Outliers").click()
+    assert 0 <= page.get_by_role("heading", name="Outliers").bounding_box()["y"] < 900
+    assert 0 <= contents.bounding_box()["y"] < 10  # stays in view
+    page.close()
+
+
+def test_synapses_in_the_report_are_links_into_the_explorer(demo, browser):
+    page = browser.new_page()
+    page.goto(f"file://{demo.root}/08_reporting/report.html")
+    drawn = pd.read_csv(demo.root / "07_model_output/outlier_candidates.csv").sort_values("rank")["synapse_id"].head(3)
+    links = page.locator("#outliers .picture a")
+    assert [links.nth(place).get_attribute("aria-label") for place in range(3)] == [f"synapse {one}" for one in drawn]
+    assert links.first.get_attribute("href") == f"http://127.0.0.1:8050/#synapse={drawn.iloc[0]}"
+    first, second = links.nth(0).bounding_box(), links.nth(1).bounding_box()
+    assert first["x"] + first["width"] < second["x"]
+    assert first["width"] == pytest.approx(first["height"], rel=0.05) == pytest.approx(1.6 * 110, rel=0.05)
     page.close()
 
 
@@ -149,7 +168,7 @@ def test_a_run_has_a_name_and_a_description_with_a_picture(demo_run):
     description = run.data.tags["mlflow.note.content"]
     assert f"{run.data.metrics['summary/n_synapses']:.0f} synapses, 2 epochs" in description
     (picture,) = re.findall(rf"get-artifact\?path=(\S+)&run_uuid={run.info.run_id}\)", description)
-    assert picture in [item.path for item in client.list_artifacts(run.info.run_id, "manifold")]
+    assert picture in [item.path for item in client.list_artifacts(run.info.run_id, "reporting")]
 
 
 def test_mlflow_has_metrics_of_every_epoch(demo_run):

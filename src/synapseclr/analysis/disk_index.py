@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from synapseclr.analysis.feature_rows import FeatureRows, is_lazy, read_rows, row_blocks
-from synapseclr.analysis.representations import BACKBONE, check_finite, layer_features
+from synapseclr.analysis.representations import BACKBONE, check_finite, layer_array, layer_features
 from synapseclr.analysis.search import (
     FeatureIndex,
     IndexKind,
@@ -217,7 +217,7 @@ def _nearest(indices_qc: np.ndarray, distances_qc: np.ndarray, k: int) -> Neighb
 
 def layer_as_stored(embeddings: AnnData, layer: str = BACKBONE) -> Any:
     """Features (n, f) of a recorded layer: as they are if they are lazy, else as ``layer_features`` returns them."""
-    found = embeddings.X if layer == BACKBONE else embeddings.obsm.get(layer)
+    found = layer_array(embeddings, layer)
     return found if is_lazy(found) else layer_features(embeddings, layer)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 _BLOCK_VALUES = 40_960 * 512  # feature values read at a time: 84 MB
+_CHUNK_VALUES = 16_000_000  # feature values of chunks that are decoded for single rows at a time: 64 MB
 _ALIGNED_ROWS = 4096  # blocks begin at multiples of it, as the chunks of stored features do
 _MAX_SAMPLE_READS = 256
 
@@ -51,10 +52,22 @@ class FeatureRows:
         if isinstance(self._features, np.ndarray):
             found_df = self._features[distinct_d]
         elif self._stored is not None:
-            found_df = self._stored.oindex[distinct_d] if len(distinct_d) else np.empty((0, self._features.shape[1]))
+            found_df = self._by_chunks(self._stored, distinct_d)
         else:
             found_df = self._by_slices(distinct_d)
         return np.asarray(found_df, dtype=np.float32)[position_r]
+
+    def _by_chunks(self, stored: Any, distinct_d: np.ndarray) -> np.ndarray:
+        """Read rows of a Zarr array, some chunks at a time: Zarr holds all chunks of a request decoded."""
+        found_df = np.empty((len(distinct_d), self.shape[1]), np.float32)
+        chunk_d = distinct_d // stored.chunks[0]
+        n_at_once = max(1, _CHUNK_VALUES // (stored.chunks[0] * self.shape[1]))
+        is_first_d = np.diff(chunk_d, prepend=-1) > 0
+        group_d = (np.cumsum(is_first_d) - 1) // n_at_once
+        for part in np.split(np.arange(len(distinct_d)), np.flatnonzero(np.diff(group_d)) + 1):
+            if len(part):
+                found_df[part] = stored.oindex[distinct_d[part]]
+        return found_df
 
     def _by_slices(self, distinct_d: np.ndarray) -> np.ndarray:
         """Read the rows between the first and the last one wanted in every 4,096."""

@@ -218,7 +218,8 @@ def effective_dimensions(fraction_p: np.ndarray) -> dict[str, float]:
         fraction_p: Fractions of the variance, largest first.
 
     Returns:
-        ``effective_rank``, the exponential of the spectrum's entropy (Roy & Vetterli 2007); ``participation_ratio``,
+        ``effective_rank``, the exponential of the entropy of the variances (that of a training, RankMe, is of singular
+        values, of single views, and therefore larger); ``participation_ratio``,
         one over the sum of squared fractions; ``components_90``, components that hold 90 % of the variance. All are 0
         for constant features.
     """

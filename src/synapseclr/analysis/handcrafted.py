@@ -360,6 +360,8 @@ def cleft_orientations(
     Raises:
         TableError: If a synapse has no chunk.
     """
+    from rich.progress import track
+
     wanted_id = np.asarray(synapse_id)
     if max_synapses is not None and len(wanted_id) > max_synapses:
         chosen = np.random.default_rng(seed).choice(len(wanted_id), max_synapses, replace=False)
@@ -367,7 +369,7 @@ def cleft_orientations(
     rows_k = positions_in_store(wanted_id, store.synapse_id)
     normals_k3 = np.full((len(rows_k), 3), np.nan)
     n_voxels_k = np.zeros(len(rows_k), np.int64)
-    for place, row in enumerate(rows_k):
+    for place, row in track(list(enumerate(rows_k)), description="Fitting cleft planes"):
         plane = cleft_plane(store.read([int(row)])[0, 1], store.voxel_size_nm)
         n_voxels_k[place] = plane.n_voxels
         if plane.is_defined:

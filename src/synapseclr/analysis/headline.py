@@ -73,8 +73,8 @@ def headline_sentence(metrics: Mapping[str, float]) -> str:
     forms = {
         "n_synapses": "{:,.0f} synapses",
         "epochs": "{:,.0f} epochs",
-        "gain_over_untrained": "scores {:+.3f} over the untrained encoder",
-        "gain_over_best_untrained_rival": "{:+.3f} over the best of all that costs no training",
+        "gain_over_untrained": "scores {:+.3f} against the untrained encoder",
+        "gain_over_best_untrained_rival": "{:+.3f} against the best that costs no training",
         "neurite_type_accuracy": "neurites typed {:.0%} right",
         "defect_roc_auc": "defects found with ROC AUC {:.3f}",
     }

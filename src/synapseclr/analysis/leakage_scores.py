@@ -85,6 +85,8 @@ def measure_leakage(
         effect cannot be measured, the score is NaN and ``reason`` says why.
     """
     config = config or LeakageConfig()
+    from rich.progress import track
+
     measured_n = obs["synapse_id"].isin(orientations["synapse_id"]).to_numpy()
     rows_n = np.flatnonzero(measured_n)
     if len(rows_n) > config.max_synapses:
@@ -96,16 +98,18 @@ def measure_leakage(
     targets = _targets(normals_n3, table)
     groupings = _groupings(table, config)
     records = []
-    for name, layers in representations.items():
-        for layer, features_nf in layers.items():
-            components_nr = _standard_components(features_nf[rows_n], config)
-            for effect in EFFECT_LABELS:
-                found = (
-                    _probe(components_nr, targets[effect], table, config)
-                    if effect in _PROBED
-                    else [_group_share(components_nr, groupings[effect], table, config)]
-                )
-                records += [(name, layer, effect, *row) for row in found]
+    recorded = [
+        (name, layer, features) for name, layers in representations.items() for layer, features in layers.items()
+    ]
+    for name, layer, features_nf in track(recorded, description="Checking leakage"):
+        components_nr = _standard_components(features_nf[rows_n], config)
+        for effect in EFFECT_LABELS:
+            found = (
+                _probe(components_nr, targets[effect], table, config)
+                if effect in _PROBED
+                else [_group_share(components_nr, groupings[effect], table, config)]
+            )
+            records += [(name, layer, effect, *row) for row in found]
     return pd.DataFrame(records, columns=list(LEAKAGE_COLUMNS))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -13,6 +15,8 @@ from synapseclr.parameters import Parameters
 
 _REMOTE = ("gs://", "s3://", "https://", "http://")
 _NM = [1e-9, "m"]
+LOCAL_ANNOTATIONS = "local://annotations"
+"""Source of a layer whose annotations are in Neuroglancer's state."""
 
 
 class NeuroglancerConfig(Parameters):
@@ -84,18 +88,52 @@ def annotation_layer(source: str, name: str, shader: str, config: NeuroglancerCo
     return layer | {"linkedSegmentationLayer": linked, "filterBySegmentation": []}
 
 
+def point_layer(
+    name: str,
+    ids: Sequence[str],
+    points_n3: np.ndarray,
+    property_values: tuple[dict[str, Any], Sequence[float]],
+    shader: str,
+) -> dict[str, Any]:
+    """Describe points with one property as an annotation layer that lies in Neuroglancer's state itself.
+
+    Args:
+        name: Name of the layer.
+        ids: Ids of the points.
+        points_n3: Positions in nm, float (n, 3).
+        property_values: The property's entry, as in a precomputed layer, and its value at each point.
+        shader: The layer's shader.
+    """
+    entry, values = property_values
+    annotations = [
+        {"type": "point", "id": identifier, "point": point, "props": [value]}
+        for identifier, point, value in zip(ids, np.round(points_n3, 1).tolist(), values, strict=True)
+    ]
+    source = {"url": LOCAL_ANNOTATIONS, "transform": {"outputDimensions": dict.fromkeys("xyz", _NM)}}
+    return {
+        "type": "annotation",
+        "source": source,
+        "name": name,
+        "annotations": annotations,
+        "annotationProperties": [entry],
+        "shader": shader,
+    }
+
+
 def layer_url(centre_xyz_nm: tuple[float, ...], layer: dict[str, Any], config: NeuroglancerConfig) -> str | None:
     """Build a link to an annotation layer, over the volumes where they are configured.
 
     Args:
         centre_xyz_nm: Where to look, in nm.
-        layer: From :func:`annotation_layer`.
+        layer: From :func:`annotation_layer` or :func:`point_layer`.
         config: Addresses of viewer and volumes.
 
     Returns:
-        The link, or None if a browser cannot read the annotations.
+        The link, or None if a browser cannot read the annotations, or no volume to lay points over.
     """
-    if not layer["source"].startswith("precomputed://"):
+    source = layer["source"]
+    is_read = _source(config.em) if isinstance(source, dict) else source.startswith("precomputed://")
+    if not is_read:
         return None
     volumes = (("image", "em", config.em), ("segmentation", "segmentation", config.segmentation))
     layers = [{"type": kind, "source": _source(place), "name": name} for kind, name, place in volumes if _source(place)]

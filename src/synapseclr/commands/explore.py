@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synapseclr.commands.run import opened_catalog
+from synapseclr.storage.addresses import is_local, plain_address
 
 if TYPE_CHECKING:
     from synapseclr.explorer.run_outputs import RunOutputs
@@ -20,7 +21,9 @@ _TABLES = {
     "neurite_classes": "",
     "synapse_orientations": "",
     "occlusion_effects": "",
+    "annotation_scales": "",
 }
+_ACCEPTED = "accepted_defects"
 
 
 @click.command()
@@ -107,14 +110,22 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             tables={name: table for name, table in tables.items() if table is not None},
             neuroglancer=NeuroglancerConfig.model_validate(catalog.load("params:neuroglancer")),
             labels=labels,
+            accepted_defects=catalog.get(_ACCEPTED) if _ACCEPTED in catalog else None,
             notes=tuple(notes),
-            title=folder.rpartition("/07_model_output")[0],
+            title=_title(env, folder.rpartition("/07_model_output")[0]),
             traits=Traits.model_validate(catalog.load("params:traits")),
             index_folder=plain_address(index_folder) if is_local(index_folder) else None,
         )
         if is_lazy(synapses.X) and found.index is None:
             return replace(found, notes=(*found.notes, NO_INDEX))
         return found
+
+
+def _title(env: str | None, root: str) -> str:
+    """Name a run without the path of this machine: environment, and the address in a bucket or the folder's name."""
+    folder = Path(plain_address(root)).resolve() if is_local(root) else None
+    place = root if folder is None else folder.parent.name if folder.name == "data" else folder.name
+    return " · ".join(part for part in (env, place) if part) or "synapses"
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:

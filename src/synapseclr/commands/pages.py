@@ -123,7 +123,7 @@ def __getattr__(name: str) -> Any:
         ask_nobody_for_versions()
         own, kedro_viz.server.run_server = kedro_viz.server.run_server, serve_graph  # by name, in a new process
         try:
-            return original.callback(**options)  # type: ignore[misc]
+            return original.callback(**options)
         finally:
             kedro_viz.server.run_server = own
 

@@ -10,7 +10,7 @@ import copy
 import json
 import logging
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import kedro_datasets.json
 import kedro_datasets.matplotlib
@@ -23,6 +23,9 @@ from kedro.io.core import get_filepath_str
 
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, parse_json_object, read_json_object, update_json, written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -137,9 +140,20 @@ class _LoadableFigure(kedro_datasets.matplotlib.MatplotlibDataset):
         with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), mode="rb") as file:
             return bytes(file.read())
 
+    def save(self, data: Figure) -> None:
+        from synapseclr.plotting.theme import synapse_boxes
+
+        noting = copy.copy(self)
+        if boxes := synapse_boxes(data):
+            noting._save_args = {**self._save_args, "metadata": boxes}
+        super(_LoadableFigure, noting).save(data)
+
 
 class MatplotlibDataset(_WholeFile, _LoadableFigure):
-    """``matplotlib.MatplotlibDataset``, which loads the bytes of the picture, so that the report need not draw it."""
+    """``matplotlib.MatplotlibDataset``, which loads the bytes of the picture, so that the report need not draw it.
+
+    The file says where its synapses are (:func:`synapseclr.plotting.theme.synapse_boxes`).
+    """
 
 
 class OptionalCSVDataset(CSVDataset):

@@ -1,4 +1,4 @@
-"""Answers to the page: the run as a whole, one synapse, a set of synapses, and the synapses that are like a set."""
+"""Answers to the page: the run as a whole, one synapse, and the synapses that are like a set."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import (
+    absence_text,
+    column_label,
+    measured_values,
+    number_text,
+    scale_unit,
+    unit_text,
+    value_text,
+)
 from synapseclr.analysis.occlusion import REGIONS
 from synapseclr.analysis.outliers import OutliersConfig, detect, unsupervised_score, whiten
 from synapseclr.analysis.search import Query
 from synapseclr.analysis.traits import Trait, class_columns
+from synapseclr.analysis.traits.calibration import LEVELS
 from synapseclr.errors import TableError
 from synapseclr.explorer.images import SynapseImages
+from synapseclr.explorer.map_planes import map_overview
 from synapseclr.explorer.run_outputs import RunOutputs
 
 N_NEIGHBOURS = 12
@@ -25,7 +36,6 @@ MAX_FOUND = 200
 # Above this many synapses, defects are searched for in the first principal components.
 _WHOLE_BELOW = 20_000
 _COMPONENTS = 64
-_UNITS = {"um": "µm", "um2": "µm²", "um3": "µm³"}
 _MOST_PROBABLE = 3  # classes named of an imputed trait with many
 
 
@@ -33,15 +43,25 @@ def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
     """Title, columns, planes and notes: everything that the page loads first."""
     chunks = outputs.chunks
     return {
+        "map": map_overview(outputs.maps, outputs.columns),
         "title": outputs.title,
         "n": len(outputs),
         "planes": list(outputs.planes),
         "columns": [
-            {"name": column.name, "label": column.label, "group": column.group, "classes": column.class_names}
+            {
+                "name": column.name,
+                "label": column.label,
+                "group": column.group,
+                "classes": column.class_names,
+                "unit": column.unit,
+            }
             for column in outputs.columns.values()
         ],
         "notes": outputs.notes,
         "can_save": can_save,
+        "can_accept": can_save and outputs.accepted_defects is not None,
+        "can_open": len(outputs) > 0 and outputs.neuroglancer_link(0) is not None,
+        "roots": list(outputs.roots),
         "chunk_size_vx": chunks.chunk_size_vx if chunks else None,
         "voxel_size_nm": chunks.voxel_size_nm if chunks else None,
     }
@@ -68,11 +88,52 @@ def synapse_details(outputs: RunOutputs, images: SynapseImages | None, synapse_i
         "has_images": images is not None and position is not None,
         "best_section": images.best_section(position) if images and position is not None else None,
         "neuroglancer": outputs.neuroglancer_link(row),
-        "metadata": [[str(name), _as_text(outputs.synapses.obs[name].iloc[row])] for name in outputs.synapses.obs],
+        "roots": {name: str(values_n[row]) for name, values_n in outputs.roots.items() if values_n[row]},
+        "metadata": _metadata(outputs, row),
         "traits": _traits(outputs, row),
         "occlusion": _occlusion(outputs, synapse_id),
-        "neighbours": neighbours(outputs, row),
+        "neighbours": (nearest := neighbours(outputs, row)),
+        "agreement": _agreement(outputs, row, [other["row"] for other in nearest]),
     }
+
+
+def _metadata(outputs: RunOutputs, row: int) -> list[list[str]]:
+    """Name and value of what is known of a synapse beside its traits."""
+    traits = {trait.name for trait in outputs.traits}
+    obs = outputs.synapses.obs
+    return [
+        [str(column_label(str(name), outputs.traits).name), value_text(str(name), obs[name].iloc[row], outputs.traits)]
+        for name in obs
+        if str(name) not in traits
+    ]
+
+
+def _agreement(outputs: RunOutputs, row: int, others: Sequence[int]) -> list[dict[str, Any]]:
+    """Annotated traits among the neighbours: the commonest class and how many have it, or the median and range.
+
+    Returns:
+        ``label``, ``text``, ``n`` (neighbours with a value), and ``agrees``: the synapse is of that class, or its value
+        within the range; None if it has no value.
+    """
+    found = []
+    for column in outputs.columns.values():
+        values = column.values_n[np.asarray(others, dtype=np.int64)] if column.group == "Annotated" else np.empty(0)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        own = float(column.values_n[row])
+        if column.class_names:
+            code = int(np.bincount(values.astype(int)).argmax())
+            text = f"{int((values == code).sum())} of {len(values)} {column.class_names[code]}"
+            agrees = own == code
+        else:
+            low, middle, high = (float(end) for end in np.quantile(values, [0.0, 0.5, 1.0]))
+            text = f"median {number_text(middle, column.unit)} ({number_text(low)} to {number_text(high)})"
+            agrees = low <= own <= high
+        found.append(
+            {"label": column.label, "text": text, "n": len(values), "agrees": agrees if math.isfinite(own) else None}
+        )
+    return found
 
 
 def _occlusion(outputs: RunOutputs, synapse_id: int) -> list[dict[str, str]]:
@@ -101,24 +162,44 @@ def neighbours(outputs: RunOutputs, row: int, k: int = N_NEIGHBOURS) -> list[dic
 
 
 def _traits(outputs: RunOutputs, row: int) -> list[dict[str, Any]]:
-    """Annotated and imputed values of the traits that have either."""
+    """Annotated and imputed values of the traits that have either, both in the measured unit where it is known."""
     of_synapse = None if outputs.imputed is None else outputs.imputed.iloc[row]
     obs = outputs.synapses.obs.iloc[row]
-    rows = [_trait(trait, obs, of_synapse) for trait in outputs.traits]
+    rows = [_trait(outputs, trait, obs, of_synapse) for trait in outputs.traits]
     return [found for found in rows if found["annotated"] is not None or found["imputed"] is not None]
 
 
-def _trait(trait: Trait, obs: pd.Series, imputed: pd.Series | None) -> dict[str, Any]:
+def _trait(outputs: RunOutputs, trait: Trait, obs: pd.Series, imputed: pd.Series | None) -> dict[str, Any]:
     annotated = obs.get(trait.name)
-    text: str | None = None
+    found: dict[str, Any] = {"label": trait.label, "annotated": None, "disagrees": False, "is_other_scale": False}
+    value: float | None = None
     if annotated is not None and not pd.isna(annotated):
         value = float(annotated)
         if trait.class_names:
-            text = trait.class_names[int(value)]
+            found["annotated"] = trait.class_names[int(value)]
+        elif not math.isfinite(value):
+            found["annotated"], value = absence_text(trait, outputs.traits), None
         else:
-            absent = "no mitochondrion" if "mito" in trait.name else "nothing to measure"
-            text = f"{value:.2f} ({trait.scale_label.split(' of ')[0]})" if math.isfinite(value) else absent
-    return {"label": trait.label, "annotated": text, **_imputed(trait, imputed)}
+            measured_n = measured_values(np.array([value]), trait, outputs.tables.get("annotation_scales"))
+            unit = scale_unit(trait) if measured_n is None else unit_text(trait.unit)
+            found["annotated"] = number_text(value if measured_n is None else float(measured_n[0]), unit)
+            found["is_other_scale"] = measured_n is None and trait.transform != "none"
+    told = _imputed(trait, imputed)
+    if value is not None and imputed is not None:
+        found["disagrees"] = _disagrees(trait, value, imputed)
+    return found | told
+
+
+def _disagrees(trait: Trait, annotated: float, imputed: pd.Series) -> bool:
+    """Compare: another class is more probable, or the number lies outside the 90 % interval on the trait's scale."""
+    if trait.kind == "multiclass":
+        probabilities = np.array([imputed.get(f"{name}_probability", np.nan) for name in class_columns(trait)], float)
+        return bool(np.isfinite(probabilities).any() and int(np.nanargmax(probabilities)) != int(annotated))
+    if trait.class_names:
+        probability = float(imputed.get(f"{trait.name}_probability", np.nan))
+        return (probability >= 0.5) != (annotated == 1.0) if math.isfinite(probability) else False
+    mean, spread = (float(imputed.get(f"{trait.name}_{kind}", np.nan)) for kind in ("mean", "sd"))
+    return bool(abs(annotated - mean) > LEVELS[90] * spread)  # False for NaN
 
 
 def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:
@@ -134,13 +215,15 @@ def _imputed(trait: Trait, imputed: pd.Series | None) -> dict[str, Any]:
         spread = imputed.get(f"{trait.name}_probability_sd", np.nan)
         return {"imputed": f"{probability:.0%} {trait.class_names[1]}", "interval": f"± {spread:.0%}"}
     mean = imputed.get(f"{trait.measured_name}_mean", np.nan)
+    if not pd.isna(mean):
+        low, high = (imputed.get(f"{trait.measured_name}_{end}_90", np.nan) for end in ("lower", "upper"))
+        interval = "" if pd.isna(low) else f"90 %: {number_text(float(low))} to {number_text(float(high))}"
+        return {"imputed": number_text(float(mean), unit_text(trait.unit)), "interval": interval}
+    mean, spread = (imputed.get(f"{trait.name}_{kind}", np.nan) for kind in ("mean", "sd"))
     if pd.isna(mean):
         return nothing
-    low, high = (imputed.get(f"{trait.measured_name}_{end}_90", np.nan) for end in ("lower", "upper"))
-    unit = _UNITS.get(trait.unit or "", trait.unit or "")
-    digits = 0 if abs(mean) >= 10 else 3
-    interval = "" if pd.isna(low) else f"90 %: {low:,.{digits}f} to {high:,.{digits}f}"
-    return {"imputed": f"{mean:,.{digits}f} {unit}".strip(), "interval": interval}
+    interval = "" if pd.isna(spread) else f"± {number_text(float(spread))}"
+    return {"imputed": number_text(float(mean), scale_unit(trait)), "interval": interval}
 
 
 def _imputed_classes(trait: Trait, imputed: pd.Series) -> dict[str, Any] | None:
@@ -152,36 +235,6 @@ def _imputed_classes(trait: Trait, imputed: pd.Series) -> dict[str, Any] | None:
         return None
     texts = [f"{probability:.0%} {of_class}" for probability, of_class in known]
     return {"imputed": texts[0], "interval": ", ".join(texts[1:])}
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, (float, np.floating)):
-        return f"{value:,.6g}" if math.isfinite(value) else ("" if math.isnan(value) else str(value))
-    return str(value)
-
-
-def set_summary(outputs: RunOutputs, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Compare a set of synapses with all of them, column by column.
-
-    Returns:
-        ``label``, ``group``, ``set`` and ``all`` (the median of continuous values, or the share of the set's commonest
-        class, over the set and over all synapses), ``n`` values in the set. Columns without any are left out.
-    """
-    chosen = np.asarray(rows, dtype=np.int64)
-    found = []
-    for column in outputs.columns.values():
-        inside, everywhere = column.values_n[chosen], column.values_n
-        inside, everywhere = inside[np.isfinite(inside)], everywhere[np.isfinite(everywhere)]
-        if not len(inside):
-            continue
-        if column.class_names:
-            code = np.bincount(inside.astype(int)).argmax()
-            name = column.class_names[code]
-            shown = [f"{(values == code).mean():.0%} {name}" for values in (inside, everywhere)]
-        else:
-            shown = [f"{np.median(values):,.4g}" for values in (inside, everywhere)]
-        found.append({"label": column.label, "group": column.group, "set": shown[0], "all": shown[1], "n": len(inside)})
-    return found
 
 
 class Found(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.neuroglancer import annotation_layer, layer_url
+from synapseclr.analysis.neuroglancer import annotation_layer, layer_url, point_layer
 from synapseclr.errors import TableError
 from synapseclr.explorer.annotation_layer import MISSING_CLASS, Property, write_annotation_layer
 from synapseclr.explorer.run_outputs import Column, RunOutputs
@@ -21,6 +21,9 @@ from synapseclr.storage.object_folder import ObjectFolder
 _CENTRES = [f"centre_{axis}_nm" for axis in "xyz"]
 _ROOTS = ("pre_root_id", "post_root_id")
 _DEFAULTS = ("cluster", "pre_cell_type_probability", "pre_cell_type")
+MAX_LINKED = 2_000
+"""Synapses in a link to a set."""
+
 _ORTHOGONAL = 0  # WEBKNOSSOS's viewing mode
 # Okabe and Ito's colours, as in the figures; more classes repeat them.
 _CLASS_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#ffffff")
@@ -65,7 +68,7 @@ def chosen_column(outputs: RunOutputs, name: str | None) -> Column:
         if not found:
             raise TableError("The run has no trait, cluster or score to export: run --pipeline=imputation or manifold.")
         return found[0]
-    of_label = {column.label: column for column in columns.values()}
+    of_label = {column.label: column for column in reversed(columns.values())}
     if name not in columns and name not in of_label:
         near = difflib.get_close_matches(name, [*columns, *of_label], n=3, cutoff=0.4)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -156,6 +159,43 @@ def export_neuroglancer(outputs: RunOutputs, folder: str, name: str | None, serv
     return layer_url(tuple(middle.tolist()), layer, config)
 
 
+def selection_link(outputs: RunOutputs, rows: Sequence[int], name: str | None, seed: int = 0) -> tuple[str | None, int]:
+    """Make a link that opens a set of synapses in Neuroglancer, coloured by a column.
+
+    Everything is in the address, which browsers limit: of more than 2,000 synapses, that many are drawn at random.
+
+    Args:
+        outputs: The run.
+        rows: Rows of the set, at least one.
+        name: The column to colour by; see :func:`chosen_column`.
+        seed: Seed of the draw.
+
+    Returns:
+        The link, None if a browser cannot read the volumes; and the number of synapses in it.
+
+    Raises:
+        TableError: If the run has no positions or no such column, or the set is empty.
+    """
+    if not len(rows):
+        raise TableError("No synapse is selected: there is nothing to open.")
+    column = chosen_column(outputs, name)
+    chosen = np.asarray(rows, dtype=np.int64)
+    if len(chosen) > MAX_LINKED:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, MAX_LINKED, replace=False))
+    values_n = column.values_n[chosen]
+    if column.class_names:
+        values_n = np.where(np.isnan(values_n), MISSING_CLASS, values_n).astype(np.uint8)
+    property_ = Property("value", str(column.label), values_n, column.class_names)
+    centres_n3 = _positions(outputs)[chosen]
+    shader = colour_shader(property_.name, column)
+    ids = [str(identifier) for identifier in outputs.synapse_id[chosen]]
+    # JSON has no NaN: Neuroglancer reads a value that no colour is given to.
+    values = [float(value) if np.isfinite(value) else -3e38 for value in values_n]
+    shader = shader.replace("value == value ?", "value > -1e38 ?")
+    layer = point_layer(f"synapses by {column.label}", ids, centres_n3, (property_.entry, values), shader)
+    return layer_url(tuple(np.median(centres_n3, axis=0).tolist()), layer, outputs.neuroglancer), len(chosen)
+
+
 def _positions(outputs: RunOutputs) -> np.ndarray:
     """Centres of the synapses in nm, float64 (n, 3)."""
     obs = outputs.synapses.obs
@@ -177,7 +217,8 @@ def _properties(outputs: RunOutputs, first: Column) -> list[Property]:
         values_n: np.ndarray = column.values_n.astype(np.float32)
         if column.class_names:
             values_n = np.where(np.isnan(values_n), MISSING_CLASS, values_n).astype(np.uint8)
-        found[identifier] = Property(identifier, column.label, values_n, column.class_names)
+        label = f"{column.label} ({column.unit})" if column.unit else column.label
+        found[identifier] = Property(identifier, label, values_n, column.class_names)
     return list(found.values())
 
 

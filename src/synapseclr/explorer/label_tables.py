@@ -1,4 +1,4 @@
-"""Labels that people give to synapses in the explorer: one table per saving, never overwritten."""
+"""Labels that people give to synapses in the explorer, one table per saving, never overwritten; accepted defects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
@@ -23,6 +23,8 @@ from synapseclr.storage.addresses import open_filesystem
 
 MAX_LENGTH = 64
 _FORMULA_STARTS = "=+-@"
+_TABLE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,120}\.csv")
+_WITHDRAWN = ".withdrawn"
 _TRIES = 5
 
 
@@ -30,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavedLabels(NamedTuple):
-    """Labels as they were saved.
+    """Labels as they were saved, without those that were withdrawn.
 
     Attributes:
         labels: ``synapse_id``, ``label``, ``table``, in the order of saving.
@@ -85,13 +87,14 @@ class LabelTables:
             **provenance,
         }
         beside = json.dumps(record, indent=2, ensure_ascii=False).encode(errors="replace")
-        return f"{self._write_new(f'{now:%Y%m%dT%H%M%SZ}_{_slug(label)}', table, beside)}.csv"
+        return f"{self._write_new(f'{now:%Y%m%dT%H%M%S.%f}Z_{_slug(label)}', table, beside)}.csv"
 
     def read(self) -> SavedLabels:
         """Read all tables; those that cannot be read are left out and named."""
         filesystem, folder = self._opened()
         parts, damaged = [], {}
-        for path in sorted(filesystem.glob(f"{folder}/*.csv")):
+        withdrawn = {path.removesuffix(_WITHDRAWN) for path in filesystem.glob(f"{folder}/*.csv{_WITHDRAWN}")}
+        for path in sorted(set(filesystem.glob(f"{folder}/*.csv")) - withdrawn):
             name = path.rpartition("/")[2]
             try:
                 parts.append(_read_table(filesystem, path).assign(table=name))
@@ -102,6 +105,22 @@ class LabelTables:
             none = pd.DataFrame({"synapse_id": pd.Series(dtype="int64"), "label": "", "table": ""})
             return SavedLabels(none, damaged)
         return SavedLabels(pd.concat(parts, ignore_index=True), damaged)
+
+    def withdraw(self, table: str) -> None:
+        """Take a saving back: its labels are left out from now on. The table stays; a file beside it marks it.
+
+        Args:
+            table: The table's name.
+
+        Raises:
+            TableError: If there is no such table.
+        """
+        filesystem, folder = self._opened()
+        path = f"{folder}/{table}"
+        if not isinstance(table, str) or not _TABLE_NAME.fullmatch(table) or not filesystem.exists(path):
+            raise TableError("There is no such table of labels: it may have been moved. Load the page again.")
+        if not filesystem.exists(path + _WITHDRAWN):
+            filesystem.pipe_file(path + _WITHDRAWN, f"{datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
 
     def _opened(self) -> tuple[Any, str]:
         filesystem, folder = open_filesystem(self.url, self.storage_options)
@@ -124,6 +143,54 @@ class LabelTables:
             filesystem.pipe_file(path, content, mode="create")
             return name
         raise TableError(f"{folder} has tables named {stem} already. Save again in a second.")
+
+
+class TableFile(Protocol):
+    """A table at a fixed place, such as a dataset of the catalog."""
+
+    def load(self) -> pd.DataFrame:
+        """Read the table; empty where there is none."""
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Replace the table."""
+
+
+def accept_defects(table: TableFile, synapse_ids: Sequence[int]) -> int:
+    """Add synapses to the table of defects that the pipelines leave out, beside those that it lists.
+
+    Returns:
+        Number of synapses that it listed not yet.
+    """
+    listed = table.load()
+    known = set(listed["synapse_id"].astype(int)) if "synapse_id" in listed else set()
+    new = [identifier for identifier in dict.fromkeys(map(int, synapse_ids)) if identifier not in known]
+    if new:
+        table.save(pd.concat([listed, pd.DataFrame({"synapse_id": new}, dtype="int64")], ignore_index=True))
+    return len(new)
+
+
+def current_labels(labels: pd.DataFrame, row_of_id: Mapping[int, int]) -> dict[str, Any]:
+    """Reduce saved labels to the last one of each synapse.
+
+    Args:
+        labels: From :meth:`LabelTables.read`.
+        row_of_id: Row of each synapse of the run; others are left out.
+
+    Returns:
+        ``classes``: the labels in use; ``rows`` and ``codes``: of each labelled synapse. ``tables``: name, label and
+        number of synapses of each table, the last one first.
+    """
+    last = labels.drop_duplicates("synapse_id", keep="last")
+    last = last[last["synapse_id"].isin(row_of_id)]
+    classes = list(dict.fromkeys(last["label"].tolist()))
+    code_of = {name: code for code, name in enumerate(classes)}
+    tables = labels.groupby(["table", "label"], sort=False).size().reset_index(name="n").to_dict("records")
+    return {
+        "classes": classes,
+        "rows": [row_of_id[int(identifier)] for identifier in last["synapse_id"]],
+        "codes": [code_of[name] for name in last["label"]],
+        "tables": tables[::-1],
+    }
 
 
 def _read_table(filesystem: Any, path: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import column_label, measured_values, scale_unit, unit_text
 from synapseclr.analysis.disk_index import DiskIndex, is_index_of
 from synapseclr.analysis.feature_rows import is_lazy
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
@@ -18,7 +19,8 @@ from synapseclr.analysis.representations import check_finite
 from synapseclr.analysis.search import FeatureIndex
 from synapseclr.analysis.traits import TRAITS, Trait, class_traits, trait_values
 from synapseclr.errors import TableError
-from synapseclr.explorer.label_tables import LabelTables
+from synapseclr.explorer.label_tables import LabelTables, TableFile
+from synapseclr.explorer.map_planes import MapPlane, projections, volume_planes
 from synapseclr.volumes.synapse_table import table_rows
 
 if TYPE_CHECKING:
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
     from synapseclr.volumes.store.chunk_store import ChunkStore
 
 
-_PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
+STANDARDISED = "Standardised"
+"""Heading of the transformed values of traits that are also there in their measured unit."""
+
 NO_INDEX = "These synapses have no index yet: `kedro run --pipeline=similarity --to-nodes=index_features`."
 MAX_CLASSES = 40  # text with more values is no class
-_NOT_COLOURED = ("synapse_id", "chunk_index", "pre_root_id", "post_root_id", "cleft_id")
+N_COMPONENTS = 64
+ROOT_COLUMNS = ("pre_root_id", "post_root_id")
+_NOT_COLOURED = ("synapse_id", "chunk_index", *ROOT_COLUMNS, "cleft_id")
 _SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
 
 
@@ -44,6 +50,7 @@ class Column:
         group: Heading on the page.
         values_n: float32 (n,), NaN where missing; for classes the index into ``class_names``.
         class_names: Empty for continuous values.
+        unit: Unit of continuous values, for people; empty where they have none.
     """
 
     name: str
@@ -51,27 +58,44 @@ class Column:
     group: str
     values_n: np.ndarray
     class_names: tuple[str, ...] = ()
+    unit: str = ""
 
 
-def observed_columns(obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> Iterator[Column]:
-    """Annotated traits, clusters and other columns of ``obs`` (one row per synapse) that have any value."""
+def observed_columns(
+    obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS, scales: pd.DataFrame | None = None
+) -> Iterator[Column]:
+    """Annotated traits, clusters and other columns of ``obs`` that have any value.
+
+    Args:
+        obs: One row per synapse.
+        traits: Traits of the annotations.
+        scales: ``annotation_scales``; with it, numbers are listed in their measured unit, and their z-scores apart.
+    """
     for trait in traits:
         values_n = trait_values(obs, trait)
-        if np.isfinite(values_n).any():
-            yield Column(trait.name, trait.label, "Annotated", values_n.astype(np.float32), trait.class_names)
+        if not np.isfinite(values_n).any():
+            continue
+        measured_n = measured_values(values_n, trait, scales)
+        group = "Annotated" if measured_n is None else STANDARDISED
+        unit = "" if trait.is_class else scale_unit(trait)
+        yield Column(trait.name, trait.label, group, values_n.astype(np.float32), trait.class_names, unit)
+        if measured_n is not None and (trait.column not in obs or trait.column == trait.name):
+            unit = unit_text(trait.unit)
+            yield Column(trait.measured_name, trait.label, "Annotated", measured_n.astype(np.float32), (), unit)
     names = {trait.name for trait in traits}
     for name in map(str, obs.columns):
         if name not in names and name not in _NOT_COLOURED:
-            column = _from_series(obs[name], name)
+            column = _from_series(obs[name], name, traits=traits)
             if column is not None and name in MORPHOMETRY_LABELS:
-                label, unit = MORPHOMETRY_LABELS[name]
-                column = replace(column, label=f"{label} ({unit})" if unit else label, group="Sizes")
+                column = replace(column, group="Sizes")
             if column is not None:
                 yield column
 
 
-def _from_series(series: pd.Series, name: str, group: str | None = None) -> Column | None:
-    label = name.replace("_", " ")
+def _from_series(
+    series: pd.Series, name: str, group: str | None = None, traits: Sequence[Trait] = TRAITS
+) -> Column | None:
+    label, unit = column_label(name, traits)
     if pd.api.types.is_bool_dtype(series):
         return Column(name, label, group or "Metadata", series.to_numpy(np.float32), ("no", "yes"))
     is_text = not pd.api.types.is_numeric_dtype(series)
@@ -85,7 +109,7 @@ def _from_series(series: pd.Series, name: str, group: str | None = None) -> Colu
         return Column(name, label, group, np.where(codes_n < 0, np.nan, codes_n).astype(np.float32), names)
     values_n = series.to_numpy(np.float32, na_value=np.nan)
     values_n = np.where(np.isfinite(values_n), values_n, np.nan)
-    return Column(name, label, group or "Metadata", values_n) if np.isfinite(values_n).any() else None
+    return Column(name, label, group or "Metadata", values_n, (), unit) if np.isfinite(values_n).any() else None
 
 
 def imputed_columns(
@@ -99,11 +123,11 @@ def imputed_columns(
         traits: Traits of the table.
     """
     rows = table_rows(imputed, synapse_id)
-    of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": []}
+    of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": [], STANDARDISED: []}
 
-    def add(group: str, name: str, label: str) -> None:
+    def add(group: str, name: str, label: str, unit: str = "") -> None:
         if name in rows:
-            of_kind[group].append(Column(name, label, group, rows[name].to_numpy(np.float32)))
+            of_kind[group].append(Column(name, label, group, rows[name].to_numpy(np.float32), (), unit))
 
     for trait in traits:
         if f"{trait.name}_class" in rows:
@@ -111,9 +135,17 @@ def imputed_columns(
             column = (f"{trait.name}_class", f"{trait.label}, imputed", "Imputed", codes_n.to_numpy(np.float32))
             of_kind["Imputed"].append(Column(*column, trait.classes))
         for one in class_traits(trait):
-            wording = f"P({trait.label} is {one.classes[1]})" if one.is_class else one.label
-            add("Imputed", f"{one.name}_{'probability' if one.is_class else 'mean'}", wording)
-            add("Uncertainty", f"{one.name}_{'probability_sd' if one.is_class else 'sd'}", f"{one.label}, uncertainty")
+            if one.is_class:
+                add("Imputed", f"{one.name}_probability", f"P({trait.label} is {one.classes[1]})")
+                add("Uncertainty", f"{one.name}_probability_sd", f"{one.label}, uncertainty of P")
+                continue
+            is_measured = f"{one.measured_name}_mean" in rows and one.measured_name != one.name
+            if is_measured:
+                add("Imputed", f"{one.measured_name}_mean", f"{one.label}, imputed", unit_text(one.unit))
+                add("Uncertainty", f"{one.measured_name}_sd", f"{one.label}, uncertainty", unit_text(one.unit))
+            apart = (STANDARDISED, STANDARDISED) if is_measured else ("Imputed", "Uncertainty")
+            add(apart[0], f"{one.name}_mean", f"{one.label}, imputed", scale_unit(one))
+            add(apart[1], f"{one.name}_sd", f"{one.label}, uncertainty", scale_unit(one))
         add("Out of distribution", f"{trait.name}_out_of_distribution", f"{trait.label}, out of distribution")
     for columns in of_kind.values():
         yield from columns
@@ -169,7 +201,7 @@ def class_columns_of_neurites(classes: pd.DataFrame, obs: pd.DataFrame) -> Itera
             if f"{side}_root_id" in obs:
                 values_n = codes.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
                 if np.isfinite(values_n).any():
-                    label = f"{str(name).replace('_', ' ')} of the {adjective} neurite"
+                    label = f"{column_label(str(name))} of the {adjective} neurite"
                     yield Column(f"consensus_{side}_{name}", label, "Consensus", values_n, names)
 
 
@@ -197,9 +229,11 @@ class RunOutputs:
             ``synapse_id``, ``obsm`` with the planes.
         chunks: Source of the images; None: no images.
         tables: Further tables by catalog name, those that exist of: ``imputed_traits``, ``outlier_scores``,
-            ``neurite_cell_types``, ``neurite_classes``, ``synapse_orientations``, ``occlusion_effects``.
+            ``neurite_cell_types``, ``neurite_classes``, ``synapse_orientations``, ``occlusion_effects``,
+            ``annotation_scales``.
         neuroglancer: Settings of the links.
         labels: Folder of the labels; None: nothing can be labelled.
+        accepted_defects: Table of the defects that the pipelines leave out; None: it cannot be written from here.
         notes: Sentences on what is missing and which command makes it.
         title: Title of the page, such as the folder of the run.
         traits: What annotations are.
@@ -211,6 +245,7 @@ class RunOutputs:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     neuroglancer: NeuroglancerConfig = field(default_factory=NeuroglancerConfig)
     labels: LabelTables | None = None
+    accepted_defects: TableFile | None = None
     notes: tuple[str, ...] = ()
     title: str = "synapses"
     traits: Sequence[Trait] = TRAITS
@@ -234,19 +269,15 @@ class RunOutputs:
         return {identifier: row for row, identifier in enumerate(self.synapse_id.tolist())}
 
     @cached_property
-    def planes(self) -> dict[str, np.ndarray]:
-        """Coordinates by name of the plane, float32 (n, 2)."""
-        found = {}
-        for key, name in _PLANES:
-            if key in self.synapses.obsm and self.synapses.obsm[key].shape[1] >= 2:
-                stands_in = key == "X_umap" and self._manifold_method != "umap"
-                if not (stands_in and "X_pca" in self.synapses.obsm):
-                    found["PC" if stands_in else name] = np.asarray(self.synapses.obsm[key][:, :2], np.float32)
-        return found or {"PCA": self._principal_plane()}
+    def maps(self) -> dict[str, MapPlane]:
+        """Maps of the synapses by name: projections of their features first, then positions in the volume."""
+        projected = projections(self.synapses) or [MapPlane("PCA", self._principal_plane(), ("PCA 1", "PCA 2"))]
+        return {plane.name: plane for plane in (*projected, *volume_planes(self.synapses))}
 
-    @property
-    def _manifold_method(self) -> str:
-        return str(self.synapses.uns.get("manifold", {}).get("method", "umap"))
+    @cached_property
+    def planes(self) -> dict[str, np.ndarray]:
+        """Coordinates by name of the map, float32 (n, 2) or (n, 3)."""
+        return {name: plane.coordinates_nd for name, plane in self.maps.items()}
 
     def _principal_plane(self) -> np.ndarray:
         from sklearn.decomposition import PCA
@@ -261,6 +292,18 @@ class RunOutputs:
         features_nf = np.ascontiguousarray(self.synapses.X, dtype=np.float32)
         check_finite(features_nf, "the explorer's synapses")
         return features_nf
+
+    @cached_property
+    def components_nf(self) -> np.ndarray:
+        """The first 64 principal components where the run has any, else the features: float32 (n, c)."""
+        stored = self.synapses.obsm.get("X_pca")
+        return self.features_nf if stored is None else np.asarray(stored[:, :N_COMPONENTS], dtype=np.float32)
+
+    @cached_property
+    def roots(self) -> dict[str, np.ndarray]:
+        """Root ids of both sides by name of the column, uint64 (n,); 0: not known."""
+        obs = self.synapses.obs
+        return {name: obs[name].to_numpy().astype(np.uint64) for name in ROOT_COLUMNS if name in obs}
 
     @cached_property
     def index(self) -> FeatureIndex | None:
@@ -287,7 +330,7 @@ class RunOutputs:
     @cached_property
     def columns(self) -> dict[str, Column]:
         """All columns for colours and filters, by name."""
-        found = list(observed_columns(self.synapses.obs, self.traits))
+        found = list(observed_columns(self.synapses.obs, self.traits, self.tables.get("annotation_scales")))
         if "imputed_traits" in self.tables:
             found += imputed_columns(self.tables["imputed_traits"], self.synapse_id, self.traits)
         if "outlier_scores" in self.tables:
@@ -298,6 +341,7 @@ class RunOutputs:
             found += class_columns_of_neurites(self.tables["neurite_classes"], self.synapses.obs)
         if "synapse_orientations" in self.tables:
             found += table_columns(self.tables["synapse_orientations"], self.synapse_id, "Orientation of the cleft")
+        found.sort(key=lambda column: column.group == STANDARDISED)
         return {column.name: column for column in found}
 
     @property

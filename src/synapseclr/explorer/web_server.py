@@ -14,8 +14,12 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from synapseclr.errors import ConfigurationError, SynapseCLRError, TableError
-from synapseclr.explorer.answers import FewShotSearch, SearchKind, overview, set_summary, synapse_details
+from synapseclr.explorer.answers import FewShotSearch, SearchKind, overview, synapse_details
+from synapseclr.explorer.column_statistics import RunStatistics
+from synapseclr.explorer.exports import selection_link
 from synapseclr.explorer.images import PictureKind, SynapseImages
+from synapseclr.explorer.label_learning import learnt_probability
+from synapseclr.explorer.label_tables import accept_defects, current_labels
 from synapseclr.explorer.run_outputs import RunOutputs
 
 if TYPE_CHECKING:
@@ -35,10 +39,9 @@ PICTURES: dict[str, tuple[PictureKind, str]] = {
 }
 """File name to the kind of picture of :class:`SynapseImages`, and its media type."""
 
-ASSETS = (
-    "index.html", "style.css", "main.js", "data.js", "state.js", "scatter.js", "synapse.js", "selection.js",
-    "filters.js", "page.js",
-)  # fmt: skip
+ASSETS = tuple(sorted(entry.name for entry in (files("synapseclr.explorer") / "web").iterdir()))
+"""The page's own files."""
+
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -71,6 +74,7 @@ def create_app(outputs: RunOutputs) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = _MAX_REQUEST_BYTES
     images = SynapseImages(outputs.chunks) if outputs.chunks is not None else None
     search = FewShotSearch(outputs)
+    statistics = RunStatistics(outputs)
     version = secrets.token_hex(8)
 
     @app.before_request
@@ -141,14 +145,18 @@ def create_app(outputs: RunOutputs) -> Flask:
             return jsonify(overview(outputs, can_save=outputs.labels is not None))
         if name == "labels" and outputs.labels is not None:
             labels, damaged = outputs.labels.read()
-            counts = labels.groupby(["table", "label"], sort=False).size().reset_index(name="n")
-            tables = counts.to_dict("records")
-            return jsonify(tables=tables[::-1], damaged=damaged)
+            return jsonify(current_labels(labels, outputs.row_of_id) | {"damaged": damaged})
         return abort(404, "There is no such page.")
 
     @app.get("/api/ids.bin")
     def ids() -> Response:
         return revalidated(outputs.synapse_id.astype("<i8").tobytes(), "application/octet-stream")
+
+    @app.get("/api/roots/<name>.bin")
+    def roots(name: str) -> Response:
+        if name not in outputs.roots:
+            abort(404, "There are no such root ids.")
+        return revalidated(outputs.roots[name].astype("<u8").tobytes(), "application/octet-stream")
 
     @app.get("/api/plane/<number>.bin")
     def plane(number: str) -> Response:
@@ -169,6 +177,13 @@ def create_app(outputs: RunOutputs) -> Flask:
         found = synapse_details(outputs, images, _id(synapse_id))
         return jsonify(found) if found else abort(404, f"This run has no synapse {_shown(synapse_id)}.")
 
+    @app.get("/api/synapse/<synapse_id>/similar/<other_id>.json")
+    def similar(synapse_id: str, other_id: str) -> Response:
+        row, other = (outputs.row_of_id.get(_id(each)) for each in (synapse_id, other_id))
+        if row is None or other is None:
+            abort(404, f"This run has no synapse {_shown(synapse_id if row is None else other_id)}.")
+        return jsonify(statistics.why_similar(row, other))
+
     @app.get("/api/synapse/<synapse_id>/<picture>")
     def image(synapse_id: str, picture: str) -> Response:
         position = outputs.chunk_row_of_id.get(_id(synapse_id))
@@ -179,7 +194,7 @@ def create_app(outputs: RunOutputs) -> Flask:
 
     @app.post("/api/summary")
     def summary() -> Response:
-        return jsonify(summary=set_summary(outputs, _rows(outputs, request.json)))
+        return jsonify(summary=statistics.set_summary(_rows(outputs, request.json)))
 
     @app.post("/api/search")
     def find() -> Response:
@@ -208,6 +223,37 @@ def create_app(outputs: RunOutputs) -> Flask:
         ids_chosen = outputs.synapse_id[np.asarray(rows)].tolist() if rows else []
         name = outputs.labels.save(ids_chosen, _field(request.json, "label"), provenance)
         return jsonify(table=name, n=len(ids_chosen))
+
+    @app.post("/api/labels/withdraw")
+    def withdraw() -> Response:
+        if outputs.labels is None:
+            raise TableError("This explorer was started without a place for labels.")
+        outputs.labels.withdraw(_field(request.json, "table"))
+        return jsonify(withdrawn=True)
+
+    @app.post("/api/defects")
+    def defects() -> Response:
+        if outputs.accepted_defects is None:
+            raise TableError("This explorer was started without a place for accepted defects.")
+        rows = _rows(outputs, request.json)
+        n_new = accept_defects(outputs.accepted_defects, outputs.synapse_id[np.asarray(rows, np.int64)].tolist())
+        return jsonify(n=len(rows), n_new=n_new)
+
+    @app.post("/api/learn")
+    def learn() -> Response:
+        without = {"ids": _field(request.json, "without", [])}
+        probability_n = learnt_probability(outputs, _rows(outputs, request.json), _rows(outputs, without))
+        return Response(probability_n.astype("<f4").tobytes(), mimetype="application/octet-stream")
+
+    @app.post("/api/neuroglancer")
+    def neuroglancer() -> Response:
+        name = _field(request.json, "column", "")
+        if not isinstance(name, str):
+            raise TableError("The request's column is not the name of one.")
+        link, n = selection_link(outputs, _rows(outputs, request.json), name or None)
+        if link is None:
+            raise TableError("There is no EM volume that a browser can read: set neuroglancer.em (docs, explorer).")
+        return jsonify(url=link, n=n)
 
     return app
 

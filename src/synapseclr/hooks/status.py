@@ -205,7 +205,8 @@ class RunStatus:
 
         figures = headline_sentence(headline_metrics(self._evaluation)) if self._evaluation else ""
         names = "+".join(run_params.get("pipeline_names") or ["__default__"])
-        told = figures or f"{len(self._saved)} data sets were written"
+        n_saved = len(self._saved)
+        told = figures or (f"{n_saved} data sets were written" if n_saved != 1 else "1 data set was written")
         next_pipeline = next((_NEXT[stage] for stage in reversed(_NEXT) if stage in self._todo), None)
         if set(self._todo) - set(_NEXT) or next_pipeline is None:
             follows = ["kedro explore", *run_options(run_params, _PLACES)]

@@ -6,7 +6,6 @@ import atexit
 import json
 import logging
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -31,6 +30,7 @@ from synapseclr.parameters import flatten_names, label_parameters
 from synapseclr.privacy import project_folder, redact_tree
 from synapseclr.storage.addresses import is_local, open_filesystem, plain_address
 from synapseclr.storage.atomic_files import locked
+from synapseclr.tracking.git import git_state
 from synapseclr.tracking.outbox import Outbox, current_outbox, set_current_outbox
 from synapseclr.tracking.server import (
     answers,
@@ -47,6 +47,8 @@ _TRAINING = "pretraining"
 _ALL_PARAMETERS = "parameters"  # Kedro's name for all of them
 _LONGEST_NAME = 120
 _DESCRIPTION = "mlflow.note.content"
+_PICTURE_PX = (600, 600)
+_REPORTING = "reporting"  # folder of artifacts
 _PLACES = {"data_root", "results_root"}
 _VERSION = ("datastack", "table", "materialization_version", "root_ids_at")  # of a table that a server has versions of
 _SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
@@ -91,7 +93,7 @@ class RunTracking(MlflowHook):
         self._is_off = True
         self._is_exit_watched = False
         self._summary: dict[str, float] = {}
-        self._picture = ""  # path of the artifact in the run
+        self._picture: Path | None = None  # on this machine
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -118,7 +120,7 @@ class RunTracking(MlflowHook):
         """Start the run and tag it; end those whose processes were killed."""
         import mlflow
 
-        self._summary, self._picture = {}, ""
+        self._summary, self._picture = {}, None
         if self._is_off:
             switch_catalog_logging(catalog, False)
             return
@@ -129,7 +131,7 @@ class RunTracking(MlflowHook):
             "environment": run_params.get("env") or "local",
             "mlflow.source.name": "kedro run",
             "mlflow.source.type": "LOCAL",
-            **_git_state(),
+            **git_state(),
             **process_tags(),
         }
         disabled = set(self.mlflow_config.tracking.disable_tracking.pipelines)
@@ -215,8 +217,8 @@ class RunTracking(MlflowHook):
             outbox.metrics(self._summary)
         if "artifact" in wanted:
             try:
-                name = _log_artifact(outbox, dataset, wanted["artifact"])
-                self._picture = f"{wanted['artifact']}/{name}" if wanted.get("picture") else self._picture
+                logged = _log_artifact(outbox, dataset, wanted["artifact"])
+                self._picture = logged if wanted.get("picture") else self._picture
             except Exception as error:  # a bucket may fail while it is read again: the results are saved
                 logger.warning("MLflow does not get %s: %s", dataset_name, error)
 
@@ -225,8 +227,7 @@ class RunTracking(MlflowHook):
         """Describe the run, send what is left, and end it."""
         outbox = current_outbox()
         if outbox is not None and (self._summary or self._picture):
-            picture = f"get-artifact?path={self._picture}&run_uuid={outbox.run_id}" if self._picture else None
-            outbox.tags({_DESCRIPTION: headline_markdown(self._summary, picture)})
+            outbox.tags({_DESCRIPTION: headline_markdown(self._summary, _small_picture(outbox, self._picture))})
         self.close("FINISHED")
 
     @hook_impl
@@ -398,18 +399,6 @@ def _system_metrics(wanted: bool) -> Iterator[None]:
         os.environ.pop(_SYSTEM_METRICS)
 
 
-def _git_state() -> dict[str, str]:
-    """Commit of the working directory, and whether it has changes; empty outside of git."""
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"git_commit": commit.stdout.strip(), "git_dirty": str(bool(changes.stdout.strip())).lower()}
-
-
 def _log_all_parameters(outbox: Outbox, parameters: dict[str, Any]) -> None:
     """Log all parameters as one file."""
     copy = outbox.copies_folder / "parameters.json"
@@ -419,20 +408,43 @@ def _log_all_parameters(outbox: Outbox, parameters: dict[str, Any]) -> None:
     except OSError as error:
         logger.warning("MLflow does not get the file of all parameters: %s", error)
         return
-    outbox.artifact(copy, "reporting")
+    outbox.artifact(copy, _REPORTING)
 
 
-def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> str:
-    """Log a dataset's file or folder, fetching it first if it is remote; return its name."""
+def _small_picture(outbox: Outbox, picture: Path | None) -> str | None:
+    """Log a picture at the width of MLflow's column for descriptions, which shows pictures at their own size.
+
+    Returns:
+        Its address on the page of a run.
+    """
+    from PIL import Image
+
+    if picture is None:
+        return None
+    copy = outbox.copies_folder / "picture.png"
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(picture) as image:
+            image.thumbnail(_PICTURE_PX)
+            image.save(copy)
+    except OSError as error:  # such as a full disk
+        logger.debug("The run's description has no picture: %s", error)
+        return None
+    outbox.artifact(copy, _REPORTING)
+    return f"get-artifact?path={_REPORTING}/{copy.name}&run_uuid={outbox.run_id}"
+
+
+def _log_artifact(outbox: Outbox, dataset: Any, folder: str) -> Path:
+    """Log a dataset's file or folder, fetching it first if it is remote; return its path on this machine."""
     path = str(getattr(dataset, "_filepath"))  # noqa: B009
     protocol = getattr(dataset, "_protocol", "file")
     url = f"{protocol}://{path}" if protocol != "file" and is_local(path) else path  # Kedro's own leave it out
     if is_local(url):
         outbox.artifact(plain_address(url), folder)
-        return Path(plain_address(url)).name
+        return Path(plain_address(url))
     filesystem, remote = open_filesystem(url)
     copy = outbox.copies_folder / folder / Path(remote).name
     copy.parent.mkdir(parents=True, exist_ok=True)
     filesystem.get(remote, str(copy), recursive=True)
     outbox.artifact(copy, folder)
-    return copy.name
+    return copy

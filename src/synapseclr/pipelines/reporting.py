@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
@@ -16,9 +17,10 @@ from synapseclr.analysis.representations import BACKBONE
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.errors import SynapseCLRError
 from synapseclr.parameters import flatten_names
-from synapseclr.plotting.report import ReportingConfig, Section, Table, as_text, render_report, render_section
+from synapseclr.plotting.report import Part, ReportingConfig, Section, Table, as_text, render_report, render_section
 from synapseclr.plotting.theme import METRIC_LABELS
 from synapseclr.storage.foreign_files import parse_json
+from synapseclr.tracking import git_state
 from synapseclr.training import PretrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,21 @@ PIPELINES = {
     "similarity": "Similar synapses",
     "outliers": "Outliers",
 }
-"""Pipelines that write a section, in the order of the report, with the heading that stands where it is missing."""
+"""Pipelines that write a section, with the heading that stands where it is missing."""
+
+_ORDER = (
+    *("similarity", "consensus", "imputation", "outliers", "manifold", "features"),
+    *("preprocessing", "pretraining", "embedding"),
+)
+"""Pipelines in the order of their sections inside of a part of the report."""
+
+_MISSING_IN: dict[str, Part] = {
+    "preprocessing": "data",
+    "pretraining": "appendix",
+    "embedding": "appendix",
+    "imputation": "comparison",
+}
+"""Part of the report where a pipeline is told to be missing, if that is not the first one."""
 
 _DECIDES = {"chunks": "preprocessing", "weights": "pretraining", "embeddings": "embedding"}
 """Digests that sections carry, and the pipeline whose section has the present one."""
@@ -115,14 +131,15 @@ def compose_report(
     parts = dict(zip(PIPELINES, pipeline_sections, strict=True))
     data = parts["preprocessing"].get("facts", {})
     provenance = parts["embedding"].get("facts", {}).get("provenance", {})
-    sections = [render_section(describe_setting(data, pretraining))]
+    sections = [render_section(describe_setting(data, pretraining), config)]
     warnings = [text for part in parts.values() for text in part.get("warnings", ())]
-    for name, part in parts.items():
+    for name in _ORDER:
+        part = parts[name]
         note = _age(name, parts)
         sections += [section | {"note": note} for section in part.get("sections", ())] or [_missing(name)]
         if note:
             warnings.append(f"{PIPELINES[name]}: {note}")
-    sections.append(render_section(describe_run(evaluation["seconds"], provenance, parameters)))
+    sections.append(render_section(describe_run(evaluation["seconds"], provenance, parameters), config))
     counts = {"synapses": evaluation["n_synapses"], "epochs": evaluation["epochs"]}
     facts = {
         **{name: f"{count:,}" for name, count in counts.items() if count},
@@ -136,7 +153,25 @@ def compose_report(
         footer=f"synapseclr {__version__}",
         summary=summarise_run(evaluation, data, is_scored=bool(parts["imputation"]), traits=traits),
         warnings=warnings,
+        origin=describe_origin(data),
+        explorer=config.explorer,
     )
+
+
+def describe_origin(data: Mapping[str, Any]) -> dict[str, str]:
+    """Tell this report from others: when it was made, of which data set, by which commit of the project.
+
+    Args:
+        data: Facts that preprocessing contributes.
+    """
+    origin = {"made": f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"}
+    if "data_set" in data:
+        origin["data set"] = data["data_set"]
+    git = git_state()
+    if git:
+        changed = " with changes" if git["git_dirty"] == "true" else ""
+        origin["commit"] = git["git_commit"][:10] + changed
+    return origin | {"synapseclr": __version__}
 
 
 def _missing(name: str) -> dict[str, Any]:
@@ -144,7 +179,7 @@ def _missing(name: str) -> dict[str, Any]:
     text = f"Not run (kedro run --pipeline={name})."
     if name == "pretraining":
         text = f"{text} Weights or features that were made elsewhere have no history of a training."
-    return render_section(Section(PIPELINES[name], [text]))
+    return render_section(Section(PIPELINES[name], [text], part=_MISSING_IN.get(name, "use")))
 
 
 def _age(name: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -179,7 +214,7 @@ def summarise_run(
     is_scored: bool = True,
     traits: Sequence[Trait] = TRAITS,
 ) -> list[str]:
-    """Tell of data, representation, cell types and defects in sentences; what a run does not have is left out.
+    """Tell of data, cell types, defects and rivals in sentences; what a run does not have is left out.
 
     Args:
         evaluation: The evaluation document.
@@ -191,7 +226,6 @@ def summarise_run(
         One entry per subject.
     """
     sentences = [_data(evaluation, data)] if evaluation["n_synapses"] else []
-    sentences += _representation(evaluation.get("representations", {}), traits) if is_scored else []
     consensus = evaluation.get("consensus", {}).get("all", {}).get("corrected")
     if consensus:
         sentences.append(
@@ -200,7 +234,8 @@ def summarise_run(
             f"{_percent(consensus['upper_90'])}); single synapses are right for "
             f"{_percent(consensus['synapse_accuracy'])}."
         )
-    return sentences + _defects(evaluation.get("outliers", {}))
+    sentences += _defects(evaluation.get("outliers", {}))
+    return sentences + (_representation(evaluation.get("representations", {}), traits) if is_scored else [])
 
 
 def _data(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -299,7 +334,7 @@ def describe_setting(data: Mapping[str, Any], config: PretrainingConfig) -> Sect
         "The representation was learned without labels, by SimCLR on chunks around synapses (Wilson & Babadi 2022). "
         "Annotations serve for scores and for imputation only. All parameters are at the end."
     )
-    return Section("What was run", [text], tables=[Table(("part", "setting"), rows)])
+    return Section("What was run", [text], tables=[Table(("part", "setting"), rows)], part="data")
 
 
 def _channels(config: PretrainingConfig) -> str:
@@ -327,7 +362,7 @@ def describe_run(seconds: Mapping[str, float], provenance: Mapping[str, Any], pa
         caption = "How chunks became the images that were embedded: the augmentation without its random steps"
         tables.append(Table(("step", "value"), _image_rows(images), caption, is_folded=True))
     tables.append(Table(("parameter", "value"), settings, f"{len(settings)} parameters", is_folded=True))
-    return Section("Provenance", tables=tables)
+    return Section("Provenance", tables=tables, part="appendix")
 
 
 def _json_object(value: Any) -> dict[str, Any] | None:

@@ -19,12 +19,24 @@ from synapseclr.plotting.renders import (
 )
 from synapseclr.plotting.report import render_report
 from synapseclr.plotting.searches import detection_figure, distance_panels, neighbour_strips
-from synapseclr.plotting.sections import augmented_pairs, contact_sheet, section_rows, synapse_section
-from synapseclr.plotting.theme import figure_png
+from synapseclr.plotting.sections import augmented_pairs, contact_sheet, section_rows, synapse_section, view_picture
+from synapseclr.plotting.theme import (
+    CLASS_COLOURS,
+    CYCLE,
+    UNKNOWN,
+    figure_png,
+    new_figure,
+    panel_grid,
+    style_axes,
+    style_image,
+)
 from synapseclr.plotting.training import training_curve, training_figure
 from synapseclr.plotting.traits import score_comparison
 
 __all__ = [
+    "CLASS_COLOURS",
+    "CYCLE",
+    "UNKNOWN",
     "Overlay",
     "augmented_pairs",
     "axis_profile_panels",
@@ -38,7 +50,9 @@ __all__ = [
     "leakage_panel",
     "morphometry_histograms",
     "neighbour_strips",
+    "new_figure",
     "orthogonal_views",
+    "panel_grid",
     "preprocessing_histograms",
     "render_report",
     "render_sheet",
@@ -47,8 +61,11 @@ __all__ = [
     "score_comparison",
     "section_rows",
     "section_viewer",
+    "style_axes",
+    "style_image",
     "synapse_scene",
     "synapse_section",
     "training_curve",
     "training_figure",
+    "view_picture",
 ]

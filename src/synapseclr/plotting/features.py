@@ -13,6 +13,9 @@ from synapseclr.plotting.theme import (
     INK,
     LAYER_LABELS,
     MUTED,
+    REPRESENTATION_LABELS,
+    SMALL_PT,
+    WIDEST_IN,
     empty_figure,
     legend,
     new_figure,
@@ -62,10 +65,10 @@ def correlation_map(correlation_mm: np.ndarray, linkage: np.ndarray, cluster_m: 
     for edge in np.flatnonzero(np.diff(cluster_m)) + 0.5:
         body.axhline(edge, color="white", linewidth=0.6)
         body.axvline(edge, color="white", linewidth=0.6)
-    body.set_xlabel(f"{len(correlation_mm)} features; colours: clusters of the tree", fontsize=8, color=INK)
+    body.set_xlabel(f"{len(correlation_mm)} features; colours: clusters of the tree", fontsize=SMALL_PT, color=INK)
     colours = figure.colorbar(picture, cax=bar, label="Pearson correlation")
     colours.outline.set_visible(False)
-    bar.tick_params(labelsize=7)
+    bar.tick_params(labelsize=SMALL_PT)
     return figure
 
 
@@ -74,7 +77,7 @@ def spectrum_figure(spectra: pd.DataFrame, notes: Mapping[tuple[str, str], str])
 
     Args:
         spectra: As :func:`synapseclr.analysis.features.layer_spectra` returns it.
-        notes: (representation, layer) to a few words for the legend, such as the effective rank.
+        notes: (representation, layer) to a few words for the legend, such as the participation ratio.
 
     Returns:
         A figure: fraction of the variance per component on logarithmic axes, and the cumulative one. The first
@@ -89,7 +92,7 @@ def spectrum_figure(spectra: pd.DataFrame, notes: Mapping[tuple[str, str], str])
     for (name, layer), rows in spectra.groupby(["representation", "layer"], sort=False):
         colour = CYCLE[layers.index(layer) % len(CYCLE)]
         style = "-" if name == names[0] else "--"
-        prefix = "" if name == names[0] else f"{name}: "
+        prefix = "" if name == names[0] else f"{REPRESENTATION_LABELS.get(str(name), name)}: "
         label = f"{prefix}{LAYER_LABELS.get(str(layer), layer)} {notes.get((str(name), str(layer)), '')}"
         visible = rows[rows["fraction"] > 1e-9]
         left.loglog(visible["component"], visible["fraction"], style, color=colour, linewidth=1.4)
@@ -112,7 +115,8 @@ def component_trait_map(table: pd.DataFrame, significance: float) -> Figure:
         Hochberg only; in brackets: the interval by neurite holds 0. Grey cells were not tested.
     """
     components, labels = list(dict.fromkeys(table["component"])), list(dict.fromkeys(table["label"]))
-    figure = new_figure(2.6 + 0.95 * len(labels), 1.6 + 0.42 * len(components))
+    width_in = min(0.95, (WIDEST_IN - 2.2) / max(1, len(labels)))
+    figure = new_figure(2.2 + width_in * len(labels), 1.8 + 0.42 * len(components))
     axes = figure.add_subplot()
     style_image(axes)
     axes.set_facecolor("#e4e4e4")
@@ -127,11 +131,11 @@ def component_trait_map(table: pd.DataFrame, significance: float) -> Figure:
         text = f"({text})" if row["lower_90"] <= 0 <= row["upper_90"] else text
         colour = "white" if abs(row["rho"]) > _DARK * limit else INK
         place = (labels.index(row["label"]), components.index(row["component"]))
-        axes.text(*place, text, ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(labels)), [label.replace(" ", "\n", 1) for label in labels], fontsize=7.5)
-    axes.set_yticks(range(len(components)), [f"PC {component}" for component in components], fontsize=8)
+        axes.text(*place, text, ha="center", va="center", fontsize=SMALL_PT, color=colour)
+    axes.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels], fontsize=SMALL_PT)
+    axes.set_yticks(range(len(components)), [f"PC {component}" for component in components], fontsize=SMALL_PT)
     axes.set_title("Spearman correlation of principal components with traits", loc="left", fontsize=9.5, color=INK)
     bar = figure.colorbar(picture, ax=axes, shrink=0.8, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7)
+    bar.ax.tick_params(labelsize=SMALL_PT)
     return figure

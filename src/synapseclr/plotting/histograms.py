@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
-from synapseclr.plotting.theme import CYCLE, INK, MUTED, new_figure, note, style_axes, subplot_grid
+from synapseclr.plotting.theme import CYCLE, INK, MUTED, SMALL_PT, new_figure, note, style_axes, subplot_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def _draw_intensities(axes: Axes, intensity: Mapping[str, Any]) -> None:
     axes.axvline(intensity["mean"], color=CYCLE[0], linewidth=1.2)
     axes.set_xlim(0, 1)
     text = f"mean {intensity['mean']:.3f}\nstd {intensity['std']:.3f}\nzeros {intensity['zero_fraction']:.2%}"
-    axes.text(0.98, 0.96, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=MUTED)
+    axes.text(0.98, 0.96, text, transform=axes.transAxes, ha="right", va="top", fontsize=SMALL_PT, color=MUTED)
 
 
 def _draw_flags(axes: Axes, report: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def _draw_flags(axes: Axes, report: Mapping[str, Any]) -> None:
         bars.append(("rejected", int(report.get("n_rejected", 0)), CYCLE[5]))
     labels, counts, colours = zip(*bars, strict=True)
     drawn = axes.barh(range(len(bars)), counts, height=0.6, color=colours)
-    axes.bar_label(drawn, padding=3, fontsize=7.5, color=MUTED)
+    axes.bar_label(drawn, padding=3, fontsize=SMALL_PT, color=MUTED)
     axes.set_yticks(range(len(bars)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, max(1.0, 1.15 * max(counts)))
@@ -114,7 +114,7 @@ def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
     Returns:
         A figure of eight panels.
     """
-    figure, panels = subplot_grid(len(_DRAWN_SIZES), 4, (2.6, 2.0), (0.3, 0.2))
+    figure, panels = subplot_grid(len(_DRAWN_SIZES), 4, (2.42, 2.0), (0.3, 0.2))
     for name, axes in zip(_DRAWN_SIZES, panels, strict=True):
         label, unit = MORPHOMETRY_LABELS[name]
         colour = CYCLE[3] if name.startswith("pre_v") else CYCLE[2] if name.startswith("post") else CYCLE[0]

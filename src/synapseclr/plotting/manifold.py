@@ -15,6 +15,7 @@ from synapseclr.plotting.theme import (
     INK,
     MUTED,
     SEQUENTIAL,
+    SMALL_PT,
     UNKNOWN,
     class_colours,
     empty_figure,
@@ -95,7 +96,9 @@ def scatter_panels(
         draw_panel(axes, coordinates_n2, overlay)
         for place, rotation, number in (((0.02, 0.02), 0, 1), ((0.02, 0.13), 90, 2)):
             label = f"{axis_name} {number}"
-            axes.text(*place, label, transform=axes.transAxes, fontsize=6, color=MUTED, rotation=rotation, va="bottom")
+            axes.text(
+                *place, label, transform=axes.transAxes, fontsize=SMALL_PT, color=MUTED, rotation=rotation, va="bottom"
+            )
     return figure
 
 
@@ -126,7 +129,7 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None
             ncols=n_columns,
             handletextpad=0.2,
             columnspacing=0.8 if is_small else 1.2,
-            **({"fontsize": 6.5, "labelspacing": 0.2} if is_small else {}),
+            **({"labelspacing": 0.2} if is_small else {}),
         )
     else:
         low, high = overlay.ends(values_m)
@@ -143,11 +146,11 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None
         )
         bar = axes.figure.colorbar(points, cax=axes.inset_axes((1.03, 0.15, 0.03, 0.7)))
         bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=7, length=2)
+        bar.ax.tick_params(labelsize=SMALL_PT, length=2)
 
 
-_LEGEND_ROW_IN = 0.125
-_LEGEND_LETTERS = 44
+_LEGEND_ROW_IN = 0.15
+_LEGEND_LETTERS = 37
 """Letters, with three for each mark, that a line of a legend of several classes holds below a panel."""
 
 
@@ -330,7 +333,7 @@ def cluster_map(
         (x_0, y_0), (x_1, y_1) = drawn.ends_22
         arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", xy=(x_1, y_1), xytext=(x_0, y_0), arrowprops=arrow)
-        axes.annotate(drawn.name, (x_1, y_1), xytext=(4, 4), textcoords="offset points", fontsize=8, color=INK)
+        axes.annotate(drawn.name, (x_1, y_1), xytext=(4, 4), textcoords="offset points", fontsize=SMALL_PT, color=INK)
         x_k, y_k = drawn.samples_k2.T
         axes.scatter(x_k, y_k, s=26, facecolors="none", edgecolors=INK, linewidths=0.9)
     for cluster in range(int(label_n.max()) + 1):
@@ -342,8 +345,8 @@ def cluster_map(
     n_none = int((label_n < 0).sum())
     style_image(axes, f"{int(label_n.max()) + 1} clusters; {n_none} of {len(label_n):,} synapses in none (grey)")
     axes.margins(0.05)
-    axes.set_xlabel(f"{axis_name} 1", fontsize=8, color=MUTED)
-    axes.set_ylabel(f"{axis_name} 2", fontsize=8, color=MUTED)
+    axes.set_xlabel(f"{axis_name} 1", fontsize=SMALL_PT, color=MUTED)
+    axes.set_ylabel(f"{axis_name} 2", fontsize=SMALL_PT, color=MUTED)
     return figure
 
 
@@ -360,7 +363,7 @@ def axis_profile_panels(profiles: pd.DataFrame, class_traits: Mapping[str, str])
     traits = list(dict.fromkeys(profiles["trait"]))
     if not traits:
         return empty_figure("no axis, or nothing is annotated")
-    figure, grid = subplot_grid(len(traits), 4, (2.9, 2.1), (0.0, 0.7))
+    figure, grid = subplot_grid(len(traits), 4, (2.55, 2.1), (0.0, 0.7))
     for axes, trait in zip(grid, traits, strict=True):
         of_trait = profiles[profiles["trait"] == trait]
         label = str(of_trait["label"].iloc[0])
@@ -376,7 +379,9 @@ def axis_profile_panels(profiles: pd.DataFrame, class_traits: Mapping[str, str])
             axes.plot(place, line["mean"], style, marker="o", markersize=3, color=colour, label=name, linewidth=1.3)
             axes.fill_between(place, line["lower_90"], line["upper_90"], color=colour, alpha=0.13, linewidth=0)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=SMALL_PT
+    )
     return figure
 
 

@@ -15,8 +15,10 @@ from synapseclr.plotting.theme import (
     INK,
     MASK_COLOURS,
     MUTED,
+    SMALL_PT,
     empty_figure,
     legend,
+    mark_synapse,
     new_figure,
     style_axes,
     subplot_grid,
@@ -108,7 +110,8 @@ def occlusion_maps(
     for identifier, row in zip(identifiers, grid, strict=True):
         chunk_cxyz = chunks[int(identifier)]
         draw_section(row[0], chunk_cxyz, voxel_size_nm)
-        row[0].set_title(f"synapse {identifier}", loc="left", fontsize=8, color=INK)
+        mark_synapse(row[0], identifier)
+        row[0].set_title(f"synapse {identifier}", loc="left", fontsize=SMALL_PT, color=INK)
         change_xyz = _map_of(patches[patches["synapse_id"] == identifier], chunk_cxyz.shape[1:])
         for axes, section in zip(row[1:], _shown_sections(chunk_cxyz), strict=True):
             _draw_map(axes, chunk_cxyz, change_xyz, section, voxel_size_nm, limit)
@@ -116,7 +119,7 @@ def occlusion_maps(
     colours = figure.colorbar(scale, ax=grid.ravel().tolist(), shrink=0.7)
     colours.set_label("change of the score", fontsize=8.5, color=INK)
     colours.outline.set_visible(False)
-    colours.ax.tick_params(labelsize=7)
+    colours.ax.tick_params(labelsize=SMALL_PT)
     return figure
 
 
@@ -160,4 +163,4 @@ def _draw_map(
         if is_inside_xy.any() and not is_inside_xy.all():
             colour = "#{:02x}{:02x}{:02x}".format(*rgb)
             axes.contour(*places, is_inside_xy.T.astype(float), [0.5], colors=[colour], linewidths=0.9)
-    axes.set_title(f"section {section}", loc="left", fontsize=8, color=INK)
+    axes.set_title(f"section {section}", loc="left", fontsize=SMALL_PT, color=INK)

@@ -16,17 +16,29 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from synapseclr.parameters import Parameters
-from synapseclr.plotting.theme import figure_png
+from synapseclr.plotting.theme import SYNAPSES, figure_png
 from synapseclr.privacy import redact
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
+    from PIL.Image import Image
     from plotly.graph_objects import Figure as PlotlyFigure
 
     Drawing = Figure | bytes  # drawn, or as the catalog loads what was saved: a PNG file
 
+Part = Literal["use", "comparison", "data", "appendix"]
+PARTS: dict[Part, str] = {
+    "use": "What the representation is for",
+    "comparison": "What learning adds, and what statistics do better",
+    "data": "Data and methods",
+    "appendix": "Appendix",
+}
+"""Parts of the report with their headings, in order."""
+
 _PX_PER_INCH = 110  # of a figure as the page shows it, whatever its resolution
+_MOST_BYTES_A_PIXEL = 0.4  # sections of tissue take 0.16, a matrix of correlations 1.1
+_QUALITY = 88  # of WebP with a loss: letters stay sharp
 
 
 class ReportingConfig(Parameters):
@@ -39,10 +51,15 @@ class ReportingConfig(Parameters):
         default=False, description="Put an interactive manifold into the report; adds about 5 MB of plotly to the file."
     )
     dpi: int = Field(
-        default=150,
+        default=220,
         ge=50,
         le=300,
-        description="Resolution of the report's images, dots per inch; those that pipelines save have 150.",
+        description="Resolution of the report's images, dots per inch; 220, as pipelines save them, is sharp on "
+        "screens with two pixels for one of the page.",
+    )
+    explorer: str = Field(
+        default="http://127.0.0.1:8050/",
+        description="Address of the explorer, or of a static copy of it, to which the synapses in the pictures link.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of examples.")
 
@@ -91,6 +108,7 @@ class Section:
         pictures: Figures, after the text.
         tables: Tables, after the pictures.
         interactive: A plotly figure, last; the page has plotly's code once.
+        part: Part of the report in which the section stands.
     """
 
     title: str
@@ -98,21 +116,23 @@ class Section:
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     interactive: PlotlyFigure | None = None
+    part: Part = "use"
 
 
-def render_section(section: Section, dpi: int = 150) -> dict[str, Any]:
+def render_section(section: Section, config: ReportingConfig | None = None) -> dict[str, Any]:
     """Render what stands below a section's heading, with its pictures inside.
 
     Args:
         section: The contents.
-        dpi: Resolution of the pictures, dots per inch; pictures that were saved at a lower one stay as they are.
+        config: The parameters ``reporting``. Pictures that were saved at a lower resolution stay as they are.
 
     Returns:
-        ``title``, ``anchor`` (of links to it), ``html``, ``has_plotly``, and an empty ``note``.
+        ``title``, ``anchor`` (of links to it), ``part``, ``html``, ``has_plotly``, and an empty ``note``.
     """
     from markupsafe import Markup
 
-    pictures = [_embedded(picture, dpi) for picture in section.pictures]
+    config = config or ReportingConfig()
+    pictures = [_embedded(picture, config.dpi) for picture in section.pictures]
     interactive = ""
     if section.interactive is not None:
         interactive = section.interactive.to_html(
@@ -122,14 +142,21 @@ def render_section(section: Section, dpi: int = 150) -> dict[str, Any]:
     html = (
         _environment()
         .get_template("section.html.j2")
-        .render(section=section, pictures=pictures, interactive=Markup(interactive))
+        .render(section=section, pictures=pictures, interactive=Markup(interactive), explorer=config.explorer)
     )
-    return {"title": section.title, "anchor": anchor, "html": html, "has_plotly": bool(interactive), "note": ""}
+    return {
+        "title": section.title,
+        "anchor": anchor,
+        "part": section.part,
+        "html": html,
+        "has_plotly": bool(interactive),
+        "note": "",
+    }
 
 
 def pipeline_section(
     sections: Sequence[Section],
-    dpi: int = 150,
+    config: ReportingConfig | None = None,
     made_from: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
@@ -139,7 +166,7 @@ def pipeline_section(
 
     Args:
         sections: Its sections, in order.
-        dpi: Resolution of the pictures.
+        config: The parameters ``reporting``.
         made_from: Digests of what it was computed from, as :func:`embedding_digests` gives them.
         warnings: Sentences that stand on top of the report.
         facts: What the top of the report needs to know.
@@ -149,7 +176,7 @@ def pipeline_section(
         ``sections`` (see :func:`render_section`), and the other arguments under their names.
     """
     return {
-        "sections": [render_section(section, dpi) for section in sections],
+        "sections": [render_section(section, config) for section in sections],
         "made_from": dict(made_from or {}),
         "warnings": list(warnings),
         "facts": dict(facts or {}),
@@ -187,6 +214,8 @@ def render_report(
     footer: str = "",
     summary: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    origin: Mapping[str, str] | None = None,
+    explorer: str = "",
 ) -> str:
     """Join sections to a page.
 
@@ -197,6 +226,8 @@ def render_report(
         footer: Last line, such as the version that made the report.
         summary: What a reader with half a minute should know: one sentence or two an entry.
         warnings: What a reader must know before believing any of it.
+        origin: Name to value of what tells this report from others: its date, data set, commit.
+        explorer: Address to which the synapses in the pictures link.
 
     Returns:
         An HTML page that loads nothing from anywhere: style, pictures and scripts lie inside.
@@ -208,7 +239,8 @@ def render_report(
         from plotly.offline import get_plotlyjs
 
         plotly = get_plotlyjs()
-    contents = [{**section, "html": Markup(section["html"])} for section in sections]
+    contents = [{"part": "use", **section, "html": Markup(section["html"])} for section in sections]
+    parts = [(key, heading, [item for item in contents if item["part"] == key]) for key, heading in PARTS.items()]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -217,7 +249,9 @@ def render_report(
             facts=facts,
             summary=summary,
             warnings=warnings,
-            sections=contents,
+            parts=[part for part in parts if part[2]],
+            origin=origin or {},
+            explorer=explorer,
             footer=footer,
             plotly=Markup(plotly),
         )
@@ -243,7 +277,12 @@ def _told(value: object) -> object:
 
 
 def _embedded(picture: Picture, dpi: int) -> dict[str, Any]:
-    """A picture inside of a page: ``data`` (lossless WebP, half of a PNG, as base64), ``width_px``, ``caption``."""
+    """A picture inside of a page.
+
+    Returns:
+        ``data`` (WebP as base64), ``width_px``, ``caption``, and ``synapses``: id and box (left, top, width, height in
+        percent of the picture) of each synapse in it, as :func:`~synapseclr.plotting.theme.figure_png` notes them.
+    """
     from markupsafe import Markup
     from PIL import Image
 
@@ -251,11 +290,21 @@ def _embedded(picture: Picture, dpi: int) -> dict[str, Any]:
     with Image.open(io.BytesIO(saved)) as opened:
         image = opened.convert("RGB")
         saved_dpi = float(opened.info.get("dpi", (dpi, dpi))[0])
+        noted = json.loads(opened.info.get(SYNAPSES, "[]"))
     width_px = round(image.width * _PX_PER_INCH / saved_dpi)
     if saved_dpi > dpi + 1:  # PNG keeps the resolution in whole dots per metre
         size = (round(image.width * dpi / saved_dpi), round(image.height * dpi / saved_dpi))
         image = image.resize(size, Image.Resampling.LANCZOS)
+    data = Markup(base64.b64encode(_compressed(image)).decode("ascii"))
+    synapses = [(identifier, [f"{100 * share:.2f}" for share in box]) for identifier, *box in noted]
+    return {"data": data, "width_px": width_px, "caption": picture.caption, "synapses": synapses}
+
+
+def _compressed(image: Image) -> bytes:
+    """WebP without a loss, half of a PNG; with one where neighbouring pixels have nothing in common."""
     buffer = io.BytesIO()
     image.save(buffer, format="webp", lossless=True, method=2, quality=50)
-    data = Markup(base64.b64encode(buffer.getvalue()).decode("ascii"))
-    return {"data": data, "width_px": width_px, "caption": picture.caption}
+    if len(buffer.getvalue()) > _MOST_BYTES_A_PIXEL * image.width * image.height:
+        buffer = io.BytesIO()
+        image.save(buffer, format="webp", quality=_QUALITY, method=3)
+    return buffer.getvalue()

@@ -15,7 +15,11 @@ from synapseclr.plotting.theme import (
     INK,
     MAIN_LAYERS,
     MUTED,
+    SMALL_PT,
+    WIDEST_IN,
+    fitting_panel_in,
     legend,
+    mark_synapse,
     new_figure,
     note,
     panel_grid,
@@ -55,14 +59,16 @@ def neighbour_strips(
         A figure with q rows of e + k axes.
     """
     n_queries, columns = synapse_id_qk.shape
-    figure, grid = panel_grid(n_queries * columns, columns, (1.5, 1.5), above_in=0.32, foot_in=0.35)
+    side_in = fitting_panel_in(1.5, columns)
+    figure, grid = panel_grid(n_queries * columns, columns, (side_in, side_in), above_in=0.34, foot_in=0.35)
     for row in range(n_queries):
         for column in range(columns):
             axes = grid[row * columns + column]
             is_query = column < n_examples
             draw_section(axes, chunk_qkcxyz[row][column], voxel_size_nm, opacity=opacity, scale_bar=column == 0)
             distance = "query" if is_query else f"d = {distance_qk[row, column - n_examples]:.3g}"
-            axes.set_title(f"{synapse_id_qk[row, column]}\n{distance}", loc="left", fontsize=6.5, color=INK, pad=3)
+            axes.set_title(f"{synapse_id_qk[row, column]}\n{distance}", loc="left", fontsize=SMALL_PT, color=INK, pad=3)
+            mark_synapse(axes, synapse_id_qk[row, column])
             if is_query:
                 axes.spines[:].set_color(CLASS_COLOURS[1])
                 axes.spines[:].set_linewidth(2.2)
@@ -101,6 +107,7 @@ def distance_panels(histograms: pd.DataFrame, results: pd.DataFrame, columns: in
             label="neighbours listed",
         )
         axes.set_yticks([tick for tick in axes.get_yticks() if tick >= 0])
+        mark_synapse(axes, name)
         if position == 0:
             legend(axes, loc="upper right")
     return figure
@@ -118,7 +125,7 @@ def detection_figure(detection: pd.DataFrame) -> Figure:
         A figure with three panels. Bars are one standard deviation over draws of the examples; dashed is chance.
     """
     shown = detection[detection["layer"].isin(MAIN_LAYERS)]
-    figure = new_figure(10.6, 3.5)
+    figure = new_figure(WIDEST_IN, 3.5)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
     if shown.empty:
         for axes in (left, middle, right):
@@ -156,7 +163,7 @@ def _attainable(axes: Axes, precision: pd.DataFrame) -> None:
     left = overall.drop_duplicates("n_examples").sort_values("n_examples")
     heights = (left["n_defects"] - left["n_examples"]).clip(upper=k) / k
     axes.plot(range(len(left)), heights, "_", color=MUTED, markersize=22, label="attainable")
-    axes.text(len(left) - 1, heights.iloc[-1] + 0.02, "attainable", ha="center", fontsize=7.5, color=MUTED)
+    axes.text(len(left) - 1, heights.iloc[-1] + 0.02, "attainable", ha="center", fontsize=SMALL_PT, color=MUTED)
 
 
 def _per_kind(axes: Axes, scores: pd.DataFrame, style: dict[str, tuple[str, str]]) -> None:

@@ -12,7 +12,11 @@ from synapseclr.plotting.theme import (
     INK,
     MASK_COLOURS,
     MASK_NAMES,
+    SMALL_PT,
+    WIDEST_IN,
     empty_figure,
+    fitting_panel_in,
+    mark_synapse,
     panel_grid,
     style_image,
 )
@@ -29,6 +33,7 @@ CLEFT_CODE = 2
 _BAR_LENGTHS_NM = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 _LABEL_IN = 1.25
 _PAIRS_PER_ROW = 4
+_ROW_PANEL_IN = 1.35
 
 
 def richest_section(chunk_cxyz: np.ndarray) -> int:
@@ -140,7 +145,7 @@ def _draw_scale_bar(axes: Axes, width_nm: float, height_nm: float) -> None:
     axes.add_patch(
         Rectangle((left, top), length_nm, 0.02 * height_nm, facecolor="white", edgecolor="black", linewidth=0.5)
     )
-    label = axes.text(left, top - 0.02 * height_nm, f"{length_nm} nm", color="white", fontsize=6.5, va="bottom")
+    label = axes.text(left, top - 0.02 * height_nm, f"{length_nm} nm", color="white", fontsize=SMALL_PT, va="bottom")
     label.set_path_effects([withStroke(linewidth=1.6, foreground="black")])
 
 
@@ -152,7 +157,7 @@ def mask_legend(figure: Figure) -> None:
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*rgb), alpha=0.7, label=MASK_NAMES[code])
         for code, rgb in MASK_COLOURS.items()
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=SMALL_PT)
 
 
 def synapse_section(chunk_cxyz: np.ndarray, voxel_size_nm: Sequence[float], title: str = "") -> Figure:
@@ -169,8 +174,8 @@ def synapse_section(chunk_cxyz: np.ndarray, voxel_size_nm: Sequence[float], titl
     figure, (left, right) = panel_grid(2, 2, (3.1, 3.1), foot_in=0.35)
     section = draw_section(left, chunk_cxyz, voxel_size_nm, opacity=0.0)
     draw_section(right, chunk_cxyz, voxel_size_nm, section=section, scale_bar=False)
-    left.set_title(title, loc="left", fontsize=8)
-    right.set_title(f"section {section} of {chunk_cxyz.shape[-1]}", loc="left", fontsize=8)
+    left.set_title(title, loc="left", fontsize=SMALL_PT)
+    right.set_title(f"section {section} of {chunk_cxyz.shape[-1]}", loc="left", fontsize=SMALL_PT)
     mask_legend(figure)
     return figure
 
@@ -181,6 +186,7 @@ def contact_sheet(
     titles: Sequence[str] = (),
     columns: int = 6,
     opacity: float = 0.28,
+    synapse_id_n: Sequence[object] = (),
 ) -> Figure:
     """Many synapses at a glance, one section each.
 
@@ -190,17 +196,21 @@ def contact_sheet(
         titles: One heading per synapse, or none.
         columns: Synapses per row.
         opacity: Opacity of the masks.
+        synapse_id_n: Ids, to which the report links; or none.
 
     Returns:
         A figure with one pair of axes per synapse; the first of them bears the scale bar.
     """
-    above_in = 0.3 if titles else 0.06
+    above_in = 0.34 if titles else 0.06
     foot_in = 0.35 if opacity > 0 else 0.1
-    figure, grid = panel_grid(len(chunk_ncxyz), columns, (1.7, 1.7), above_in=above_in, foot_in=foot_in)
+    side_in = fitting_panel_in(1.6, columns)
+    figure, grid = panel_grid(len(chunk_ncxyz), columns, (side_in, side_in), above_in=above_in, foot_in=foot_in)
     for index, chunk_cxyz in enumerate(chunk_ncxyz):
         draw_section(grid[index], chunk_cxyz, voxel_size_nm, opacity=opacity, scale_bar=index == 0)
         if titles:
-            grid[index].set_title(titles[index], loc="left", fontsize=6.5, pad=3)
+            grid[index].set_title(titles[index], loc="left", fontsize=SMALL_PT, pad=3)
+    for axes, synapse_id in zip(grid, synapse_id_n, strict=False):
+        mark_synapse(axes, synapse_id)
     if opacity > 0:
         mask_legend(figure)
     return figure
@@ -213,6 +223,7 @@ def section_rows(
     voxel_size_nm: Sequence[float],
     opacity: float = 0.22,
     gap_after: int | None = None,
+    synapse_id_rk: Sequence[Sequence[object]] = (),
 ) -> Figure:
     """Draw rows of synapses with a label before each row.
 
@@ -223,6 +234,7 @@ def section_rows(
         voxel_size_nm: Voxel size (x, y, z).
         opacity: Opacity of the masks.
         gap_after: Position after which a line separates two halves of every row.
+        synapse_id_rk: Ids per row, to which the report links; or none.
 
     Returns:
         A figure with one pair of axes per synapse. Without rows, a figure that says so.
@@ -230,7 +242,8 @@ def section_rows(
     if not len(chunk_rkcxyz):
         return empty_figure("no synapses to show")
     columns = max(len(row) for row in chunk_rkcxyz)
-    figure, grid = panel_grid(len(chunk_rkcxyz) * columns, columns, (1.35, 1.35), above_in=0.32, foot_in=0.35)
+    side_in = fitting_panel_in(_ROW_PANEL_IN, columns, WIDEST_IN - _LABEL_IN)
+    figure, grid = panel_grid(len(chunk_rkcxyz) * columns, columns, (side_in, side_in), above_in=0.34, foot_in=0.35)
     width_in, height_in = figure.get_size_inches()
     figure.set_size_inches(width_in + _LABEL_IN, height_in)
     shrink = width_in / (width_in + _LABEL_IN)
@@ -244,12 +257,14 @@ def section_rows(
                 axes.set_axis_off()
                 continue
             draw_section(axes, chunks[column], voxel_size_nm, opacity=opacity, scale_bar=column == 0)
-            axes.set_title(titles[row][column], loc="left", fontsize=6.5, color=INK, pad=3)
+            axes.set_title(titles[row][column], loc="left", fontsize=SMALL_PT, color=INK, pad=3)
+            if len(synapse_id_rk):
+                mark_synapse(axes, synapse_id_rk[row][column])
             if gap_after is not None and column == gap_after:
                 x = 1.0 + 0.03
                 axes.plot([x, x], [0, 1.15], transform=axes.transAxes, color=CLASS_COLOURS[1], clip_on=False)
         place = grid[row * columns].get_position()
-        figure.text(0.008, (place.y0 + place.y1) / 2, row_labels[row], fontsize=8, color=INK, va="center")
+        figure.text(0.005, (place.y0 + place.y1) / 2, row_labels[row], fontsize=SMALL_PT, color=INK, va="center")
     mask_legend(figure)
     return figure
 
@@ -289,14 +304,15 @@ def augmented_pairs(
         synapse_id: Headings.
     """
     n = len(chunk_ncxyz)
-    figure, panels = panel_grid(3 * n, 3 * _PAIRS_PER_ROW, (1.0, 1.0), above_in=0.22)
+    side_in = fitting_panel_in(1.0, 3 * _PAIRS_PER_ROW)
+    figure, panels = panel_grid(3 * n, 3 * _PAIRS_PER_ROW, (side_in, side_in), above_in=0.22)
     for index in range(n):
         chunk, first, second = panels[3 * index : 3 * index + 3]
         draw_section(chunk, chunk_ncxyz[index], voxel_size_nm, scale_bar=index == 0)
-        chunk.set_title(str(synapse_id[index]), loc="left", fontsize=6.5, pad=3)
+        chunk.set_title(str(synapse_id[index]), loc="left", fontsize=SMALL_PT, pad=3)
+        mark_synapse(chunk, synapse_id[index])
         for view, axes in enumerate((first, second)):
             picture = view_picture(intensity_nvcxyz[index, view], cleft_nvxyz[index, view])
             axes.imshow(picture, vmin=0, vmax=1, interpolation="nearest")
             style_image(axes)
-            axes.set_title(f"view {view + 1}", loc="left", fontsize=6.5, pad=3)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ _MANY_COLOURS = (
 """Colours of up to twenty classes: those of the cycle first, then darker and lighter ones that differ from them."""
 
 SEQUENTIAL = "viridis"
+SMALL_PT = 8.0
+"""The smallest type, in points: 12 pixels in the report."""
+
+WIDEST_IN = 10.2
+"""The widest figure, in inches: the column of the report on a screen of 1,440 pixels."""
+
+SYNAPSES = "Synapses"
+"""Text chunk of a PNG file that says where its synapses are."""
+
 MASK_COLOURS: dict[int, tuple[int, int, int]] = {1: (138, 43, 226), 2: (255, 128, 0), 3: (52, 235, 128)}
 """RGB per mask code, as published: presynaptic violet, cleft orange, postsynaptic green."""
 
@@ -142,6 +152,11 @@ def panel_grid(
     return figure, panels
 
 
+def fitting_panel_in(side_in: float, columns: int, width_in: float = WIDEST_IN) -> float:
+    """Side of the panels of :func:`panel_grid`, in inches: the one asked for, or what fits into the width."""
+    return min(side_in, (width_in - 0.1) / columns - 0.06)
+
+
 def subplot_grid(
     n_panels: int,
     columns: int,
@@ -193,7 +208,7 @@ def style_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
     """
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=INK, labelsize=8, length=3, color=MUTED)
+    axes.tick_params(colors=INK, labelsize=SMALL_PT, length=3, color=MUTED)
     axes.set_title(title, loc="left", fontsize=9.5, color=INK)
     axes.set_xlabel(x_label, fontsize=8.5, color=INK)
     axes.set_ylabel(y_label, fontsize=8.5, color=INK)
@@ -208,12 +223,12 @@ def style_image(axes: Axes, title: str = "") -> None:
     axes.set_yticks([])
     axes.spines[:].set_color(UNKNOWN)
     axes.spines[:].set_linewidth(0.7)
-    axes.set_title(title, loc="left", fontsize=8, color=INK)
+    axes.set_title(title, loc="left", fontsize=SMALL_PT, color=INK)
 
 
 def legend(axes: Axes, **options: Any) -> None:
     """Draw a legend without a frame."""
-    axes.legend(**{"frameon": False, "fontsize": 8, "labelcolor": INK, **options})
+    axes.legend(**{"frameon": False, "fontsize": SMALL_PT, "labelcolor": INK, **options})
 
 
 def note(axes: Axes, text: str) -> None:
@@ -232,8 +247,37 @@ def figure_png(figure: Figure, dpi: int = 120) -> bytes:
         The PNG file's bytes.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, metadata=synapse_boxes(figure))
     return buffer.getvalue()
+
+
+def mark_synapse(axes: Axes, synapse_id: object) -> None:
+    """Note on axes that they show a synapse; an id that is not a number, such as a file's name, is not noted."""
+    if str(synapse_id).isdecimal():
+        axes.set_gid(f"{SYNAPSES} {synapse_id}")
+
+
+def synapse_boxes(figure: Figure) -> dict[str, str]:
+    """Metadata for a PNG file of a figure: where the marked synapses are (:func:`mark_synapse`).
+
+    Args:
+        figure: What will be saved as a whole (not with ``bbox_inches="tight"``).
+
+    Returns:
+        ``Synapses``: JSON, a list of [id, left, top, width, height], lengths as shares of the figure; empty without
+        a synapse.
+    """
+    marked = [axes for axes in figure.axes if (axes.get_gid() or "").startswith(SYNAPSES)]
+    if not marked:
+        return {}
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # the places are not known before
+    boxes = []
+    for axes in marked:
+        left, bottom, width, height = axes.get_position().bounds
+        shares = (left, 1 - bottom - height, width, height)
+        boxes.append([str(axes.get_gid()).split()[1], *(round(share, 4) for share in shares)])
+    return {SYNAPSES: json.dumps(boxes)}
 
 
 def plotly_layout(height: int) -> dict[str, Any]:

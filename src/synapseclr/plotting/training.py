@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from synapseclr.plotting.theme import CYCLE, MUTED, legend, new_figure, note, plotly_layout, style_axes
+from synapseclr.plotting.theme import CYCLE, MUTED, SMALL_PT, legend, new_figure, note, plotly_layout, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def training_figure(history: pd.DataFrame) -> Figure:
         rates.plot(history["epoch"], history["learning_rate"], color=MUTED, linewidth=1, linestyle=":")
         style_axes(rates, y_label="learning rate (dotted)")
         rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        rates.yaxis.get_offset_text().set_fontsize(7)
+        rates.yaxis.get_offset_text().set_fontsize(SMALL_PT)
         rates.spines["right"].set_visible(True)
     legend(losses)
 

@@ -16,6 +16,8 @@ from synapseclr.plotting.theme import (
     MAIN_LAYERS,
     METRIC_LABELS,
     MUTED,
+    SMALL_PT,
+    WIDEST_IN,
     empty_figure,
     legend,
     new_figure,
@@ -118,7 +120,7 @@ def _draw_representation_legend(figure: Figure, shown: pd.DataFrame, style: Mapp
     ]
     if handles:
         n_columns = min(4, len(handles))
-        figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, frameon=False, fontsize=8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, frameon=False, fontsize=SMALL_PT)
 
 
 def reliability_diagram(
@@ -137,10 +139,9 @@ def reliability_diagram(
     """
     if not given_out:
         return empty_figure("no class trait could be imputed")
-    figure = new_figure(3.0 * max(2, len(given_out)), 3.3)
-    for axes, (label, table) in zip(_panels(figure, len(given_out)), given_out.items(), strict=True):
-        first = axes is figure.axes[0]
-        style_axes(axes, label, "stated probability", "observed frequency" if first else "", grid="both")
+    figure, panels = _rows_of_panels(len(given_out), 3.0)
+    for axes, (label, table) in zip(panels, given_out.items(), strict=True):
+        style_axes(axes, label, "stated probability", "observed frequency" if _is_first(axes) else "", grid="both")
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
         if label in stated:
             before = stated[label]
@@ -162,8 +163,8 @@ def reliability_diagram(
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.set_aspect("equal")
-        axes.text(0.97, 0.04, notes.get(label, ""), transform=axes.transAxes, ha="right", fontsize=7.5, color=INK)
-        if first:
+        axes.text(0.97, 0.04, notes.get(label, ""), transform=axes.transAxes, ha="right", fontsize=SMALL_PT, color=INK)
+        if axes is panels[0]:
             legend(axes, loc="upper left")
     return figure
 
@@ -187,11 +188,10 @@ def predicted_against_measured(
     """
     if not held_out:
         return empty_figure("no continuous trait could be imputed")
-    figure = new_figure(2.9 * max(2, len(held_out)), 3.6)
-    for axes, (label, table) in zip(_panels(figure, len(held_out)), held_out.items(), strict=True):
-        first = axes is figure.axes[0]
+    figure, panels = _rows_of_panels(len(held_out), 3.4)
+    for axes, (label, table) in zip(panels, held_out.items(), strict=True):
         scale = (scales or {}).get(label, _SCALE)
-        style_axes(axes, label, f"measured ({scale})", "predicted, held out" if first else "")
+        style_axes(axes, label, f"measured ({scale})", "predicted, held out" if _is_first(axes) else "")
         shown = table.sample(min(len(table), _MAX_POINTS), random_state=seed)
         measured, mean, half = shown["target"], shown["mean"], HALF_WIDTH_90 * shown["sd"]
         is_covered = (measured - mean).abs() <= half
@@ -201,8 +201,8 @@ def predicted_against_measured(
             x, y, spread = measured[chosen], mean[chosen], half[chosen]
             axes.vlines(x, y - spread, y + spread, color=colour, linewidth=0.6, alpha=0.25)
             axes.plot(x, y, "o", color=colour, markersize=2.5, alpha=0.8, label=name)
-        axes.set_title(f"{label}\n{notes.get(label, '')}", loc="left", fontsize=8, color=INK)
-        if first:
+        axes.set_title(f"{label}\n{notes.get(label, '')}", loc="left", fontsize=SMALL_PT, color=INK)
+        if axes is panels[0]:
             legend(axes, loc="upper left")
     return figure
 
@@ -228,30 +228,45 @@ def confusion_panels(confusions: pd.DataFrame, labels: Mapping[str, str]) -> Fig
     tables = [confusions[confusions["trait"] == trait] for trait in traits]
     sizes = [table["true_class"].nunique() for table in tables]
     extent_in = [1.6 + min(0.42, 4.2 / size + 0.09) * size for size in sizes]
-    figure = new_figure(sum(extent_in) + 0.6, max(extent_in))
-    panels = np.atleast_1d(figure.subplots(1, len(traits), width_ratios=extent_in))
+    if sum(extent_in) + 0.6 <= WIDEST_IN:
+        figure = new_figure(sum(extent_in) + 0.6, max(extent_in))
+        panels = np.atleast_1d(figure.subplots(1, len(traits), width_ratios=extent_in))
+    else:
+        figure = new_figure(max(extent_in) + 0.6, sum(extent_in))
+        panels = np.atleast_1d(figure.subplots(len(traits), 1, height_ratios=extent_in))
     for axes, trait, table in zip(panels, traits, tables, strict=True):
         names = list(dict.fromkeys(table["true_class"]))
         share_tp = table.pivot_table(index="true_class", columns="predicted_class", values="share").loc[names, names]
         n_t = table.groupby("true_class")["n"].sum().loc[names]
         image = axes.imshow(share_tp.to_numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
         style_axes(axes, labels.get(trait, trait), "predicted", "", grid="")
-        size = 8.0 if len(names) <= _MOST_NUMBERED else 6.0
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
-        axes.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, n_t, strict=True)], fontsize=size)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=SMALL_PT)
+        axes.set_yticks(
+            range(len(names)), [f"{name} ({n})" for name, n in zip(names, n_t, strict=True)], fontsize=SMALL_PT
+        )
         if len(names) <= _MOST_NUMBERED:
             for (row, column), share in np.ndenumerate(share_tp.to_numpy()):
                 if share >= 0.005:
                     colour = "white" if share > 0.55 else INK
-                    axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                    axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=SMALL_PT, color=colour)
         bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
         bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=7, length=2)
+        bar.ax.tick_params(labelsize=SMALL_PT, length=2)
     return figure
 
 
-def _panels(figure: Figure, n_panels: int) -> Sequence[Axes]:
-    return [figure.add_subplot(1, max(2, n_panels), number + 1) for number in range(n_panels)]
+def _rows_of_panels(n_panels: int, height_in: float) -> tuple[Figure, list[Axes]]:
+    """A figure of one row of up to four panels, or of rows of three."""
+    columns = max(2, n_panels) if n_panels <= _PANELS_PER_ROW else 3
+    rows = -(-n_panels // columns)
+    figure = new_figure(min(3.2, WIDEST_IN / columns) * columns, height_in * rows)
+    return figure, [figure.add_subplot(rows, columns, number + 1) for number in range(n_panels)]
+
+
+def _is_first(axes: Axes) -> bool:
+    """True for the first panel of a row."""
+    place = axes.get_subplotspec()
+    return place is None or place.is_first_col()
 
 
 def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]) -> Figure:
@@ -368,7 +383,7 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
     strata = list(dict.fromkeys(rows["stratum"]))
     if not strata:
         return empty_figure("no fraction of labels was enough to type neurites")
-    figure = new_figure(2.6 * max(2, len(strata)) + 0.6, 3.4)
+    figure = new_figure(2.4 * max(2, len(strata)) + 0.6, 3.4)
     for number, (axes, stratum) in enumerate(
         zip(np.atleast_1d(figure.subplots(1, len(strata), sharey=True)), strata, strict=True)
     ):
@@ -403,7 +418,7 @@ def trait_summary_panels(
         A figure with one panel per trait; bars are 90 % intervals.
     """
     traits = list(dict.fromkeys(summaries["trait"]))
-    figure, grid = _grid(len(traits), (2.75, 2.3))
+    figure, grid = _grid(len(traits), (2.35, 2.3))
     combinations = list(dict.fromkeys(summaries["combination"]))
     for position, (axes, trait) in enumerate(zip(grid, traits, strict=False)):
         of_trait = summaries[summaries["trait"] == trait]
@@ -420,7 +435,7 @@ def trait_summary_panels(
         axes.set_ylim(len(combinations) - 0.5, -0.5)
         if position == 0:
             handles, labels = axes.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+            figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL_PT)
     return figure
 
 
@@ -434,7 +449,7 @@ def posterior_panels(posteriors: Mapping[str, pd.DataFrame], axis_labels: Mappin
     Returns:
         A figure with one panel per trait; dots are measurements, and for classes ticks at 0 and 1.
     """
-    figure, grid = _grid(len(posteriors), (2.75, 2.2))
+    figure, grid = _grid(len(posteriors), (2.35, 2.2))
     for position, (axes, (label, table)) in enumerate(zip(grid, posteriors.items(), strict=False)):
         style_axes(axes, label, "synapses, by posterior mean", axis_labels.get(label, ""))
         axes.title.set_fontsize(8.5)
@@ -448,7 +463,7 @@ def posterior_panels(posteriors: Mapping[str, pd.DataFrame], axis_labels: Mappin
         axes.set_xticks([])
         if position == 0:
             handles, labels = axes.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+            figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL_PT)
     return figure
 
 

@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHUNK_ROWS = 4096
-"""Rows of an inner chunk, the smallest part that is read: 8 MB of 512 features."""
-SHARD_ROWS = 25 * CHUNK_ROWS
+CHUNK_ROWS = 256
+"""Rows of an inner chunk, the smallest part that is read: 0.5 MB of 512 features.
+
+Twenty single rows, as a search reads them, take 13 ms; of chunks of 4,096 rows they took 286. Blocks take as long.
+"""
+SHARD_ROWS = 400 * CHUNK_ROWS
 """Rows of a shard: 102,400, 210 MB of 512 features."""
-BLOCK_ROWS = 5 * CHUNK_ROWS
+BLOCK_ROWS = 80 * CHUNK_ROWS
 """Rows of a block of a lazy array: 20,480, 42 MB of 512 features."""
 _RECORDS = ".records"
 _PLAN = "plan.json"

@@ -49,12 +49,20 @@ export class Run {
     return this.kept.get(key);
   }
 
-  /** Positions of all synapses in a plane. */
+  /** Rows of ids, those that the run has. */
+  rowsOf(ids) {
+    if (ids.length < 20) return ids.map((id) => this.rowOf(id)).filter((row) => row >= 0);
+    this.places ??= new Map(Array.from(this.ids, (id, row) => [id.toString(), row]));
+    return ids.map((id) => this.places.get(id)).filter((row) => row !== undefined);
+  }
+
+  /** Positions of all synapses on a map: x, y, and z where it is in space. */
   plane(name) {
     const number = Math.max(0, this.about.planes.indexOf(name));
     return this.once(`plane ${number}`, async () => {
       const values = new Float32Array(await binary(`api/plane/${number}.bin`));
-      return { x: values.subarray(0, this.n), y: values.subarray(this.n) };
+      const [x, y, z] = [0, 1, 2].map((axis) => values.subarray(axis * this.n, (axis + 1) * this.n));
+      return { x, y, z: z.length ? z : null };
     });
   }
 
@@ -64,6 +72,21 @@ export class Run {
   values(name) {
     const number = this.about.columns.findIndex((column) => column.name === name);
     return this.once(`column ${number}`, async () => new Float32Array(await binary(`api/column/${number}.bin`)));
+  }
+
+  /** Add a column that the page made itself, or replace its values: saved labels, a neurite's synapses, what was learnt. */
+  setColumn(column, values) {
+    const made = { isMade: true, group: "From this page", unit: "", classes: [], ...column };
+    const number = this.about.columns.findIndex((other) => other.name === made.name);
+    if (number >= 0) this.about.columns[number] = made;
+    else this.about.columns.push(made);
+    this.kept.set(`column ${number >= 0 ? number : this.about.columns.length - 1}`, Promise.resolve(values));
+    this.onColumns?.();
+  }
+
+  /** Root ids of one side of all synapses; 0n where they are not known. */
+  roots(name) {
+    return this.once(`roots ${name}`, async () => new BigUint64Array(await binary(`api/roots/${name}.bin`)));
   }
 
   details(id) { return json(`api/synapse/${id}/details.json`); }
@@ -81,4 +104,18 @@ export class Run {
   saveLabel(ids, label, chosenBy) { return posted("api/labels", { ids, label, chosen_by: chosenBy }); }
 
   savedLabels() { return json("api/labels.json"); }
+
+  withdraw(table) { return posted("api/labels/withdraw", { table }); }
+
+  acceptDefects(ids) { return posted("api/defects", { ids }); }
+
+  whySimilar(id, other) { return json(`api/synapse/${id}/similar/${other}.json`); }
+
+  neuroglancer(ids, column) { return posted("api/neuroglancer", { ids, column }); }
+
+  /** Probability of every synapse to be like the ticked ones. */
+  async learn(ids, without) {
+    const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids, without }) };
+    return new Float32Array(await (await fetched("api/learn", options)).arrayBuffer());
+  }
 }

@@ -1,5 +1,9 @@
 // Filters: which synapses are shown.
+import { binned, rangeSlider } from "./histogram.js";
+import { labelled } from "./numbers.js";
 import { byId, element } from "./page.js";
+
+const MISSING = -1; // code of synapses without a value, in filters by class
 
 /** Rows that pass every filter. */
 export async function shownRows(run, filters) {
@@ -9,25 +13,32 @@ export async function shownRows(run, filters) {
     const values = await run.values(filter.name);
     if (filter.classes) {
       const wanted = new Set(filter.classes);
-      rows = rows.filter((row) => wanted.has(values[row]));
+      rows = rows.filter((row) => wanted.has(Number.isNaN(values[row]) ? MISSING : values[row]));
     } else {
       const low = filter.low ?? -Infinity;
       const high = filter.high ?? Infinity;
-      rows = rows.filter((row) => values[row] >= low && values[row] <= high);
+      rows = rows.filter((row) => (values[row] >= low && values[row] <= high) || (filter.missing && Number.isNaN(values[row])));
     }
   }
   return rows;
 }
 
+/** A new filter, which passes everything. */
+export const openFilter = (column) => (column.classes.length
+  ? { name: column.name, classes: [...column.classes.map((_, code) => code), MISSING] }
+  : { name: column.name, low: null, high: null, missing: true });
+
 /** Offer all columns, under their headings. */
 export function offerColumns(select, run, first) {
+  const chosen = select.value;
   const groups = new Map();
   for (const column of run.about.columns) {
     if (!groups.has(column.group)) groups.set(column.group, []);
     groups.get(column.group).push(column);
   }
   select.replaceChildren(element("option", { value: "" }, first), ...[...groups].map(([group, columns]) =>
-    element("optgroup", { label: group }, ...columns.map((column) => element("option", { value: column.name }, column.label)))));
+    element("optgroup", { label: group }, ...columns.map((column) => element("option", { value: column.name }, labelled(column))))));
+  select.value = chosen;
 }
 
 /** Draw the controls of the filters; every change calls back with the new list. */
@@ -38,26 +49,35 @@ export function drawFilters(run, filters, onChange) {
     const remove = element("button", { type: "button", className: "remove", "aria-label": `Remove the filter ${column?.label ?? filter.name}`,
       onclick: () => onChange(filters.filter((_, i) => i !== place)) }, "×");
     const inputs = !column ? [element("p", {}, "This run has no such column.")]
-      : filter.classes ? classInputs(column, filter, changed) : rangeInputs(column, filter, changed);
-    return element("fieldset", {}, element("legend", {}, column?.label ?? filter.name), remove, ...inputs);
+      : filter.classes ? classInputs(column, filter, changed) : rangeInputs(run, column, filter, changed);
+    return element("fieldset", {}, element("legend", {}, column ? labelled(column) : filter.name), remove, ...inputs);
   });
   byId("filters").replaceChildren(...controls);
 }
 
 function classInputs(column, filter, changed) {
-  return column.classes.map((name, code) => {
-    const box = element("input", { type: "checkbox", checked: filter.classes.includes(code), onchange: () =>
-      changed({ classes: box.checked ? [...filter.classes, code] : filter.classes.filter((other) => other !== code) }) });
-    return element("div", {}, element("label", {}, box, ` ${name}`));
+  const toggled = (code, on) => changed({ classes: on ? [...filter.classes, code] : filter.classes.filter((other) => other !== code) });
+  return [...column.classes.map((name, code) => [name, code]), ["no value", MISSING]].map(([name, code]) => {
+    const box = element("input", { type: "checkbox", checked: filter.classes.includes(code), onchange: () => toggled(code, box.checked) });
+    return element("div", { className: code === MISSING ? "muted" : "" }, element("label", {}, box, ` ${name}`));
   });
 }
 
-function rangeInputs(column, filter, changed) {
+function rangeInputs(run, column, filter, changed) {
   const input = (end, said) => {
     const box = element("input", { type: "number", step: "any", value: String(filter[end] ?? ""),
       "aria-label": `${column.label}, ${said}`, placeholder: said,
       onchange: () => changed({ [end]: box.value === "" ? null : Number(box.value) }) });
     return box;
   };
-  return [element("div", { className: "row" }, input("low", "at least"), input("high", "at most"))];
+  const slider = element("div", { className: "range" });
+  const missing = element("input", { type: "checkbox", checked: Boolean(filter.missing), onchange: () => changed({ missing: missing.checked }) });
+  const said = element("label", {}, missing, " no value");
+  // The filter has read the values already: this waits for nothing.
+  run.values(column.name).then((values) => {
+    const bins = binned(values);
+    slider.replaceWith(rangeSlider(column, bins, filter, changed));
+    said.lastChild.textContent = ` no value (${bins.nMissing.toLocaleString("en")})`;
+  }).catch(() => {});
+  return [slider, element("div", { className: "row" }, input("low", "at least"), input("high", "at most")), said];
 }

@@ -1,24 +1,17 @@
-// A set of synapses: what it is like, saved, labelled, and searched for more.
-import { byId, download, element, say, thumbnails } from "./page.js";
+// A set of synapses: what it is like, its pictures, saved, labelled, opened elsewhere, and searched for more.
+import { csvControls } from "./columns.js";
+import { failedPart, showFailure } from "./failures.js";
+import { Ticks, gallery } from "./gallery.js";
+import { labelControls } from "./labels.js";
+import { learningControls } from "./learning.js";
+import { byId, element, thumbnails } from "./page.js";
+import { summaryTable } from "./summary.js";
 
-const SHOWN = 24;
 let asked = 0;
-
-const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
-
-/** Ids, and the value of the colour chosen, as CSV. */
-export function asCsv(run, rows, column, values) {
-  const head = column ? `synapse_id,${quoted(column.name)}` : "synapse_id";
-  const lines = rows.map((row) => {
-    if (!column) return run.idOf(row);
-    const value = values[row];
-    return `${run.idOf(row)},${Number.isNaN(value) ? "" : column.classes.length ? quoted(column.classes[value]) : value}`;
-  });
-  return [head, ...lines, ""].join("\n");
-}
+const ticks = new Ticks();
 
 /** Show the selected set in the panel. */
-export async function showSelection(run, rows, { column, values, chosenBy, onChoose, onFound, onClear }) {
+export async function showSelection(run, rows, { column, chosenBy, onChoose, onFound, onClear, onColumn, onLabels, onCompare }) {
   const panel = byId("selection");
   const mine = ++asked;
   byId("tab-selection").textContent = rows.length ? `Selection (${rows.length.toLocaleString("en")})` : "Selection";
@@ -26,69 +19,67 @@ export async function showSelection(run, rows, { column, values, chosenBy, onCho
     panel.replaceChildren(element("p", { className: "muted" }, "Draw a lasso around points, or select all that pass the filters."));
     return;
   }
-  const ids = rows.map((row) => run.idOf(row));
+  const idsOf = () => rows.map((row) => run.idOf(row));
   const pictures = run.hasPictures ? (id) => run.picture(id, "thumbnail.jpg") : null;
   const results = element("div", { id: "found" });
   const summary = element("div", { id: "summary" });
-  const few = ids.slice(0, SHOWN).map((id) => ({ id }));
+  const [save, columns] = csvControls(run, rows, column?.name, showFailure);
+  const label = run.canAsk && run.about.can_save ? labelControls(run, idsOf, chosenBy, onLabels) : null;
+  const labelTicked = (ids) => (label ? element("button", { type: "button", id: "label-ticked", onclick: () => onFound(ids()) }, "Select the ticked, to label them") : null);
   panel.replaceChildren(
     element("h2", { id: "count" }, `${rows.length.toLocaleString("en")} synapses selected`),
-    element("div", { className: "row" },
-      element("button", { type: "button", id: "export", onclick: () => download("synapses.csv", asCsv(run, rows, column, values)) }, "Save as CSV"),
-      element("button", { type: "button", id: "clear", onclick: onClear }, "Clear")),
-    ...(run.canAsk ? [searchControls(run, ids, pictures, results, onChoose, onFound)] : []),
-    ...(run.canAsk && run.about.can_save ? [labelControls(run, ids, chosenBy)] : []),
+    element("div", { className: "row" }, save, element("button", { type: "button", id: "clear", onclick: onClear }, "Clear"),
+      run.canAsk && run.about.can_open ? neuroglancerButton(run, idsOf, column) : null),
+    columns,
+    ...(run.canAsk ? [searchControls(run, idsOf, pictures, results, onChoose, onFound)] : []),
+    label ?? "",
     results,
     summary,
-    element("h2", {}, rows.length > SHOWN ? `The first ${SHOWN}` : "The set"),
-    thumbnails(few, () => "", pictures, onChoose),
+    element("h2", {}, "Gallery"),
+    learningControls(run, ticks, { onColumn, labels: labelTicked, onSelect: (chosen) => onFound(chosen.map((row) => run.idOf(row))) }),
+    gallery(run, rows, { ticks, onChoose, onCompare, onFailure: showFailure }),
   );
-  if (!run.canAsk) return;
+  if (run.canAsk) showSummary(run, idsOf, summary, () => mine === asked, onColumn);
+}
+
+async function showSummary(run, idsOf, place, isCurrent, onColumn) {
   try {
-    const found = await run.summary(ids);
-    if (mine === asked) summary.replaceChildren(summaryTable(found.summary));
+    const found = await run.summary(idsOf());
+    if (isCurrent()) place.replaceChildren(summaryTable(found.summary, onColumn));
   } catch (error) {
-    if (mine === asked) summary.replaceChildren(element("p", { role: "alert" }, error.message));
+    if (isCurrent()) place.replaceChildren(failedPart(error, () => showSummary(run, idsOf, place, isCurrent, onColumn)));
   }
 }
 
-function summaryTable(rows) {
-  const head = element("tr", {}, ...["", "selected", "all"].map((name) => (name ? element("th", { scope: "col" }, name) : element("td"))));
-  return element("details", { open: true }, element("summary", {}, "Summary: medians, and commonest classes"), element("table", {},
-    element("thead", {}, head),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, element("th", { scope: "row" }, row.label, " ", element("small", {}, row.group.toLowerCase())),
-      element("td", {}, row.set), element("td", {}, row.all))))));
-}
-
-function labelControls(run, ids, chosenBy) {
-  const input = element("input", { id: "label", maxLength: 64, autocomplete: "off", placeholder: "a label" });
-  const save = async (label) => {
+/** Opens the set in Neuroglancer, coloured as the map is. The link appears: a window opened after waiting would be blocked. */
+function neuroglancerButton(run, idsOf, column) {
+  const place = element("span", { className: "muted" });
+  const open = async () => {
+    place.textContent = "making the link …";
     try {
-      const saved = await run.saveLabel(ids, label, chosenBy());
-      say(`Saved: ${saved.n} synapses labelled “${label}” in ${saved.table}.`);
-      input.value = "";
+      const link = await run.neuroglancer(idsOf(), column && !column.isMade ? column.name : "");
+      const some = link.n < idsOf().length ? ` (${link.n.toLocaleString("en")} drawn at random)` : "";
+      place.replaceChildren(element("a", { id: "neuroglancer-link", href: link.url, target: "_blank", rel: "noopener noreferrer" }, `Open in Neuroglancer${some}`));
     } catch (error) {
-      say(error.message);
+      place.textContent = "";
+      showFailure(error.message, open);
     }
   };
-  const form = element("form", { className: "row", onsubmit: (event) => { event.preventDefault(); save(input.value); } },
-    element("label", { for: "label" }, "Label"), input, element("button", { type: "submit", id: "save-label" }, "Save label"),
-    element("button", { type: "button", id: "mark", onclick: () => save("defective") }, "Mark as defective"));
-  return form;
+  return element("span", {}, element("button", { type: "button", id: "neuroglancer", onclick: open }, "Neuroglancer"), " ", place);
 }
 
-function searchControls(run, ids, pictures, results, onChoose, onFound) {
+function searchControls(run, idsOf, pictures, results, onChoose, onFound) {
   const find = async (kind) => {
     results.replaceChildren(element("p", { className: "muted" }, "Searching …"));
     try {
-      const found = await run.search(ids, kind, 24);
+      const found = await run.search(idsOf(), kind, 24);
       const said = kind === "similar" ? "Most similar to the set" : "Likely defective, like the set";
       results.replaceChildren(element("h2", {}, said),
         thumbnails(found.found, (synapse) => `${found.measure} ${synapse.value.toPrecision(3)}`, pictures, onChoose),
         element("div", { className: "row" }, element("button", { type: "button", id: "select-found",
           onclick: () => onFound(found.found.map((synapse) => synapse.id)) }, "Select these")));
     } catch (error) {
-      results.replaceChildren(element("p", { role: "alert" }, error.message));
+      results.replaceChildren(failedPart(error, () => find(kind)));
     }
   };
   return element("div", { className: "row" },

@@ -1,10 +1,16 @@
 // One synapse: its sections, its shape, what is known of it, and its neighbours.
-import { byId, colourOf, element, say, thumbnails } from "./page.js";
+import { failedPart } from "./failures.js";
+import { agreement, whySimilar } from "./likeness.js";
+import { rootLink } from "./neuron.js";
+import { byId, element, thumbnails } from "./page.js";
+import { shape } from "./scene.js";
+import { SectionViewer } from "./sections.js";
 
+const SIDES = { pre_root_id: "Presynaptic neurite", post_root_id: "Postsynaptic neurite" };
 let asked = 0;
 
 /** Show a synapse in the panel. */
-export async function showSynapse(run, id, onChoose) {
+export async function showSynapse(run, id, { onChoose, onRoot, onCompare }) {
   const panel = byId("synapse");
   const mine = ++asked;
   if (!id) {
@@ -19,8 +25,9 @@ export async function showSynapse(run, id, onChoose) {
   try {
     details = await run.details(id);
   } catch (error) {
-    const said = run.canAsk ? error.message : `This copy has no details of synapse ${id}.`;
-    if (mine === asked) panel.replaceChildren(element("p", { role: "alert" }, said));
+    const failed = run.canAsk ? failedPart(error, () => showSynapse(run, id, { onChoose, onRoot, onCompare }))
+      : element("p", { role: "alert" }, `This copy has no details of synapse ${id}.`);
+    if (mine === asked) panel.replaceChildren(failed);
     return;
   }
   if (mine !== asked) return;
@@ -29,10 +36,13 @@ export async function showSynapse(run, id, onChoose) {
     ? element("a", { href: details.neuroglancer, target: "_blank", rel: "noopener noreferrer" }, "Open in Neuroglancer") : null;
   panel.replaceChildren(
     element("h2", { id: "synapse-id" }, `Synapse ${details.id}`),
-    ...(link ? [link] : []),
-    ...(details.has_images ? [sections(run, details), shape(run, details)] : [element("p", { className: "muted" }, "There are no pictures of this synapse.")]),
+    element("div", { className: "row" }, link, element("button", { type: "button", id: "add-compared", onclick: () => onCompare(details.id) }, "Compare")),
+    ...(details.has_images ? pictured(run, details) : [element("p", { className: "muted" }, "There are no pictures of this synapse.")]),
+    ...Object.keys(SIDES).filter((side) => details.roots[side]).map((side) => element("div", { className: "muted" }, `${SIDES[side]} `, rootLink(details.roots[side], onRoot))),
     element("h2", {}, "Nearest neighbours"),
     thumbnails(details.neighbours, (other) => `distance ${other.distance.toPrecision(3)}`, pictures, onChoose),
+    element("h3", {}, "Annotated among them"), agreement(details.agreement),
+    ...(run.canAsk && details.neighbours.length ? [whySimilar(run, details.id, details.neighbours)] : []),
     element("h2", {}, "Traits"),
     traits(details.traits),
     ...(details.occlusion?.length ? [element("h2", {}, "What traits are read off"), occlusion(details.occlusion)] : []),
@@ -42,13 +52,21 @@ export async function showSynapse(run, id, onChoose) {
   panel.dataset.synapse = details.id;
 }
 
+function pictured(run, details) {
+  const viewer = new SectionViewer(run, details);
+  viewer.element.append(element("small", { id: "mask-names" }, "Masks: presynaptic violet, cleft orange, postsynaptic green"));
+  return [viewer.element, shape(run, details)];
+}
+
 function traits(rows) {
   if (!rows.length) return element("p", { className: "muted" }, "Nothing is annotated or imputed.");
   const head = element("tr", {}, ...["trait", "annotated", "imputed"].map((name) => element("th", { scope: "col" }, name)));
-  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.map((row) => element("tr", {},
+  const said = rows.some((row) => row.disagrees) ? [element("small", {}, "≠ another class is more probable, or the annotated value lies outside the imputed 90 % interval.")] : [];
+  return element("div", {}, element("table", { id: "traits" }, element("thead", {}, head), element("tbody", {}, ...rows.map((row) => element("tr", { className: row.disagrees ? "differs" : "" },
     element("th", { scope: "row" }, row.label),
     element("td", {}, row.annotated ?? "–"),
-    element("td", {}, row.imputed ?? "–", row.interval ? element("br") : null, row.interval ? element("small", {}, row.interval) : null)))));
+    element("td", {}, row.disagrees ? element("span", { className: "differs", role: "img", "aria-label": "disagrees" }, "≠ ") : null,
+      row.imputed ?? "–", row.interval ? element("br") : null, row.interval ? element("small", {}, row.interval) : null))))), ...said);
 }
 
 /** Changes of scores when a region is made grey. */
@@ -58,65 +76,4 @@ function occlusion(rows) {
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.map((row) => element("tr", {},
     element("th", { scope: "row" }, row.label),
     ...["score", ...regions].map((name) => element("td", {}, row[name]))))));
-}
-
-/** The sections, to leaf through. One picture holds them all below each other. */
-function sections(run, details) {
-  const [width, height, depth] = run.about.chunk_size_vx;
-  const canvas = element("canvas", { width, height, role: "img" });
-  const place = element("span", { className: "muted" });
-  const slider = element("input", { type: "range", min: "0", max: String(depth - 1), value: String(details.best_section),
-    "aria-label": "Section", oninput: () => draw() });
-  const masks = element("input", { type: "checkbox", checked: true, onchange: () => draw() });
-  const [grey, colour] = ["em.jpg", "masks.png"].map((name) => {
-    const picture = new Image();
-    picture.src = run.picture(details.id, name);
-    picture.onload = () => draw();
-    picture.onerror = () => say(`The ${name} of synapse ${details.id} could not be loaded.`);
-    return picture;
-  });
-  const draw = () => {
-    const pen = canvas.getContext("2d");
-    const section = Number(slider.value);
-    pen.clearRect(0, 0, width, height);
-    if (grey.complete && grey.naturalWidth) pen.drawImage(grey, 0, section * height, width, height, 0, 0, width, height);
-    pen.globalAlpha = 0.4;
-    if (masks.checked && colour.complete && colour.naturalWidth) pen.drawImage(colour, 0, section * height, width, height, 0, 0, width, height);
-    pen.globalAlpha = 1;
-    place.textContent = `section ${section} of ${depth}`;
-    canvas.setAttribute("aria-label", `EM of synapse ${details.id}, section ${section} of ${depth}`);
-    canvas.dataset.drawn = String(grey.complete && colour.complete);
-  };
-  draw();
-  return element("div", { className: "sections" }, canvas, element("div", { className: "row" }, slider, place, element("label", {}, masks, " masks")),
-    element("small", { id: "mask-names" }, "Masks: presynaptic violet, cleft orange, postsynaptic green"));
-}
-
-/** The three-dimensional view, made when it is asked for. */
-function shape(run, details) {
-  const frame = element("div", { className: "scene", role: "img", "aria-label": `Synapse ${details.id} in three dimensions` });
-  const box = element("details", { id: "shape" }, element("summary", {}, "In three dimensions"), frame);
-  box.open = sessionStorage.getItem("shape") === "open";
-  const load = async () => {
-    sessionStorage.setItem("shape", box.open ? "open" : "closed");
-    if (!box.open || frame.dataset.state) return;
-    frame.dataset.state = "loading";
-    try {
-      const figure = await run.scene(details.id);
-      const dress = () => {
-        const ink = colourOf("ink");
-        const axis = { color: colourOf("muted"), gridcolor: colourOf("line"), zerolinecolor: colourOf("line") };
-        const scene = { ...figure.layout.scene, bgcolor: colourOf("paper") };
-        for (const name of ["xaxis", "yaxis", "zaxis"]) scene[name] = { ...scene[name], ...axis };
-        return { ...figure.layout, height: 328, paper_bgcolor: colourOf("paper"), font: { color: ink, size: 11 }, scene };
-      };
-      await window.Plotly.newPlot(frame, figure.data, dress(), { displayModeBar: false, responsive: true });
-      frame.dataset.state = "drawn";
-    } catch (error) {
-      frame.dataset.state = "";
-      frame.textContent = error.message;
-    }
-  };
-  box.addEventListener("toggle", load);
-  return box;
 }

@@ -163,7 +163,7 @@ def describe_consensus(
         sections.append(describe_classes(name, found, measured, confusions, consensus))
     return pipeline_section(
         sections,
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
             "consensus": consensus_document(consensus_evaluation),

@@ -124,8 +124,8 @@ def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> 
     if "batch_norm_views" in provenance:
         text.append("The statistics of the encoder's batch norms were taken anew from views of these synapses.")
     return pipeline_section(
-        [Section("Embedding", text)],
-        config.dpi,
+        [Section("Embedding", text, part="appendix")],
+        config,
         made_from=embedding_digests(provenance),
         warnings=[warning] if warning else [],
         facts={"provenance": {str(name): str(value) for name, value in provenance.items()}},

@@ -109,8 +109,8 @@ def draw_spectra(layer_spectra: pd.DataFrame) -> Figure:
     """Draw the principal component spectra."""
     notes = {}
     for (name, layer), rows in layer_spectra.groupby(["representation", "layer"], sort=False):
-        rank = effective_dimensions(rows["fraction"].to_numpy())["effective_rank"]
-        notes[(str(name), str(layer))] = f"(effective rank {rank:.1f})"
+        ratio = effective_dimensions(rows["fraction"].to_numpy())["participation_ratio"]
+        notes[(str(name), str(layer))] = f"(participation ratio {ratio:.1f})"
     return spectrum_figure(layer_spectra, notes)
 
 
@@ -121,16 +121,19 @@ def draw_component_traits(component_traits: pd.DataFrame, config: FeaturesConfig
 
 def draw_component_strip(component_examples: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
     """Draw the synapses at the ends of the components: the lowest from the left, the highest from the right."""
-    slabs, labels, titles = [], [], []
+    slabs, labels, titles, synapse_ids = [], [], [], []
     n_low = 0
     for component in dict.fromkeys(component_examples["component"]):
         rows = component_examples[component_examples["component"] == component].sort_values("value")
         n_low = int((rows["end"] == "low").sum())
         slabs.append(read_slabs(synapse_chunks, rows["synapse_id"].to_numpy()))
+        synapse_ids.append(rows["synapse_id"].tolist())
         labels.append(f"PC {component}\nlow | high")
         pairs = zip(rows["synapse_id"], rows["value"], strict=True)
         titles.append([f"{identifier}\n{value:+.1f} sd" for identifier, value in pairs])
-    return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm, gap_after=n_low - 1)
+    return section_rows(
+        slabs, labels, titles, synapse_chunks.voxel_size_nm, gap_after=n_low - 1, synapse_id_rk=synapse_ids
+    )
 
 
 def explain_by_occlusion(
@@ -248,28 +251,22 @@ def describe_features(
     config: ReportingConfig,
 ) -> dict[str, Any]:
     """Write the report's sections on what the features are made of, and on traits by cell types."""
-    figures = (component_traits_figure, component_strip, layer_spectra_figure, feature_correlations)
     return pipeline_section(
         [
             describe_trait_summaries(trait_summaries, trait_summaries_figure),
-            describe_components(component_traits, feature_clusters, *figures, features),
+            describe_components(component_traits, component_traits_figure, component_strip, features),
             describe_occlusion(occlusion_effects, occlusion_figure, occlusion_maps),
+            describe_spectra(feature_clusters, layer_spectra_figure, feature_correlations),
         ],
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
     )
 
 
 def describe_components(
-    component_traits: pd.DataFrame,
-    feature_clusters: pd.DataFrame,
-    traits_figure: Drawing,
-    strip: Drawing,
-    spectra: Drawing,
-    correlations: Drawing,
-    config: FeaturesConfig,
+    component_traits: pd.DataFrame, traits_figure: Drawing, strip: Drawing, config: FeaturesConfig
 ) -> Section:
-    """Compare principal components with traits; show spectra and correlations of the features."""
+    """Compare principal components with traits, and show the synapses at their ends."""
     n_bonferroni, n_hochberg, n_tests = (
         int((component_traits["p_bonferroni"] < config.significance).sum()),
         int((component_traits["p_benjamini_hochberg"] < config.significance).sum()),
@@ -282,9 +279,6 @@ def describe_components(
     )
     if not n_tests:
         text = "No trait is annotated often enough to be compared with the principal components."
-    n_constant = int(feature_clusters["is_constant"].astype(bool).sum())
-    if n_constant:
-        text += f" {n_constant} features are constant and have no correlations."
     comparison = Picture(
         traits_figure,
         "Two stars: significant after Bonferroni; one: after Benjamini and Hochberg only; in brackets: the 90 % "
@@ -296,16 +290,26 @@ def describe_components(
             strip,
             "Synapses at the low (left) and high (right) end of the first components, in standard deviations.",
         ),
+    ]
+    return Section("Features", [text], pictures)
+
+
+def describe_spectra(feature_clusters: pd.DataFrame, spectra: Drawing, correlations: Drawing) -> Section:
+    """Show spectra of the layers and correlations of the features."""
+    n_constant = int(feature_clusters["is_constant"].astype(bool).sum())
+    text = [f"{n_constant} features are constant and have no correlations."] if n_constant else []
+    pictures = [
         Picture(
             spectra,
-            "Principal component spectra. Effective rank: exponential of the spectrum's entropy. Dotted: 90 %.",
+            "Principal component spectra. Participation ratio: as many equally large components would spread the "
+            "variance as much. Dotted: 90 %.",
         ),
         Picture(
             correlations,
             "Features that go together stand together; average linkage over one minus the correlation.",
         ),
     ]
-    return Section("Features", [text], pictures)
+    return Section("Spectra and correlations of the features", text, pictures, part="appendix")
 
 
 def describe_occlusion(effects: pd.DataFrame, bars: Drawing, maps: Drawing) -> Section:

@@ -304,7 +304,7 @@ def describe_imputation(
             describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits),
             describe_imputed(*tables, figures, imputation.gaussian_processes.layer, traits, confusions),
         ],
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={
             "n_synapses": int(synapse_embeddings.n_obs),
@@ -336,7 +336,7 @@ def describe_quality(
         tables.append(Table(("trait", "annotated synapses", "why it has no score"), rows, "Traits without a score."))
     if summary.empty:
         text = "No trait could be scored, so nothing is said here about the quality of the representation."
-        return Section("Representation quality", [text], tables=tables)
+        return Section("Representation quality", [text], tables=tables, part="comparison")
     n_folds = int(summary["folds"].max())
     text = (
         f"How well annotated traits can be read off each representation, over {n_folds} folds split by neurite. "
@@ -351,7 +351,7 @@ def describe_quality(
     caption = "Scores of the linear probe: mean and standard deviation over folds. Dashed: chance."
     tables.insert(0, _score_table(summary, probe, traits, is_folded=False))
     tables.insert(1, _score_table(summary, other, traits, is_folded=True))
-    return Section("Representation quality", [text], [Picture(comparison, caption)], tables)
+    return Section("Representation quality", [text], [Picture(comparison, caption)], tables, part="comparison")
 
 
 def _score_table(summary: pd.DataFrame, probe: str, traits: Sequence[Trait], is_folded: bool) -> Table:

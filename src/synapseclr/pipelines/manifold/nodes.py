@@ -200,15 +200,16 @@ def draw_clusters(synapse_manifold: AnnData, axis_positions: pd.DataFrame, confi
 
 def draw_axis_strip(axis_positions: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
     """Draw the synapses sampled along every axis, from its lower end to its upper one."""
-    slabs, labels, titles = [], [], []
+    slabs, labels, titles, synapse_ids = [], [], [], []
     axes = axis_positions[["cluster", "axis"]].drop_duplicates().sort_values(["cluster", "axis"])
     for cluster, number in axes.itertuples(index=False):
         sampled = _sampled(axis_positions, cluster, number)
         slabs.append(read_slabs(synapse_chunks, sampled["synapse_id"].to_numpy()))
+        synapse_ids.append(sampled["synapse_id"].tolist())
         labels.append(f"cluster {cluster}\naxis {number}")
         pairs = zip(sampled["synapse_id"], sampled["position"], strict=True)
         titles.append([f"{identifier}\nat {position:.2f}" for identifier, position in pairs])
-    return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm)
+    return section_rows(slabs, labels, titles, synapse_chunks.voxel_size_nm, synapse_id_rk=synapse_ids)
 
 
 def _sampled(axis_positions: pd.DataFrame, cluster: int, number: int) -> pd.DataFrame:
@@ -247,7 +248,7 @@ def describe_manifold(
             describe_plane(synapse_manifold, *figures, scatter),
             describe_leakage(leakage_scores, leakage_figure, manifold_orientation),
         ],
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_manifold.uns.get("provenance", {})),
     )
 
@@ -331,4 +332,4 @@ def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Drawing, orie
     ]
     columns = ("effect", "features, probe", "score", "95 % of permutations", "p")
     table = Table(columns, rows, "Scores of the backbone's features", is_folded=True, has_numbers=True)
-    return Section("Technical check", [text], pictures, [table])
+    return Section("Technical check", [text], pictures, [table], part="appendix")

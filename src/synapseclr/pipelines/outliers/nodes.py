@@ -173,7 +173,7 @@ def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore
     for row in drawn.to_dict("records"):
         rank = "example" if row["is_example"] else f"{row['rank']}:  score {row['score']:.3f}"
         titles.append(f"{row['synapse_id']}\n{rank}{', accepted' if row['is_accepted'] else ''}")
-    return contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
+    return contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles, synapse_id_n=drawn["synapse_id"].tolist())
 
 
 def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
@@ -195,7 +195,7 @@ def describe_outliers(
     figures = (outlier_sheet, outlier_detection_figure)
     return pipeline_section(
         [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers)],
-        config.dpi,
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
         evaluation={"outliers": outlier_metrics} if len(outlier_detection) else {},
     )

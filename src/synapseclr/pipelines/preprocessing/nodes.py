@@ -200,6 +200,7 @@ def describe_preprocessing(
     synapse_chunks: ChunkStore,
     synapse_metadata: pd.DataFrame,
     annotations: pd.DataFrame,
+    input_check: dict[str, Any],
     config: ReportingConfig,
     traits: Traits = PUBLISHED_TRAITS,
 ) -> dict[str, Any]:
@@ -207,15 +208,28 @@ def describe_preprocessing(
     obs = synapse_metadata[["synapse_id"]].merge(annotations, on="synapse_id", how="left", validate="one_to_one")
     return pipeline_section(
         [
-            describe_data(preprocessing_report, histograms),
-            describe_sizes(synapse_morphometry, morphometry_figure),
             describe_examples(synapse_chunks, obs, config, traits),
+            describe_sizes(synapse_morphometry, morphometry_figure),
+            describe_data(preprocessing_report, histograms),
         ],
-        config.dpi,
+        config,
         made_from={"chunks": synapse_chunks.sha256},
         warnings=preprocessing_report.get("warnings", ()),
-        facts={name: preprocessing_report[name] for name in _FACTS if name in preprocessing_report},
+        facts={name: preprocessing_report[name] for name in _FACTS if name in preprocessing_report}
+        | data_set_name(preprocessing_report, input_check),
     )
+
+
+def data_set_name(preprocessing_report: Mapping[str, Any], input_check: Mapping[str, Any]) -> dict[str, str]:
+    """Name the data set by its datastack in CAVE, or else by the address of the EM volume.
+
+    Returns:
+        ``data_set``; nothing if the chunks were imported, so that no volume was opened.
+    """
+    datastack = preprocessing_report.get("synapse_source", {}).get("datastack")
+    em_volume = [layer["uri"] for layer in input_check.get("layers", ())[:1]]
+    named = [str(name) for name in (datastack, *em_volume) if name]
+    return {"data_set": named[0].removeprefix("file://")} if named else {}
 
 
 def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) -> Section:
@@ -236,7 +250,7 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
         tables.append(Table(("synapse id", "reason"), listed, f"{len(rejected)} rejected synapses", is_folded=True))
     caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
     warnings = list(preprocessing_report.get("warnings", ()))
-    return Section("Data quality", warnings, [Picture(histograms, caption)], tables)
+    return Section("Data quality", warnings, [Picture(histograms, caption)], tables, part="appendix")
 
 
 def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Section:
@@ -256,7 +270,9 @@ def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Sectio
     )
     caption = "Synapses by their sizes. Black: the median. Values beyond the 99.5th percentile are left out."
     columns = ("size", "unit", "median", "5 %", "95 %", "synapses")
-    return Section("Sizes of synapses", [text], [Picture(figure, caption)], [Table(columns, rows, has_numbers=True)])
+    return Section(
+        "Sizes of synapses", [text], [Picture(figure, caption)], [Table(columns, rows, has_numbers=True)], part="data"
+    )
 
 
 def _size_text(name: str, value: float) -> str:
@@ -276,8 +292,8 @@ def describe_examples(
     types = [""] * len(chosen) if shown is None else class_texts(trait_values(chosen, shown), shown, "type unknown")
     titles = [f"{synapse_id}\n{text}".strip() for synapse_id, text in zip(chosen["synapse_id"], types, strict=True)]
     slabs = read_slabs(synapse_chunks, chosen["synapse_id"].to_numpy())
-    figure = contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles)
+    figure = contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles, synapse_id_n=chosen["synapse_id"].tolist())
     text = f"{len(rows)} synapses drawn at random, not chosen: what the encoder sees, defects included."
     named = f"Synapse id and {shown.label}" if shown is not None else "Synapse id"
     caption = f"{named}; the section through the widest part of the cleft, with its masks."
-    return Section("Examples", [text], [Picture(figure, caption)])
+    return Section("Examples", [text], [Picture(figure, caption)], part="data")

@@ -94,6 +94,7 @@ def create_pipeline() -> Pipeline:
                     "synapse_chunks",
                     "synapse_metadata",
                     "annotations",
+                    "input_check",
                     "params:reporting",
                     "params:traits",
                 ],

@@ -158,7 +158,7 @@ def describe_pretraining(
     made_from = {"weights": encoder_weights.sha256, "chunks": encoder_weights.provenance.get("chunks_sha256")}
     return pipeline_section(
         [describe_training(training_history), describe_views(augmented_pairs, pretraining)],
-        config.dpi,
+        config,
         made_from={what: digest for what, digest in made_from.items() if digest is not None},
         evaluation={"epochs": int(training_history["epoch"].nunique())},
     )
@@ -171,7 +171,7 @@ def describe_training(training_history: pd.DataFrame) -> Section:
     ends = [f"{label} {last[name]:.3g}" for name, label in known.items() if name in training_history]
     text = f"After {training_history['epoch'].nunique()} epochs: {', '.join(ends)}."
     caption = "Loss with learning rate, the k-NN probe on annotated synapses, and the effective rank of the features."
-    return Section("Training", [text], [Picture(training_figure(training_history), caption)])
+    return Section("Training", [text], [Picture(training_figure(training_history), caption)], part="appendix")
 
 
 def describe_views(pairs: Drawing, config: PretrainingConfig) -> Section:
@@ -180,9 +180,9 @@ def describe_views(pairs: Drawing, config: PretrainingConfig) -> Section:
         "Sixteen synapses drawn at random, each with two random views. Training pulls the two views of a synapse "
         "together and pushes those of others apart, so the encoder learns what the views have in common."
     )
-    caption = "The section with most cleft of the chunk and of each view."
+    caption = "Each synapse, then two views of it: the section with most cleft of the chunk and of each view."
     if config.positives.kind == "same_neurite":
         caption += " Both views are of the synapse itself; training also pairs it with others of its neurites."
     if config.augmentation.channel_organization == "separate":
         caption += " Views: presynaptic side magenta, postsynaptic side green, what both channels hold grey."
-    return Section("What the network sees", [text], [Picture(pairs, caption)])
+    return Section("What the network sees", [text], [Picture(pairs, caption)], part="appendix")

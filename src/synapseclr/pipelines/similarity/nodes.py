@@ -225,11 +225,15 @@ def describe_similarity(
         "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
     )
     used = index_recall.loc[index_recall["is_used"], "index"].iloc[0]
+    if used == "ivfpq":
+        text += " Neighbours are listed of a sample of the synapses (similarity.n_listed)."
     pictures = [
         Picture(
             similarity_strip,
             "One EM section each, through the widest part of the cleft; d is the Euclidean distance of the features.",
         ),
+    ]
+    distances = [
         Picture(
             similarity_distances,
             "Distance of every synapse from each query. Red: those listed as its neighbours.",
@@ -242,7 +246,10 @@ def describe_similarity(
     caption = f"Share of the true nearest neighbours that each index finds; in use: {used}."
     table = Table(("index", "neighbours", "queries", "recall"), rows, caption, is_folded=True, has_numbers=True)
     return pipeline_section(
-        [Section("Similar synapses", [text], pictures, [table])],
-        config.dpi,
+        [
+            Section("Similar synapses", [text], pictures),
+            Section("Distances of similar synapses", (), distances, [table], part="appendix"),
+        ],
+        config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
     )
