@@ -7,10 +7,15 @@ the page and clicks points. Pictures come from a store of 500 chunks of 80 x 80 
   answers to the mouse; medians of 3 fresh browser contexts;
 - click to neighbours: from the mouse button to the last of twelve thumbnails being loaded, median of 20 points, by the
   page's own clock;
+- frames per second: the map is dragged in circles, then zoomed in and out by the wheel, for 4 s each; a frame counts if
+  WebGL has drawn points in it. Processor time per frame, of all processes of the browser, does not depend on what else
+  runs on the machine;
 - memory: peak resident set of the server afterwards, a search for defects included;
 - renders: one synapse of 96^3 voxels to a picture of 480 x 480 pixels, surfaces and points included, median of 7.
 
-``baseline`` is the limit set for each; ``ratio`` is how far below the limit (above it, for renders) the result lies.
+``baseline`` is the limit set for each; ``ratio`` is how far on the right side of the limit the result lies.
+``--before=SRC`` measures an earlier explorer as well, in turn with this one: ``SRC`` is the folder ``src`` of its
+checkout, its results are in ``before``. Of several ``--rounds`` the better one counts.
 Writes ``benchmarks/results/explorer.json``. Needs Chromium (``make system``).
 """
 
@@ -46,12 +51,28 @@ LOADED = """async (before) => {
     return performance.now() - window.pressed;
 }"""
 PLACE = """(row) => {
-    const plot = document.getElementById("plot"), { xaxis, yaxis } = plot._fullLayout;
-    const box = plot.getBoundingClientRect();
-    const trace = plot.data[1]; // the first class
+    const plot = document.getElementById("plot"), box = plot.getBoundingClientRect();
+    if (plot.pointMap) {
+        const [x, y] = plot.pointMap.screenOf(row);
+        return [box.left + x, box.top + y];
+    }
+    const { xaxis, yaxis } = plot._fullLayout, trace = plot.data[1]; // plotly's: the first class
     row = row % trace.x.length;
     return [box.left + xaxis._offset + xaxis.l2p(trace.x[row]), box.top + yaxis._offset + yaxis.l2p(trace.y[row])];
 }"""
+COUNT_FRAMES = """() => {
+    let drawn = false;
+    window.framesDrawn = 0;
+    for (const { prototype } of [WebGLRenderingContext, WebGL2RenderingContext]) {
+        for (const name of ["drawArrays", "drawElements"]) {
+            const draw = prototype[name];
+            prototype[name] = function (...given) { drawn = true; return draw.apply(this, given); };
+        }
+    }
+    const next = () => { window.framesDrawn += drawn; drawn = false; requestAnimationFrame(next); };
+    requestAnimationFrame(next);
+}"""
+MOVES_S = 4.0
 
 
 def synapse(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -106,8 +127,45 @@ def serve(folder: Path) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
-def measure_page(address: str) -> tuple[float, float, float]:
-    """Seconds to the first paint, and to a map that answers; milliseconds from click to neighbours."""
+def processor_seconds(pid: int) -> float:
+    """Time that a process and all that it has started have run on processors so far."""
+    import psutil
+
+    total = 0.0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            used = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += used.user + used.system
+    return total
+
+
+def frames(page: Any, gesture: str) -> tuple[float, float]:
+    """Frames per second while the map is moved, and milliseconds of processor time per frame."""
+    box = page.locator("#plot").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    if gesture == "pan":
+        page.mouse.down()
+    before, used_s, start, step = page.evaluate("framesDrawn"), processor_seconds(os.getpid()), time.perf_counter(), 0
+    while time.perf_counter() - start < MOVES_S:
+        step += 1
+        if gesture == "pan":
+            page.mouse.move(x + 80 * np.sin(step / 8), y + 80 * np.cos(step / 8))
+        else:
+            page.mouse.wheel(0, -40 if step // 12 % 2 else 40)
+    elapsed_s = time.perf_counter() - start
+    drawn = page.evaluate("framesDrawn") - before
+    used_s = processor_seconds(os.getpid()) - used_s
+    if gesture == "pan":
+        page.mouse.up()
+    page.wait_for_timeout(500)
+    return drawn / elapsed_s, 1e3 * used_s / max(drawn, 1)
+
+
+def measure_page(address: str) -> dict[str, float]:
+    """Seconds to the first paint and to a map that answers, milliseconds from click to neighbours, frames a second."""
     from playwright.sync_api import sync_playwright
 
     rng = np.random.default_rng(1)
@@ -118,7 +176,7 @@ def measure_page(address: str) -> tuple[float, float, float]:
         for _ in range(3):
             page = browser.new_context(viewport={"width": 1300, "height": 850}).new_page()
             page.goto(address)
-            page.wait_for_selector("html[data-ready=true]", timeout=60_000)
+            page.wait_for_selector("html[data-ready=true]", timeout=120_000)
             marks = [
                 f"performance.getEntriesByName('{name}')[0].startTime" for name in ("map-painted", "explorer-ready")
             ]
@@ -129,12 +187,36 @@ def measure_page(address: str) -> tuple[float, float, float]:
             page.mouse.click(*page.evaluate(PLACE, row))
             clicks.append(page.evaluate(LOADED, before))
             page.wait_for_timeout(300)
+        page.evaluate(COUNT_FRAMES)
+        moved = {gesture: frames(page, gesture) for gesture in ("pan", "zoom")}
         ids = [str(number) for number in range(20)]
         body = {"ids": ids, "kind": "defective"}
         page.request.post(f"{address}api/search", data=body, timeout=120_000)
         browser.close()
     painted_s, ready_s = np.median(paints, axis=0) / 1e3
-    return float(painted_s), float(ready_s), statistics.median(clicks[1:])  # at the first click the index is built
+    return {
+        "paint_s": float(painted_s),
+        "ready_s": float(ready_s),
+        "click_ms": statistics.median(clicks[1:]),  # at the first click the index is built
+        **{f"{gesture}_fps": rate for gesture, (rate, _) in moved.items()},
+        **{f"{gesture}_cpu_ms": used_ms for gesture, (_, used_ms) in moved.items()},
+    }
+
+
+def measure(source: Path | None = None) -> dict[str, float]:
+    """Start a server, of another checkout if asked for, and measure its page and its memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--serve", folder]
+        environment = os.environ | ({"PYTHONPATH": str(source)} if source else {})
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        assert server.stdout is not None
+        found = measure_page(f"http://127.0.0.1:{int(server.stdout.readline())}/")
+        return found | {"memory_mb": float(server.communicate("")[0])}
+
+
+def better(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The better of each measurement."""
+    return {name: (max if name.endswith("fps") else min)(found[name] for found in rounds) for name in rounds[0]}
 
 
 def renders_per_second() -> float:
@@ -161,27 +243,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", type=Path, help="used by the script itself")
     parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--before", type=Path, help="folder src of an earlier checkout, measured in turn")
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.serve:
         return serve(arguments.serve)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--serve", folder]
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        paint_s, ready_s, click_ms = measure_page(f"http://127.0.0.1:{int(server.stdout.readline())}/")
-        memory_mb = float(server.communicate("")[0])
+    sources = ([None] if arguments.before is None else [arguments.before, None]) * arguments.rounds
+    rounds: dict[Path | None, list[dict[str, float]]] = {}
+    for source in sources:
+        rounds.setdefault(source, []).append(measure(source))
+        print("before" if source else "now", rounds[source][-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
     size = f"{N_SYNAPSES:,} synapses"
-    rows = [
-        row(f"first paint of the map, {size}", paint_s, 3.0, "s"),
-        row(f"the map answers to the mouse, {size}", ready_s, 3.0, "s"),
-        row(f"click to twelve neighbours with thumbnails, {size} x {N_FEATURES}, median of 20", click_ms, 300.0, "ms"),
-        row(f"server's peak memory, {size} x {N_FEATURES}", memory_mb, 1500.0, "MB"),
-        row("renders at 96^3, 480 x 480 pixels", renders_per_second(), 2.0, "1/s", more_is_better=True),
-    ]
-    machine = {"cpu_count": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+
+    def rows_of(found: dict[str, float]) -> list[dict[str, Any]]:
+        return [
+            row(f"first paint of the map, {size}", found["paint_s"], 3.0, "s"),
+            row(f"the map answers to the mouse, {size}", found["ready_s"], 3.0, "s"),
+            row(
+                f"click to twelve neighbours with thumbnails, {size} x {N_FEATURES}, median of 20",
+                found["click_ms"],
+                300.0,
+                "ms",
+            ),
+            row(f"moving the map, {size}", found["pan_fps"], 20.0, "1/s", more_is_better=True),
+            row(f"zooming, {size}", found["zoom_fps"], 20.0, "1/s", more_is_better=True),
+            row(f"processor time per frame of moving, {size}", found["pan_cpu_ms"], 100.0, "ms"),
+            row(f"processor time per frame of zooming, {size}", found["zoom_cpu_ms"], 100.0, "ms"),
+            row(f"server's peak memory, {size} x {N_FEATURES}", found["memory_mb"], 1500.0, "MB"),
+        ]
+
+    rows = rows_of(better(rounds[None]))
+    rows.append(row("renders at 96^3, 480 x 480 pixels", renders_per_second(), 2.0, "1/s", more_is_better=True))
+    machine: dict[str, Any] = {
+        "cpu_count": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+    machine["load_average"] = round(os.getloadavg()[0], 1)
+    result: dict[str, Any] = {"machine": machine, "rows": rows}
+    if arguments.before is not None:
+        result["before"] = rows_of(better(rounds[arguments.before]))
     for line in rows:
         print(line)
-    arguments.result.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    arguments.result.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def pretraining_of(parameters: dict[str, Any], variant: str, seed: int) -> Any:
 
     given: dict[str, Any] = {**parameters["pretraining"], "seed": seed}
     for name, change in VARIANTS[variant].items():
-        given[name] = {**given[name], **change} if isinstance(change, dict) else change
+        is_part = isinstance(change, dict) and "name" not in change  # another objective has parameters of its own
+        given[name] = {**given[name], **change} if is_part else change
     given["monitoring"] = {**given["monitoring"], "probe_every_n_epochs": given["epochs"] or 1}
     return PretrainingConfig.model_validate(given | {"epochs": given["epochs"] or 1})
 
@@ -194,7 +195,7 @@ def main() -> None:
     parser.add_argument("scratch", type=Path, help="folder for volumes, finished results and checkpoints")
     everything = [*STATISTICS, *VARIANTS, *JOINED]
     parser.add_argument("--variants", nargs="+", choices=everything, default=everything)
-    parser.add_argument("--volumes", nargs="+", type=int, default=[401, 402, 403], help="seeds of the simulation")
+    parser.add_argument("--volumes", nargs="+", type=int, default=list(range(401, 407)), help="seeds of the simulation")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the training")
     parser.add_argument("--signatures", nargs="+", choices=["darkness", "texture"], default=["darkness"])
     parser.add_argument("--output", type=Path, default=RESULT)

@@ -4,20 +4,15 @@ import numpy as np
 from explorer_runs import FIRST_ID
 
 
-def place_of(page, row):
-    """Where a synapse is on the screen."""
+def place_of(page, position):
+    """Where a place of the map is on the screen."""
     return page.evaluate(
-        """([id]) => {
-            const plot = document.getElementById("plot"), layout = plot._fullLayout, box = plot.getBoundingClientRect();
-            for (const trace of plot.data) for (let i = 0; i < trace.x.length; i++) {
-                if (Math.abs(trace.x[i] - id[0]) < 1e-6 && Math.abs(trace.y[i] - id[1]) < 1e-6) {
-                    return [box.left + layout.xaxis._offset + layout.xaxis.l2p(trace.x[i]),
-                            box.top + layout.yaxis._offset + layout.yaxis.l2p(trace.y[i])];
-                }
-            }
-            return null;
+        """(position) => {
+            const plot = document.getElementById("plot"), box = plot.getBoundingClientRect();
+            const [x, y] = plot.pointMap.toScreen(...position);
+            return [box.left + x, box.top + y];
         }""",
-        [row],
+        position,
     )
 
 
@@ -26,17 +21,26 @@ def click_synapse(page, outputs, row):
     page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + row}"]')
 
 
-def draw_lasso(page, outputs, rows):
-    """Draw around some synapses, and wait for the set."""
-    page.locator("#lasso").click()
+def outline_of(page, outputs, rows):
+    """Corners of a box around some synapses, on the screen."""
     places = np.array([place_of(page, outputs.planes["UMAP"][row].tolist()) for row in rows])
     (left, top), (right, bottom) = places.min(axis=0) - 12, places.max(axis=0) + 12
-    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top + 1)]
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top + 1)]
+
+
+def drag(page, corners):
+    """Press the button at the first place, and release it at the last."""
     page.mouse.move(*corners[0])
     page.mouse.down()
     for corner in corners[1:]:
         page.mouse.move(*corner, steps=6)
     page.mouse.up()
+
+
+def draw_lasso(page, outputs, rows):
+    """Draw around some synapses, and wait for the set."""
+    page.locator("#lasso").click()
+    drag(page, outline_of(page, outputs, rows))
     page.wait_for_selector("#count")
 
 

@@ -40,7 +40,7 @@ def test_addresses_and_ids_that_make_no_sense_do_no_harm(open_page, explorer):
     assert page.locator("#legend img").count() == 0
 
 
-def test_a_static_copy_works_without_the_server(open_page, explorer, tmp_path):
+def test_a_static_copy_works_without_the_server(open_page, browser, explorer, tmp_path):
     import functools
     import http.server
     import threading
@@ -66,3 +66,7 @@ def test_a_static_copy_works_without_the_server(open_page, explorer, tmp_path):
         page.get_by_text(f"This copy has no details of synapse {FIRST_ID + missing}.").wait_for()
     finally:
         server.shutdown()
+    page = browser.new_page()
+    page.goto((tmp_path / "copy" / "index.html").as_uri())
+    assert str(tmp_path / "copy") in page.locator("#not-served pre").inner_text()
+    page.close()

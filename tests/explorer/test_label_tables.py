@@ -3,8 +3,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from synapseclr.analysis.outliers import check_accepted_defects
+from synapseclr.datasets import OptionalCSVDataset
 from synapseclr.errors import TableError
-from synapseclr.explorer.label_tables import LabelTables, checked_label
+from synapseclr.explorer.label_tables import LabelTables, accept_defects, checked_label, current_labels
 
 LARGE = 2**53 + 1
 
@@ -91,3 +93,27 @@ def test_a_table_that_was_put_there_by_hand(tmp_path, content, is_read):
     labels, damaged = tables.read()
     assert labels["synapse_id"].tolist() == ([1, 5] if is_read else [1])
     assert list(damaged) == ([] if is_read else ["mine.csv"])
+
+
+def test_a_saving_is_taken_back_but_stays(tmp_path):
+    tables = LabelTables(str(tmp_path))
+    first = tables.save([1, 2], "odd", {})
+    tables.save([2, 3], "defective", {})
+    current = current_labels(tables.read().labels, {1: 10, 2: 20, 3: 30})
+    assert current["classes"] == ["odd", "defective"]
+    assert dict(zip(current["rows"], current["codes"], strict=True)) == {10: 0, 20: 1, 30: 1}
+    tables.withdraw(first)
+    tables.withdraw(first)
+    assert set(tables.read().labels["label"]) == {"defective"}
+    assert (tmp_path / first).exists()
+    for name in ("../x.csv", "absent.csv", "", 5):
+        with pytest.raises(TableError):
+            tables.withdraw(name)
+
+
+def test_accepted_defects_are_added_where_the_pipelines_read_them(tmp_path):
+    table = OptionalCSVDataset(filepath=str(tmp_path / "accepted_defects.csv"), save_args={"index": False})
+    large = 2**53 + 1
+    assert accept_defects(table, [large, 7, 7]) == 2
+    assert accept_defects(table, [7, 9]) == 1
+    assert check_accepted_defects(table.load())["synapse_id"].tolist() == [large, 7, 9]

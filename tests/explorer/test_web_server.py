@@ -130,7 +130,7 @@ def test_a_request_that_cannot_be_met_gets_a_sentence(client, path, body, said):
     [b"[" * 100_000, b'{"a":' * 100_000, b"{", b"", b"\xff", b'{"ids": [' + b"9" * 5000 + b"]}", b"null"],
     ids=["deep list", "deep object", "unfinished", "empty", "no UTF-8", "long number", "null"],
 )
-@pytest.mark.parametrize("path", ["summary", "search", "labels"])
+@pytest.mark.parametrize("path", ["summary", "search", "labels", "labels/withdraw", "learn", "neuroglancer", "defects"])
 def test_json_that_is_none_gets_a_sentence(client, path, body):
     answer = client.post(f"/api/{path}", data=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
@@ -143,7 +143,7 @@ _ADDRESSES = ["/api/synapse/{}/details.json", "/api/synapse/{}/em.jpg", "/api/co
 
 
 @given(
-    path=st.sampled_from(["summary", "search", "labels"]),
+    path=st.sampled_from(["summary", "search", "labels", "labels/withdraw", "learn", "neuroglancer"]),
     body=st.fixed_dictionaries(
         {"ids": st.lists(_SCALARS, max_size=3) | _JSON},
         optional={"kind": st.sampled_from(["similar", "defective"]) | _JSON, "k": _JSON, "chosen_by": _JSON},
@@ -234,6 +234,48 @@ def test_a_summary_compares_the_set_with_all(client, explorer):
     assert cluster["effect"] == 1.0
     effects = [abs(row["effect"]) for row in summary]
     assert effects == sorted(effects, reverse=True)
+
+
+def test_a_neighbour_is_explained_by_what_few_others_share(client, explorer):
+    cluster = explorer.outputs.synapses.obs["leiden_cluster"].cat.codes.to_numpy()
+    found = client.get(f"/api/synapse/{FIRST_ID}/similar/{FIRST_ID + 3}.json").json
+    distance = np.linalg.norm(explorer.outputs.features_nf - explorer.outputs.features_nf[0], axis=1)
+    assert found["distance"] == pytest.approx(distance[3], abs=1e-3)
+    assert found["nearer_than"] == pytest.approx((distance > distance[3]).mean(), abs=1e-3)
+    shared = {row["label"]: row["between"] for row in found["shared"]}
+    assert shared["leiden cluster"] == pytest.approx((cluster == cluster[0]).mean(), abs=1e-3)
+    assert client.get(f"/api/synapse/{FIRST_ID}/similar/12.json").status_code == 404
+
+
+def test_ticks_teach_the_kind(client, explorer):
+    cluster = explorer.outputs.synapses.obs["leiden_cluster"].cat.codes.to_numpy()
+    ids = [str(FIRST_ID + row) for row in range(N_SMALL)]
+    yes, no = ([ids[row] for row in np.flatnonzero(is_kind)[:3]] for is_kind in (cluster == 2, cluster != 2))
+    learnt = np.frombuffer(client.post("/api/learn", json={"ids": yes, "without": no}).data, "<f4")
+    assert ((learnt > 0.5) == (cluster == 2)).mean() > 0.95
+    alone = np.frombuffer(client.post("/api/learn", json={"ids": yes}).data, "<f4")
+    assert set(np.argsort(-alone)[:15]) <= set(np.flatnonzero(cluster == 2))
+    assert "Tick 1 to" in client.post("/api/learn", json={"ids": [], "without": no}).json["error"]
+
+
+def test_a_set_is_opened_in_neuroglancer_by_a_trait(client, explorer):
+    ids = [str(FIRST_ID + row) for row in (0, 4, 5)]
+    answer = client.post("/api/neuroglancer", json={"ids": ids, "column": "pre_cell_type"}).json
+    layer = json.loads(urllib.parse.unquote(answer["url"].partition("#!")[2]))["layers"][-1]
+    assert [point["id"] for point in layer["annotations"]] == ids
+    centres = explorer.outputs.synapses.obs[[f"centre_{axis}_nm" for axis in "xyz"]].to_numpy()
+    np.testing.assert_allclose([point["point"] for point in layer["annotations"]], centres[[0, 4, 5]], atol=0.06)
+    assert [point["props"] for point in layer["annotations"]] == [[255], [255], [0]]  # two are not annotated
+    assert layer["annotationProperties"][0]["enum_labels"] == ["excitatory", "inhibitory", "not known"]
+    number = client.post("/api/neuroglancer", json={"ids": ids, "column": "outlier_score"}).json
+    assert number["n"] == 3
+    assert client.post("/api/neuroglancer", json={"ids": ids, "column": "absent"}).status_code == 400
+
+
+def test_root_ids_arrive_in_full(client, explorer):
+    roots = np.frombuffer(client.get("/api/roots/pre_root_id.bin").data, "<u8")
+    np.testing.assert_array_equal(roots, explorer.outputs.synapses.obs["pre_root_id"])
+    assert client.get("/api/roots/synapse_id.bin").status_code == 404
 
 
 def test_pictures_asked_for_at_once_are_each_their_own(tmp_path):

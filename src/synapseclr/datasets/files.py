@@ -227,7 +227,7 @@ class FolderDataset(AtAddress, ReadOnlyDataset[str]):
     Args:
         filepath: Local path or fsspec URL.
         is_made: Make the folder when it is missing; else whoever writes into it does.
-        credentials: Passed to fsspec.
+        **options: ``credentials``, which are passed to fsspec, and ``metadata``.
     """
 
     refusal = "{filepath} is a folder that nodes write into; it cannot be saved as a dataset."

@@ -26,6 +26,7 @@ from synapseclr.analysis.traits import Trait, class_columns
 from synapseclr.analysis.traits.calibration import LEVELS
 from synapseclr.errors import TableError
 from synapseclr.explorer.images import SynapseImages
+from synapseclr.explorer.map_planes import map_overview
 from synapseclr.explorer.run_outputs import RunOutputs
 
 N_NEIGHBOURS = 12
@@ -42,6 +43,7 @@ def overview(outputs: RunOutputs, can_save: bool) -> dict[str, Any]:
     """Title, columns, planes and notes: everything that the page loads first."""
     chunks = outputs.chunks
     return {
+        "map": map_overview(outputs.maps, outputs.columns),
         "title": outputs.title,
         "n": len(outputs),
         "planes": list(outputs.planes),

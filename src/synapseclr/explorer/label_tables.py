@@ -87,7 +87,7 @@ class LabelTables:
             **provenance,
         }
         beside = json.dumps(record, indent=2, ensure_ascii=False).encode(errors="replace")
-        return f"{self._write_new(f'{now:%Y%m%dT%H%M%SZ}_{_slug(label)}', table, beside)}.csv"
+        return f"{self._write_new(f'{now:%Y%m%dT%H%M%S.%f}Z_{_slug(label)}', table, beside)}.csv"
 
     def read(self) -> SavedLabels:
         """Read all tables; those that cannot be read are left out and named."""

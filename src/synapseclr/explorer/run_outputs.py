@@ -20,6 +20,7 @@ from synapseclr.analysis.search import FeatureIndex
 from synapseclr.analysis.traits import TRAITS, Trait, class_traits, trait_values
 from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables, TableFile
+from synapseclr.explorer.map_planes import MapPlane, projections, volume_planes
 from synapseclr.volumes.synapse_table import table_rows
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from synapseclr.volumes.store.chunk_store import ChunkStore
 
 
-_PLANES = (("X_umap", "UMAP"), ("X_pca", "PCA"))
 STANDARDISED = "Standardised"
 """Heading of the transformed values of traits that are also there in their measured unit."""
 
@@ -269,19 +269,15 @@ class RunOutputs:
         return {identifier: row for row, identifier in enumerate(self.synapse_id.tolist())}
 
     @cached_property
-    def planes(self) -> dict[str, np.ndarray]:
-        """Coordinates by name of the plane, float32 (n, 2)."""
-        found = {}
-        for key, name in _PLANES:
-            if key in self.synapses.obsm and self.synapses.obsm[key].shape[1] >= 2:
-                stands_in = key == "X_umap" and self._manifold_method != "umap"
-                if not (stands_in and "X_pca" in self.synapses.obsm):
-                    found["PC" if stands_in else name] = np.asarray(self.synapses.obsm[key][:, :2], np.float32)
-        return found or {"PCA": self._principal_plane()}
+    def maps(self) -> dict[str, MapPlane]:
+        """Maps of the synapses by name: projections of their features first, then positions in the volume."""
+        projected = projections(self.synapses) or [MapPlane("PCA", self._principal_plane(), ("PCA 1", "PCA 2"))]
+        return {plane.name: plane for plane in (*projected, *volume_planes(self.synapses))}
 
-    @property
-    def _manifold_method(self) -> str:
-        return str(self.synapses.uns.get("manifold", {}).get("method", "umap"))
+    @cached_property
+    def planes(self) -> dict[str, np.ndarray]:
+        """Coordinates by name of the map, float32 (n, 2) or (n, 3)."""
+        return {name: plane.coordinates_nd for name, plane in self.maps.items()}
 
     def _principal_plane(self) -> np.ndarray:
         from sklearn.decomposition import PCA

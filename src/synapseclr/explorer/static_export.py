@@ -50,8 +50,8 @@ def export_explorer(
         about["notes"] = [*about["notes"], note]
     _write(api / "overview.json", _json(about))
     _write(api / "ids.bin", outputs.synapse_id.astype("<i8").tobytes())
-    for number, plane_n2 in enumerate(outputs.planes.values()):
-        _write(api / f"plane/{number}.bin", plane_n2.T.astype("<f4").tobytes())
+    for number, plane_nd in enumerate(outputs.planes.values()):
+        _write(api / f"plane/{number}.bin", plane_nd.T.astype("<f4").tobytes())
     for name, values_n in outputs.roots.items():
         _write(api / f"roots/{name}.bin", values_n.astype("<u8").tobytes())
     for number, column in enumerate(outputs.columns.values()):

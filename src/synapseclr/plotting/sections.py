@@ -203,7 +203,8 @@ def contact_sheet(
     """
     above_in = 0.34 if titles else 0.06
     foot_in = 0.35 if opacity > 0 else 0.1
-    figure, grid = panel_grid(len(chunk_ncxyz), columns, (1.6, 1.6), above_in=above_in, foot_in=foot_in)
+    side_in = fitting_panel_in(1.6, columns)
+    figure, grid = panel_grid(len(chunk_ncxyz), columns, (side_in, side_in), above_in=above_in, foot_in=foot_in)
     for index, chunk_cxyz in enumerate(chunk_ncxyz):
         draw_section(grid[index], chunk_cxyz, voxel_size_nm, opacity=opacity, scale_bar=index == 0)
         if titles:

@@ -12,8 +12,10 @@ from synapseclr.analysis.gaussian_processes.models import (
     Posterior,
     chosen_method,
     class_probability,
+    classification,
     fit_classes,
     fit_regression,
+    regression,
 )
 from synapseclr.analysis.gaussian_processes.variational import inducing_points
 from synapseclr.analysis.traits import trait_named
@@ -151,3 +153,18 @@ def test_the_former_name_of_a_limit_is_read_with_a_message(caplog):
     config = GaussianProcessConfig.model_validate({"inducing_up_to": 50, "variational_above": 100_000})
     assert config.variational_above == 50  # a user's own file still has it, beside the project's
     assert "is now called variational_above" in caplog.text
+
+
+@pytest.mark.parametrize("dirichlet_up_to", [0, 500])
+@pytest.mark.parametrize("is_class", [False, True])
+def test_a_query_gets_the_same_answer_in_any_company(is_class, dirichlet_up_to):
+    """One or two queries have the shape of covariances of as many outputs."""
+    inputs_nr = kernel_inputs(curved_traits()[0], 6)
+    target_n = np.arange(120) % 2.0 if is_class else np.sin(5 * inputs_nr[:120, 0])
+    config = GaussianProcessConfig(n_iterations=2, dirichlet_up_to=dirichlet_up_to)
+    process = (classification if is_class else regression)(inputs_nr[:120], target_n, config)
+    together = process.posterior(inputs_nr[120:130])
+    for n in (1, 2, 3):
+        alone = process.posterior(inputs_nr[120 : 120 + n])
+        for name in ("mean_on", "variance_on", "prior_variance_on"):
+            np.testing.assert_allclose(getattr(alone, name), getattr(together, name)[:, :n], rtol=1e-6, atol=1e-9)

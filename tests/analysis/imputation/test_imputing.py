@@ -192,6 +192,7 @@ def test_bad_input_is_refused():
 
 @pytest.mark.parametrize("has_statistics", [False, True])
 def test_blocks_of_lazy_features_are_imputed_as_features_in_memory(tmp_path, has_statistics):
+    """Inputs agree to 1e-14; the search for hyper-parameters enlarges what rounding leaves."""
     features_nf, table = curved_traits()
     table["tag"] = np.where(np.isnan(table["pre_cell_type"]), np.nan, np.arange(len(table)) % 3)
     tag = Traits.model_validate([{"name": "tag", "kind": "multiclass", "classes": ["a", "b", "c"]}])

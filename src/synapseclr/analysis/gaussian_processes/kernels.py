@@ -264,6 +264,11 @@ class LatentPrior:
 
     def variance(self, inputs_nr: torch.Tensor) -> torch.Tensor:
         """Shape (n,)."""
+        import torch
+
+        if len(inputs_nr) == len(self._squares_o):
+            # gpytorch would take variances (outputs, queries) for a matrix of covariances, and return its diagonal.
+            return self.variance(torch.cat([inputs_nr, inputs_nr[:1]]))[..., :-1]
         return self._summed(self._kernel(inputs_nr, diag=True))
 
     def weighted_sums(self, query_nr: torch.Tensor, train_ar: torch.Tensor, weight_a: torch.Tensor) -> torch.Tensor:

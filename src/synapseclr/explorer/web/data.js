@@ -49,12 +49,20 @@ export class Run {
     return this.kept.get(key);
   }
 
-  /** Positions of all synapses in a plane. */
+  /** Rows of ids, those that the run has. */
+  rowsOf(ids) {
+    if (ids.length < 20) return ids.map((id) => this.rowOf(id)).filter((row) => row >= 0);
+    this.places ??= new Map(Array.from(this.ids, (id, row) => [id.toString(), row]));
+    return ids.map((id) => this.places.get(id)).filter((row) => row !== undefined);
+  }
+
+  /** Positions of all synapses on a map: x, y, and z where it is in space. */
   plane(name) {
     const number = Math.max(0, this.about.planes.indexOf(name));
     return this.once(`plane ${number}`, async () => {
       const values = new Float32Array(await binary(`api/plane/${number}.bin`));
-      return { x: values.subarray(0, this.n), y: values.subarray(this.n) };
+      const [x, y, z] = [0, 1, 2].map((axis) => values.subarray(axis * this.n, (axis + 1) * this.n));
+      return { x, y, z: z.length ? z : null };
     });
   }
 

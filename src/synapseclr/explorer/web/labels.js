@@ -16,7 +16,7 @@ export async function loadLabels(run) {
 
 /** When a table was saved, by its name; its time is UTC. */
 function savedAt(table) {
-  const found = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(table);
+  const found = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.\d+)?Z/.exec(table);
   return found ? new Date(Date.UTC(+found[1], +found[2] - 1, +found[3], +found[4], +found[5], +found[6])).toLocaleString() : "";
 }
 

@@ -19,7 +19,7 @@ export function learningControls(run, ticks, { onColumn, onSelect, labels }) {
     isLearning = !isLearning;
     learn.setAttribute("aria-pressed", String(isLearning));
     shown();
-    recolour(run, ticks, onColumn);
+    recolour(run, ticks, onColumn, shown);
   } }, "Learn from the ticks") : null;
   const next = (text, id, score) => element("button", { type: "button", id, onclick: async () => {
     const values = await run.values(COLUMNS.learnt);
@@ -34,7 +34,7 @@ export function learningControls(run, ticks, { onColumn, onSelect, labels }) {
     undo.disabled = !ticks.past.length;
     clear.disabled = !(yes + no);
     then.hidden = !isLearning || !yes || !run.columnNamed(COLUMNS.learnt);
-    for (const input of box.querySelectorAll("form input, form button")) input.disabled = !yes;
+    for (const input of box.querySelectorAll("#label-ticked")) input.disabled = !yes;
   };
   shown();
   ticks.heard.add(() => {

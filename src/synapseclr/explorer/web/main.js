@@ -6,10 +6,12 @@ import { drawFilters, offerColumns, openFilter, shownRows } from "./filters.js";
 import { tipContent } from "./hover.js";
 import { wireKeys } from "./keys.js";
 import { LABEL_COLUMN, loadLabels, showLabels } from "./labels.js";
+import { drawLegend } from "./legend.js";
+import { combined, withoutHidden } from "./map_state.js";
+import { MapView } from "./map_view.js";
 import { setNeuriteColumn, neuriteOf, showNeurite } from "./neuron.js";
 import { valueText } from "./numbers.js";
 import { byId, element, say, setTheme, showTab, wireTabs } from "./page.js";
-import { Scatter, drawLegend } from "./scatter.js";
 import { showSelection } from "./selection.js";
 import { raiseSheet, wireSheet } from "./sheet.js";
 import { readAddress, rowsInside, simplified, writeAddress } from "./state.js";
@@ -17,21 +19,25 @@ import { showSynapse } from "./synapse.js";
 
 const LISTED = 25;
 let run;
-let scatter;
+let map;
 let state = readAddress();
 let view = {};
 let changes = Promise.resolve();
+let formerSets = []; // what undo goes back to
 setTheme(state.theme);
 
 /** Change the state: load what it needs, then draw what changes. A request that fails leaves everything as it was. */
 function change(part) {
   changes = changes.then(async () => {
-    const wanted = { ...state, ...part };
-    const changed = Object.keys(part);
+    const isRecoloured = "colour" in part && part.colour !== state.colour;
+    const usual = isRecoloured ? { look: { ...state.look, hidden: [], low: undefined, high: undefined } } : {};
+    const wanted = { ...state, ...usual, ...part };
+    const changed = Object.keys({ ...usual, ...part });
     try {
       const loaded = await load(wanted, changed);
+      if ("lasso" in part || "ids" in part) formerSets = [...formerSets, { lasso: state.lasso, ids: state.ids }].slice(-50);
       state = wanted;
-      writeAddress(state);
+      byId("link-note").hidden = writeAddress(state);
       clearFailure();
       await draw(loaded, changed);
     } catch (error) {
@@ -59,19 +65,47 @@ const selectRows = (rows) => { showTab("selection"); raiseSheet(); return change
 const colourBy = (name) => change({ colour: name });
 const compare = (id) => change({ compare: withCompared(state.compare, id) });
 
+const changeLook = (part) => change({ look: { ...state.look, ...part } });
+
+/** Go back to the former selection. */
+async function undoSelection() {
+  const former = formerSets.at(-1);
+  if (!former) return;
+  const left = formerSets.slice(0, -1);
+  await change(former);
+  formerSets = left;
+  byId("undo-selection").disabled = !left.length;
+}
+
+/** Take what was drawn on the map into the selection. */
+function selectRegion({ operation, points, ...lasso }) {
+  showTab("selection");
+  raiseSheet();
+  if (!points && (operation === "new" || (operation === "add" && !view.selected.length))) return change({ lasso: simplified(lasso), ids: null });
+  return selectRows(combined(view.selected, points ?? rowsInside(lasso, view.plane, view.shown), operation));
+}
+
+/** Draw another map; what a lasso has selected on this one stays selected. */
+function showPlane(plane) {
+  const selected = state.lasso ? { lasso: null, ids: view.selected.map((row) => run.idOf(row)) } : {};
+  return change({ plane, walk: null, ...selected });
+}
+
 /** Everything that a state needs of the server before it is drawn. */
 async function load(wanted, changed = null) {
   if (wanted.neuron && (changed === null || changed.includes("neuron"))) await setNeuriteColumn(run, wanted.neuron);
   const plane = run.about.planes.includes(wanted.plane) ? wanted.plane : run.about.planes[0];
   const column = run.columnNamed(wanted.colour);
-  const [places, shown, values] = await Promise.all([run.plane(plane),
-    changed === null || changed.includes("filters") || !view.shown ? shownRows(run, wanted.filters) : view.shown, column ? run.values(column.name) : null]);
-  return { plane: places, shown, values, column, view: plane };
+  const [places, passing, values] = await Promise.all([run.plane(plane),
+    changed === null || changed.includes("filters") || !view.passing ? shownRows(run, wanted.filters) : view.passing, column ? run.values(column.name) : null]);
+  const isSame = passing === view.passing && values === view.values && wanted.look.hidden === view.look.hidden;
+  const shown = isSame ? view.shown : withoutHidden(passing, values, column, wanted.look.hidden);
+  return { plane: places, passing, shown, values, column, name: plane };
 }
 
 /** Set the controls to the state, also after a change that failed. */
 function showControls() {
-  byId("plane").value = view.view ?? "";
+  byId("plane").value = view.name ?? "";
   byId("colour").value = view.column ? view.column.name : "";
 }
 
@@ -80,18 +114,20 @@ async function draw(loaded, changed = null) {
   if (touches("synapse")) showSynapse(run, state.synapse, { onChoose: chooseSynapse, onRoot: chooseNeurite, onCompare: compare });
   if (touches("neuron")) showNeurite(run, state.neuron, { onRoot: chooseNeurite, onSelect: selectRows, onColour: () => colourBy("neurite") });
   if (touches("compare")) showTray(run, state.compare, (ids) => change({ compare: ids }));
-  const { plane, shown, values, column } = loaded;
-  const selected = state.lasso ? rowsInside(state.lasso, plane, shown) : (state.ids || []).map((id) => run.rowOf(id)).filter((row) => row >= 0);
+  const { plane, passing, shown, values, column } = loaded;
+  const areOthersShown = shown !== view.shown;
+  const selected = state.lasso ? rowsInside(state.lasso, plane, shown) : run.rowsOf(state.ids || []);
   const current = state.synapse ? run.rowOf(state.synapse) : -1;
-  view = { ...loaded, selected, current, lasso: state.lasso };
+  view = { ...loaded, selected, current, lasso: state.lasso, walk: state.walk, look: state.look };
   showControls();
   byId("shown").textContent = `${shown.length.toLocaleString("en")} of ${run.n.toLocaleString("en")} synapses shown`;
   if (touches("filters")) drawFilters(run, state.filters, (filters) => change({ filters }));
-  if (touches("colour", "filters")) drawLegend(column, values, shown);
+  if (touches("colour", "filters", "look")) drawLegend(run, column, values, passing, state.look, changeLook);
+  byId("undo-selection").disabled = !formerSets.length;
   const unmoved = ["synapse", "compare", "neuron"];
   const onlyMarked = changed !== null && changed.every((name) => unmoved.includes(name));
-  await (onlyMarked ? scatter.mark(view) : scatter.draw(view));
-  if (touches("lasso", "ids", "plane") || (state.lasso && touches("filters"))) {
+  await (onlyMarked ? map.mark(view) : map.draw(view));
+  if (touches("lasso", "ids", "plane") || (state.lasso && areOthersShown)) {
     showSelection(run, selected, { column, chosenBy: () => location.hash, onChoose: chooseSynapse, onColumn: colourBy, onCompare: compare,
       onLabels: labelsChanged, onFound: (ids) => change({ ids, lasso: null }), onClear: () => change({ ids: null, lasso: null }) });
   }
@@ -145,9 +181,8 @@ async function find(id) {
 function wire() {
   wireTabs();
   wireSheet();
-  wireKeys({ onCompare: () => state.synapse && run.rowOf(state.synapse) >= 0 && compare(state.synapse),
-    onLasso: (on) => { if (on ?? scatter.mode !== "lasso") scatter.setMode("lasso"); else if (scatter.mode === "lasso") scatter.setMode("pan"); } });
-  byId("plane").addEventListener("change", (event) => change({ plane: event.target.value, lasso: null }));
+  wireKeys({ map, onCompare: () => state.synapse && run.rowOf(state.synapse) >= 0 && compare(state.synapse) });
+  byId("plane").addEventListener("change", (event) => showPlane(event.target.value));
   byId("colour").addEventListener("change", (event) => change({ colour: event.target.value || "none" }));
   byId("add-filter").addEventListener("change", (event) => { addFilter(event.target.value); event.target.value = ""; });
   byId("order").addEventListener("change", drawList);
@@ -160,7 +195,7 @@ function wire() {
   byId("theme").addEventListener("click", async () => {
     const theme = setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     await change({ theme });
-    drawLegend(view.column, view.values, view.shown);
+    drawLegend(run, view.column, view.values, view.passing, state.look, changeLook);
     showSynapse(run, state.synapse, { onChoose: chooseSynapse, onRoot: chooseNeurite, onCompare: compare });
   });
   window.addEventListener("hashchange", follow);
@@ -197,11 +232,8 @@ async function start() {
   run.onColumns = () => { offerColumns(byId("colour"), run, "nothing"); offerColumns(byId("add-filter"), run, "choose …"); };
   run.onColumns();
   drawLabels();
-  scatter = new Scatter(run, { nameOf: (row) => tipContent(run, run.idOf(row), valueName(row)), onChoose: (row) => chooseSynapse(run.idOf(row)), onLasso: (lasso) => {
-    showTab("selection");
-    raiseSheet();
-    change({ lasso: simplified(lasso), ids: null });
-  } });
+  map = new MapView(run, { onChoose: chooseSynapse, onRegion: selectRegion, onUndo: undoSelection, onLook: changeLook,
+    onLine: (walk) => change({ walk }), tip: (row) => tipContent(run, run.idOf(row), valueName(row)) });
   state = withDefaults(state);
   wire();
   await draw(await load(state));

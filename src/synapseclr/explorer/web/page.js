@@ -33,6 +33,17 @@ export function setTheme(theme) {
   return dark ? "dark" : "light";
 }
 
+let drawing3D;
+
+/** Plotly, which draws single synapses in space; it is large, and loaded when it is first needed. */
+export function plotly() {
+  drawing3D ??= new Promise((resolve, reject) => {
+    const failed = () => { drawing3D = undefined; reject(new Error("The script that draws in three dimensions could not be loaded.")); };
+    document.head.append(element("script", { src: "assets/plotly.min.js", onload: () => resolve(window.Plotly), onerror: failed }));
+  });
+  return drawing3D;
+}
+
 /** Hand a text to the user as a file. */
 export function download(name, text) {
   const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));

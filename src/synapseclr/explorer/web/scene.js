@@ -1,5 +1,5 @@
 // A synapse in three dimensions.
-import { colourOf, element } from "./page.js";
+import { colourOf, element, plotly } from "./page.js";
 
 /** Draw a synapse's surfaces into a frame, in the page's colours. */
 export async function drawScene(run, id, frame, height) {
@@ -8,7 +8,7 @@ export async function drawScene(run, id, frame, height) {
   const scene = { ...figure.layout.scene, bgcolor: colourOf("paper") };
   for (const name of ["xaxis", "yaxis", "zaxis"]) scene[name] = { ...scene[name], ...axis };
   const layout = { ...figure.layout, height, paper_bgcolor: colourOf("paper"), font: { color: colourOf("ink"), size: 11 }, scene };
-  await window.Plotly.newPlot(frame, figure.data, layout, { displayModeBar: false, responsive: true });
+  await (await plotly()).newPlot(frame, figure.data, layout, { displayModeBar: false, responsive: true });
 }
 
 /** The three-dimensional view, made when it is asked for; it stays open from one synapse to the next. */

@@ -1,4 +1,5 @@
 // The state of the page, which the address holds: a link brings another reader to the same place.
+import { readMap, writeMap } from "./map_state.js";
 
 const SIMPLE = ["plane", "colour", "synapse", "neuron", "theme"];
 const MAX_CORNERS = 80;
@@ -22,12 +23,12 @@ export function readAddress() {
   state.compare = (parameters.get("compare") || "").split(".").filter((id) => /^\d{1,19}$/.test(id)).slice(0, 4);
   if (!/^\d{1,20}$/.test(state.neuron ?? "")) delete state.neuron;
   if (parameters.get("ids")) state.ids = parameters.get("ids").split(".").filter((id) => /^\d{1,19}$/.test(id));
-  return state;
+  return readMap(parameters, state);
 }
 
 const number = (text) => (text === "" ? null : Number.isFinite(Number(text)) ? Number(text) : null);
 
-/** Put the state into the address. */
+/** Put the state into the address. False if its set of synapses does not fit. */
 export function writeAddress(state, replace = false) {
   const parameters = new URLSearchParams();
   for (const name of SIMPLE) if (state[name]) parameters.set(name, state[name]);
@@ -41,8 +42,10 @@ export function writeAddress(state, replace = false) {
     parameters.set("ids", state.ids.join("."));
   }
   if (state.compare?.length) parameters.set("compare", state.compare.join("."));
+  const isWhole = writeMap(parameters, state);
   const hash = `#${parameters}`;
   if (hash !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
+  return isWhole;
 }
 
 const short = (value) => String(Number(value.toPrecision(6)));

@@ -38,7 +38,7 @@ export async function showSynapse(run, id, { onChoose, onRoot, onCompare }) {
     element("h2", { id: "synapse-id" }, `Synapse ${details.id}`),
     element("div", { className: "row" }, link, element("button", { type: "button", id: "add-compared", onclick: () => onCompare(details.id) }, "Compare")),
     ...(details.has_images ? pictured(run, details) : [element("p", { className: "muted" }, "There are no pictures of this synapse.")]),
-    ...Object.entries(details.roots).map(([side, root]) => element("div", { className: "muted" }, `${SIDES[side]} `, rootLink(root, onRoot))),
+    ...Object.keys(SIDES).filter((side) => details.roots[side]).map((side) => element("div", { className: "muted" }, `${SIDES[side]} `, rootLink(details.roots[side], onRoot))),
     element("h2", {}, "Nearest neighbours"),
     thumbnails(details.neighbours, (other) => `distance ${other.distance.toPrecision(3)}`, pictures, onChoose),
     element("h3", {}, "Annotated among them"), agreement(details.agreement),
