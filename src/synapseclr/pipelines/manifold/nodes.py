@@ -97,7 +97,7 @@ def project_synapses(
     obs = synapse_embeddings.obs.copy(deep=False)
     codes_n = np.where(clusters.label_n == UNCLUSTERED, clusters.n_clusters, clusters.label_n)
     categories = [*map(str, range(clusters.n_clusters)), _NO_CLUSTER]
-    obs["cluster"] = pd.Categorical.from_codes(codes_n, categories=categories)
+    obs["cluster"] = pd.Categorical.from_codes(codes_n.astype(np.int64), categories=pd.Index(categories))
     obsm = {"X_pca": manifold.pca_np, "X_umap": manifold.umap_n2}
     if manifold.umap_n3 is not None:
         obsm["X_umap_3d"] = manifold.umap_n3
