@@ -175,7 +175,7 @@ def measure_page(address: str) -> dict[str, float]:
         paints, clicks = [], []
         for _ in range(3):
             page = browser.new_context(viewport={"width": 1300, "height": 850}).new_page()
-            page.goto(address)
+            page.goto(address, timeout=120_000)
             page.wait_for_selector("html[data-ready=true]", timeout=120_000)
             marks = [
                 f"performance.getEntriesByName('{name}')[0].startTime" for name in ("map-painted", "explorer-ready")

@@ -86,14 +86,12 @@ def volume_planes(synapses: AnnData) -> list[MapPlane]:
 
 def column_colours(column: Column) -> Sequence[str | None]:
     """Colour of each class, as in the report's figures; None is grey: synapses in no cluster."""
-    if column.group != "Clusters":
-        return list(class_colours(len(column.class_names)))[: len(column.class_names)]
     numbers = [int(name) if name.isdecimal() else None for name in column.class_names]
-    is_numbered = all(
+    are_clusters = column.group == "Clusters" and all(
         number is not None or name in _NO_CLUSTER for name, number in zip(column.class_names, numbers, strict=True)
     )
-    if not is_numbered:
-        return list(class_colours(len(column.class_names)))[: len(column.class_names)]
+    if not are_clusters:
+        return [*class_colours(len(column.class_names))][: len(column.class_names)]
     colours = [cluster_colour(-1 if number is None else number) for number in numbers]
     return [None if colour == UNKNOWN else colour for colour in colours]
 
