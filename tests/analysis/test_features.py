@@ -1,5 +1,6 @@
 """What features are made of: arrangements, spectra, components against traits, traits by cell types."""
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from synapseclr.analysis.features import (
     layer_spectra,
     trait_summaries,
 )
+from synapseclr.analysis.row_blocks import RowBlocksConfig
 from synapseclr.errors import SynapseCLRError
 
 N = 200
@@ -75,6 +77,19 @@ def test_spectra_are_eigenvalues_and_count_dimensions():
         "components_90": 4.0,
     }
     assert set(effective_dimensions(np.zeros(3)).values()) == {0.0}
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+def test_lazy_features_have_the_spectra_and_the_tree_of_those_in_memory(tmp_path, is_constant):
+    features_nf = np.ones((N, 6)) if is_constant else _normal(N, 6) @ _normal(6, 6, seed=1) + 5.0
+    features_nf[:, 2] = 3.0
+    lazy_nf, blocks = da.from_array(features_nf, chunks=(70, 6)), RowBlocksConfig(rows=70, folder=str(tmp_path))
+    expected, found = layer_spectra({"a": {"l": features_nf}}), layer_spectra({"a": {"l": lazy_nf}}, blocks)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6, atol=1e-9)
+    expected, found = cluster_features(features_nf, "l", 3), cluster_features(lazy_nf, "l", 3, blocks)
+    pd.testing.assert_frame_equal(found.table, expected.table, rtol=1e-6)
+    np.testing.assert_allclose(found.linkage, expected.linkage, rtol=1e-6)
+    np.testing.assert_allclose(found.correlation_mm, expected.correlation_mm, atol=1e-9)
 
 
 def test_component_traits_match_scipy_and_are_corrected():

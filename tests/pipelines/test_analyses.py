@@ -8,17 +8,25 @@ import pandas as pd
 import pytest
 from analyses_in_memory import (
     N_SYNAPSES,
+    PARAMETERS,
     SCHEMAS,
     TABLES,
+    analysis_inputs,
     run_analyses,
+    run_in_memory,
+    simulated_embeddings,
 )
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from synapseclr.analysis.consensus import NEURITE_CELL_TYPES
 from synapseclr.analysis.imputation.imputing import HELD_OUT_PREDICTIONS
+from synapseclr.analysis.row_blocks import RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS
+from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.errors import TableError
+from synapseclr.pipelines import features, manifold
+from synapseclr.pipelines.manifold.nodes import describe_plane
 from synapseclr.plotting.report import PARTS
 from synapseclr.plotting.theme import SMALL_PT, WIDEST_IN
 
@@ -39,6 +47,40 @@ def test_manifold_keeps_synapses_and_adds_coordinates(catalog):
     pd.testing.assert_frame_equal(projected.obs.drop(columns="cluster"), catalog.load("synapse_embeddings").obs)
     assert projected.uns["manifold"]["n_neighbours"] == 10
     assert projected.uns["provenance"] == {"weights_sha256": "abc"}
+
+
+def test_manifold_and_features_in_blocks_are_those_in_memory(catalog, tmp_path):
+    def stored(name, data):
+        dataset = AnnDataZarrDataset(filepath=str(tmp_path / f"{name}.zarr"), in_memory=False)
+        dataset.save(data)
+        return dataset.load()
+
+    inputs = analysis_inputs(simulated_embeddings(20.0, 1))
+    inputs |= {name: stored(name, inputs[name]) for name in ("synapse_embeddings", "random.synapse_embeddings")}
+    inputs |= {
+        "params:manifold": PARAMETERS["manifold"].model_copy(update={"n_fitted": 40, "three_dimensions": False}),
+        "params:row_blocks": RowBlocksConfig(rows=30, folder=str(tmp_path / "row_blocks")),
+    }
+    steps = manifold.create_pipeline() + features.create_pipeline()
+    projected = stored(
+        "synapse_manifold", run_in_memory(steps.only_nodes("project_synapses"), inputs).load("synapse_manifold")
+    )
+    np.testing.assert_array_equal(projected.X, inputs["synapse_embeddings"].X)
+    expected_np = catalog.load("synapse_manifold").obsm["X_pca"]
+    np.testing.assert_allclose(projected.obsm["X_pca"], expected_np, atol=1e-4 * np.abs(expected_np).max())  # float32
+    assert projected.uns["manifold"]["n_fitted"] == 40
+    names = ("describe_clusters", "draw_manifold_clusters", "orient_clefts", "check_leakage", "arrange_features")
+    names += ("measure_spectra", "compare_components", "draw_feature_correlations", "explain_by_occlusion")
+    found = run_in_memory(steps.only_nodes(*names), inputs | {"synapse_manifold": projected})
+    for name in ("leakage_scores", "feature_clusters", "feature_tree", "layer_spectra"):
+        pd.testing.assert_frame_equal(found.load(name), catalog.load(name), rtol=1e-5, atol=1e-6, obj=name)
+    rho_t, expected_t = (of.load("component_traits")["rho"] for of in (found, catalog))
+    np.testing.assert_allclose(rho_t, expected_t, atol=1e-3)  # ranks of two nearly equal synapses may be swapped
+    positions = found.load("axis_positions")
+    assert 0 < positions["synapse_id"].nunique() < N_SYNAPSES
+    assert (positions["sample"] >= 0).any()
+    plane = describe_plane(projected, *[found.load("manifold_clusters")] * 4, None)
+    assert "fitted on 40 of the 90 synapses" in plane.text[0]
 
 
 def test_clusters_axes_and_leakage_are_tabulated(catalog):

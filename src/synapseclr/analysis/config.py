@@ -285,6 +285,12 @@ class ManifoldConfig(Parameters):
         description="Seed. null gives up reproducibility and lets UMAP use every core: do so beyond 50,000 synapses.",
     )
     three_dimensions: bool = Field(default=True, description="Also project to three dimensions.")
+    n_fitted: int = Field(
+        default=100_000,
+        ge=10,
+        description="Synapses, drawn at random, that UMAP is fitted on where features exceed memory; the others are "
+        "placed among them.",
+    )
     clusters: ClusterConfig = Field(default_factory=ClusterConfig, description="Clusters in the plane.")
     axes: AxesConfig = Field(default_factory=AxesConfig, description="Principal axes of clusters.")
     leakage: LeakageConfig = Field(default_factory=LeakageConfig, description="The technical check.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import FeaturesConfig as FeaturesConfig
 from synapseclr.analysis.representations import check_finite
+from synapseclr.analysis.row_blocks import HERE, Moments, RowBlocks, RowBlocksConfig
 from synapseclr.analysis.traits import (
     TRAITS,
     Trait,
@@ -22,6 +24,7 @@ from synapseclr.analysis.traits import (
 from synapseclr.analysis.traits.calibration import grouped_interval
 from synapseclr.analysis.traits.folds import neurite_codes
 from synapseclr.errors import SynapseCLRError
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import table_rows
 from synapseclr.volumes.table_schema import (
     COUNT,
@@ -128,16 +131,43 @@ class FeatureClusters:
     table: pd.DataFrame
 
 
-def cluster_features(features_nf: np.ndarray, layer: str, n_clusters: int = 8) -> FeatureClusters:
+def layer_moments(features_nf: Any, layer: str, row_blocks: RowBlocksConfig = HERE) -> Moments:
+    """Moments of lazy features (n, f) by merged blocks; values that are not finite are an error."""
+    with RowBlocks(f"moments of {layer}", (features_nf,), row_blocks) as blocks:
+        return blocks.moments()
+
+
+def feature_correlations(features_nf: Any, chosen_m: np.ndarray, layer: str, row_blocks: RowBlocksConfig) -> np.ndarray:
+    """Pearson correlations of features that vary, float64 (m, m), in the order given.
+
+    Args:
+        features_nf: float (n, f), in memory or lazy.
+        chosen_m: int (m,): numbers of the features.
+        layer: Name of the layer.
+        row_blocks: Blocks of lazy features.
+    """
+    if not len(chosen_m):
+        return np.empty((0, 0))
+    if not is_lazy(features_nf):
+        return np.atleast_2d(np.corrcoef(features_nf[:, chosen_m], rowvar=False))
+    moments = layer_moments(features_nf, layer, row_blocks)
+    spread_m = moments.std_f[chosen_m]
+    return np.clip(moments.covariance_ff[np.ix_(chosen_m, chosen_m)] / np.outer(spread_m, spread_m), -1.0, 1.0)
+
+
+def cluster_features(
+    features_nf: Any, layer: str, n_clusters: int = 8, row_blocks: RowBlocksConfig = HERE
+) -> FeatureClusters:
     """Arrange features so that those which go together stand together.
 
     Average linkage over 1 - r, with leaves in the optimal order (Bar-Joseph et al. 2001,
     doi:10.1093/bioinformatics/17.suppl_1.S22): features with opposite signs are far apart.
 
     Args:
-        features_nf: float (n, f), n at least 3.
+        features_nf: float (n, f), n at least 3; in memory or lazy.
         layer: Name of the layer, for the table and for messages.
         n_clusters: Clusters that the tree is cut into, at most.
+        row_blocks: Blocks of lazy features.
 
     Returns:
         The arrangement. Constant features have no correlation; they are left out and marked.
@@ -152,9 +182,14 @@ def cluster_features(features_nf: np.ndarray, layer: str, n_clusters: int = 8) -
         raise SynapseCLRError(
             f"Correlations of features need at least 3 synapses, the embeddings hold {len(features_nf)}."
         )
-    check_finite(features_nf, layer)
-    spread_f = features_nf.std(axis=0, dtype=np.float64)
-    varying = np.flatnonzero(spread_f > 1e-7 * np.maximum(np.abs(features_nf).max(axis=0), 1e-30))
+    if is_lazy(features_nf):
+        moments = layer_moments(features_nf, layer, row_blocks)
+        spread_f = moments.std_f
+        largest_f = np.maximum(np.abs(moments.lowest_f), np.abs(moments.highest_f))
+    else:
+        check_finite(features_nf, layer)
+        spread_f, largest_f = features_nf.std(axis=0, dtype=np.float64), np.abs(features_nf).max(axis=0)
+    varying = np.flatnonzero(spread_f > 1e-7 * np.maximum(largest_f, 1e-30))
     table = pd.DataFrame(
         {
             "layer": layer,
@@ -167,7 +202,7 @@ def cluster_features(features_nf: np.ndarray, layer: str, n_clusters: int = 8) -
     )
     if not len(varying):
         return FeatureClusters(np.empty((0, 0)), np.empty((0, 4)), table)
-    correlation_mm = np.atleast_2d(np.corrcoef(features_nf[:, varying], rowvar=False))
+    correlation_mm = feature_correlations(features_nf, varying, layer, row_blocks)
     tree, order, cut = np.empty((0, 4)), np.array([0]), np.array([0])
     if len(varying) > 1:
         distance_mm = np.clip(1.0 - correlation_mm, 0.0, 2.0)
@@ -186,11 +221,12 @@ def cluster_features(features_nf: np.ndarray, layer: str, n_clusters: int = 8) -
 SPECTRUM_COLUMNS = ("representation", "layer", "component", "variance", "fraction", "cumulative")
 
 
-def layer_spectra(representations: Mapping[str, Mapping[str, np.ndarray]]) -> pd.DataFrame:
+def layer_spectra(representations: Mapping[str, Mapping[str, Any]], row_blocks: RowBlocksConfig = HERE) -> pd.DataFrame:
     """Principal component spectra of every layer.
 
     Args:
-        representations: Name to layer to features (n, f).
+        representations: Name to layer to features (n, f), in memory or lazy.
+        row_blocks: Blocks of lazy features.
 
     Returns:
         One row per representation, layer and component, largest first: ``variance`` (eigenvalue of the covariance),
@@ -199,9 +235,13 @@ def layer_spectra(representations: Mapping[str, Mapping[str, np.ndarray]]) -> pd
     tables = []
     for name, layers in representations.items():
         for layer, features_nf in layers.items():
-            check_finite(features_nf, layer)
-            centred_nf = features_nf.astype(np.float64) - features_nf.mean(axis=0, dtype=np.float64)
-            covariance_ff = centred_nf.T @ centred_nf / max(len(features_nf) - 1, 1)
+            if is_lazy(features_nf):
+                scatter_ff = layer_moments(features_nf, layer, row_blocks).scatter_ff
+            else:
+                check_finite(features_nf, layer)
+                centred_nf = features_nf.astype(np.float64) - features_nf.mean(axis=0, dtype=np.float64)
+                scatter_ff = centred_nf.T @ centred_nf
+            covariance_ff = scatter_ff / max(len(features_nf) - 1, 1)
             variance_p = np.maximum(np.linalg.eigvalsh(covariance_ff)[::-1], 0.0)
             variance_p = variance_p[: max(1, min(len(features_nf) - 1, len(variance_p)))]
             total = variance_p.sum()

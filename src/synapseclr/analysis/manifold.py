@@ -70,14 +70,14 @@ class Manifold:
     """Coordinates of the synapses.
 
     Attributes:
-        pca_np: float32 (n, p): principal components.
+        pca_np: float32 (n, p): principal components; lazy (dask) where the features are.
         umap_n2: float32 (n, 2): coordinates in the plane.
         umap_n3: float32 (n, 3): coordinates in space, fitted on their own; None if not asked for.
         explained_variance_p: float32 (p,): fraction of the variance along each component.
         settings: What was really used, fit for ``AnnData.uns``; ``method`` tells whether a fallback stood in for UMAP.
     """
 
-    pca_np: np.ndarray
+    pca_np: Any
     umap_n2: np.ndarray
     umap_n3: np.ndarray | None
     explained_variance_p: np.ndarray
@@ -125,28 +125,50 @@ def fit_manifold(features_nf: np.ndarray, config: ManifoldConfig | None = None) 
         SynapseCLRError: If there are fewer than two synapses or features that are not finite.
     """
     config = config or ManifoldConfig()
-    n_synapses = len(features_nf)
-    if n_synapses < 2:
-        raise SynapseCLRError(f"A manifold needs at least 2 synapses, the embeddings hold {n_synapses}.")
+    check_enough(len(features_nf))
     check_finite(features_nf, config.layer)
     pca_np, explained_p = principal_components(features_nf, config.n_components, config.random_state or 0)
-    settings: dict[str, Any] = {
+    settings = manifold_settings(pca_np.shape[1], config)
+    projected = fit_planes(pca_np, settings, config)
+    return Manifold(pca_np, projected[2], projected.get(3), explained_p, settings)
+
+
+def check_enough(n_synapses: int) -> None:
+    """Refuse to project fewer than two synapses, by a SynapseCLRError."""
+    if n_synapses < 2:
+        raise SynapseCLRError(f"A manifold needs at least 2 synapses, the embeddings hold {n_synapses}.")
+
+
+def manifold_settings(n_components: int, config: ManifoldConfig) -> dict[str, Any]:
+    """Settings fit for ``AnnData.uns``, but for the method, which :func:`fit_planes` adds."""
+    return {
         "layer": config.layer,
-        "n_components": int(pca_np.shape[1]),
+        "n_components": int(n_components),
         "min_dist": config.min_dist,
         "n_epochs": config.n_epochs,
         "random_state": "none" if config.random_state is None else config.random_state,
     }
+
+
+def fit_planes(pca_np: np.ndarray, settings: dict[str, Any], config: ManifoldConfig) -> dict[int, np.ndarray]:
+    """Fit UMAP, or take the first components where it cannot be fitted.
+
+    Args:
+        pca_np: float32 (n, p): principal components, in memory.
+        settings: Gets ``method``, and with UMAP ``n_neighbours``.
+        config: Settings.
+
+    Returns:
+        float32 (n, d) by number of dimensions d: 2 and, if asked for, 3.
+    """
     dimensions = (2, 3) if config.three_dimensions else (2,)
     reason = _no_umap(pca_np)
     if reason is not None:
         settings["method"] = f"pca: {reason}"
-        projected = {d: _first_components(pca_np, d) for d in dimensions}
-    else:
-        settings["n_neighbours"] = usable_neighbours(config.n_neighbours, n_synapses)
-        settings["method"] = "umap"
-        projected = _umap(pca_np, settings["n_neighbours"], config, dimensions)
-    return Manifold(pca_np, projected[2], projected.get(3), explained_p, settings)
+        return {d: first_components(pca_np, d) for d in dimensions}
+    settings["n_neighbours"] = usable_neighbours(config.n_neighbours, len(pca_np))
+    settings["method"] = "umap"
+    return _umap(pca_np, settings["n_neighbours"], config, dimensions)
 
 
 def _no_umap(pca_np: np.ndarray) -> str | None:
@@ -158,7 +180,8 @@ def _no_umap(pca_np: np.ndarray) -> str | None:
     return None
 
 
-def _first_components(pca_np: np.ndarray, n_dimensions: int) -> np.ndarray:
+def first_components(pca_np: np.ndarray, n_dimensions: int) -> np.ndarray:
+    """First components, float32 (n, d); zeros where there are fewer."""
     coordinates_nd = np.zeros((len(pca_np), n_dimensions), np.float32)
     n_present = min(n_dimensions, pca_np.shape[1])
     coordinates_nd[:, :n_present] = pca_np[:, :n_present]
@@ -376,6 +399,12 @@ def axis_position_table(axes: Sequence[ManifoldAxis], synapse_id: np.ndarray, n_
     if not tables:
         return pd.DataFrame({name: pd.Series(dtype="int64") for name in AXIS_COLUMNS})
     return pd.concat(tables, ignore_index=True)
+
+
+def only_sampled(positions: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
+    """Keep of :func:`axis_position_table` those sampled along the axes, and those with one of these ids."""
+    is_kept = (positions["sample"] != NOT_SAMPLED) | positions["synapse_id"].isin(synapse_id)
+    return positions[is_kept].reset_index(drop=True)
 
 
 _MEASURES = ("n", "n_neurites", "mean", "lower_90", "upper_90")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import OcclusionConfig
+from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.analysis.traits import (
     Trait,
     grouped_interval,
@@ -143,7 +144,7 @@ def followed_traits(traits: Sequence[Trait], config: OcclusionConfig) -> list[Tr
 def explain(
     read: Callable[[int], np.ndarray],
     embed: Embed,
-    features_nf: np.ndarray,
+    features_nf: np.ndarray | FeatureRows,
     obs: pd.DataFrame,
     traits: Sequence[Trait],
     config: OcclusionConfig,
@@ -158,7 +159,7 @@ def explain(
     Args:
         read: Returns the chunk of a row, uint8 (2, x, y, z).
         embed: Embeds chunks.
-        features_nf: Features of all synapses, which the probes are trained on.
+        features_nf: Features of all synapses; probes are trained on the rows of annotated ones.
         obs: Their metadata and annotations.
         traits: Traits to follow.
         config: What is occluded.
@@ -264,7 +265,7 @@ def _neurites(obs: pd.DataFrame, group: str) -> np.ndarray:
 def _scores(
     trait: Trait,
     values_n: np.ndarray,
-    features_nf: np.ndarray,
+    features_nf: np.ndarray | FeatureRows,
     versions_vf: np.ndarray,
     obs: pd.DataFrame,
     rows_k: np.ndarray,

@@ -70,6 +70,12 @@ def recorded_layers(embeddings: AnnData) -> dict[str, np.ndarray]:
     return {layer: layer_features(embeddings, layer) for layer in present}
 
 
+def recorded_arrays(embeddings: AnnData) -> dict[str, Any]:
+    """Every recorded layer as it lies, see :func:`layer_array`, in the order of :func:`recorded_layers`."""
+    present = [BACKBONE, *(layer for layer in PROJECTOR_LAYERS if layer in embeddings.obsm)]
+    return {layer: layer_array(embeddings, layer) for layer in present}
+
+
 def check_finite(features_nf: np.ndarray, name: str) -> None:
     """Refuse features that hold NaN or infinity.
 

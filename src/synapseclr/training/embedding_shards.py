@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from synapseclr.volumes import ChunkStore
 
 _PIECES = 64  # at least so many, as far as batches allow, so that processes have equally much to do
+_MOST_ROWS = 4096  # of a piece: what a killed process loses at most
 _BETWEEN = "between.npz"
 
 
@@ -146,9 +147,9 @@ def _embed_share(
 
 
 def _pieces(shards: MatrixShards, batch_size: int) -> list[range]:
-    """Rows of the pieces: whole batches, at most a chunk of the matrix; the same however many processes there are."""
+    """Rows of the pieces: whole batches, 4,096 rows at most; the same however many processes there are."""
     n = shards.n_rows
-    wanted = min(math.ceil(n / _PIECES), shards.chunk_rows)
+    wanted = min(math.ceil(n / _PIECES), _MOST_ROWS)
     size = max(math.ceil(wanted / batch_size), 1) * batch_size
     # A piece ends where a shard does, so that none lies in two shards.
     bounds = sorted({*range(0, n, size), *range(0, n, shards.shard_rows), n})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from synapseclr.analysis.traits import calibration
 from synapseclr.analysis.traits.calibration import (
     BetaCalibration,
     calibration_error_by_chance,
@@ -105,6 +106,16 @@ def test_interval_over_groups_is_wider_when_groups_agree_within():
     values_a = np.random.default_rng(2).random(20)[groups_a]
     by_group, by_synapse = (np.ptp(grouped_interval(values_a, groups)) for groups in (groups_a, np.arange(400)))
     assert by_group > 2 * by_synapse
+
+
+def test_draws_in_parts_are_the_same_and_their_limit_is_near(monkeypatch):
+    rng = np.random.default_rng(3)
+    groups_a, values_a = rng.integers(0, 500, 4000), rng.exponential(size=4000)
+    whole = grouped_interval(values_a, groups_a)
+    monkeypatch.setattr(calibration, "_DRAWN_AT_ONCE", 1501)
+    assert grouped_interval(values_a, groups_a) == whole
+    monkeypatch.setattr(calibration, "_MOST_DRAWN_GROUPS", 499)
+    assert grouped_interval(values_a, groups_a) == pytest.approx(whole, abs=0.1 * np.ptp(whole))
 
 
 def test_accuracy_is_counted(calibrated):

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 _LIMIT = 1e-6
+_MOST_DRAWN_GROUPS = 2**18
+_DRAWN_AT_ONCE = 2**22  # groups of bootstrap samples in memory: 100 MB
 _Z_50, _Z_90 = 0.6744897501960817, 1.6448536269514722
 LEVELS = {50: _Z_50, 90: _Z_90}
 """Nominal coverage in percent to half the width of the interval, in standard deviations of a normal distribution."""
@@ -110,12 +112,24 @@ def grouped_interval(
         seed: Seed of the samples.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end. Of more than 262,144 groups it is the bootstrap's limit, a normal distribution with the
+        variance of a ratio of sums.
     """
     _, codes_a = np.unique(groups_a, return_inverse=True)
     sums_g, counts_g = np.bincount(codes_a, weights=values_a), np.bincount(codes_a)
-    draws_sg = np.random.default_rng(seed).integers(0, len(sums_g), (n_draws, len(sums_g)))
-    means_s = sums_g[draws_sg].sum(axis=1) / counts_g[draws_sg].sum(axis=1)
+    n_groups = len(sums_g)
+    if n_groups > _MOST_DRAWN_GROUPS:
+        from scipy.special import ndtri
+
+        mean = float(sums_g.sum() / counts_g.sum())
+        deviation = float(np.sqrt(np.square(sums_g - mean * counts_g).sum()) / counts_g.sum())
+        half = float(ndtri((1 + level) / 2)) * deviation
+        return mean - half, mean + half
+    rng, means_s = np.random.default_rng(seed), np.empty(n_draws)
+    step = max(1, _DRAWN_AT_ONCE // n_groups)
+    for first in range(0, n_draws, step):  # the same stream of draws, whatever the step
+        draws_sg = rng.integers(0, n_groups, (min(step, n_draws - first), n_groups))
+        means_s[first : first + step] = sums_g[draws_sg].sum(axis=1) / counts_g[draws_sg].sum(axis=1)
     lower, upper = np.quantile(means_s, [(1 - level) / 2, (1 + level) / 2])
     return float(lower), float(upper)
 

@@ -10,19 +10,23 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.analysis.features import (
     FeaturesConfig,
     cluster_features,
     component_examples,
     component_traits,
     effective_dimensions,
+    feature_correlations,
     layer_spectra,
     spectrum_metrics,
     trait_summaries,
 )
 from synapseclr.analysis.manifold import principal_components
 from synapseclr.analysis.occlusion import explain, followed_traits, summarise_effects
-from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
+from synapseclr.analysis.principal_axes import components_in_blocks
+from synapseclr.analysis.representations import BACKBONE, layer_array, layer_features, recorded_arrays
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import Trait, Traits, counted_classes, values_by_class
 from synapseclr.models import EncoderWeights
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
@@ -31,6 +35,7 @@ from synapseclr.plotting.occlusion import occlusion_bars, occlusion_maps
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes.synapse_table import positions_in_store, table_rows
 
@@ -39,31 +44,39 @@ logger = logging.getLogger(__name__)
 TREE_COLUMNS = ("left", "right", "height", "n_features")
 
 
-def arrange_features(synapse_embeddings: AnnData, config: FeaturesConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _layer(embeddings: AnnData, layer: str = BACKBONE) -> Any:
+    """Features of a layer: lazy, or checked and in memory."""
+    features_nf = layer_array(embeddings, layer)
+    return features_nf if is_lazy(features_nf) else layer_features(embeddings, layer)
+
+
+def arrange_features(
+    synapse_embeddings: AnnData, config: FeaturesConfig, row_blocks: RowBlocksConfig = HERE
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cluster the features by their correlation.
 
     Returns:
         One row per feature; and the tree as scipy writes it, one row per junction.
     """
-    found = cluster_features(
-        layer_features(synapse_embeddings, config.clustered_layer), config.clustered_layer, config.n_feature_clusters
-    )
+    features_nf = _layer(synapse_embeddings, config.clustered_layer)
+    found = cluster_features(features_nf, config.clustered_layer, config.n_feature_clusters, row_blocks)
     n_constant = int(found.table["is_constant"].sum())
     if n_constant:
         logger.warning("%d of %d features of %s are constant.", n_constant, len(found.table), config.clustered_layer)
     return found.table, pd.DataFrame(found.linkage, columns=list(TREE_COLUMNS))
 
 
-def measure_spectra(synapse_embeddings: AnnData, random_embeddings: AnnData) -> tuple[pd.DataFrame, dict[str, float]]:
+def measure_spectra(
+    synapse_embeddings: AnnData, random_embeddings: AnnData, row_blocks: RowBlocksConfig = HERE
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """Principal component spectra of every layer, and of the untrained backbone; numbers of dimensions as metrics."""
-    spectra = layer_spectra(
-        {"synapseclr": recorded_layers(synapse_embeddings), "random": {BACKBONE: layer_features(random_embeddings)}}
-    )
+    layers = {layer: _layer(synapse_embeddings, layer) for layer in recorded_arrays(synapse_embeddings)}
+    spectra = layer_spectra({"synapseclr": layers, "random": {BACKBONE: _layer(random_embeddings)}}, row_blocks)
     return spectra, spectrum_metrics(spectra)
 
 
 def compare_components(
-    synapse_embeddings: AnnData, config: FeaturesConfig, traits: Traits
+    synapse_embeddings: AnnData, config: FeaturesConfig, traits: Traits, row_blocks: RowBlocksConfig = HERE
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
     """Compare principal components with traits.
 
@@ -71,8 +84,11 @@ def compare_components(
         Correlations with intervals and corrected p-values; the synapses at the ends of the components; and, as metrics,
         the number of correlations that remain significant.
     """
-    features_nf = layer_features(synapse_embeddings, config.component_layer)
-    components_np, _ = principal_components(features_nf, config.n_components, config.seed)
+    features_nf = _layer(synapse_embeddings, config.component_layer)
+    if is_lazy(features_nf):
+        components_np, _ = components_in_blocks(features_nf, config.n_components, row_blocks)
+    else:
+        components_np, _ = principal_components(features_nf, config.n_components, config.seed)
     obs, layer = synapse_embeddings.obs, config.component_layer
     table = component_traits(components_np, obs, layer, config, traits)
     for row in table.loc[table["reason"].notna(), ["trait", "reason"]].drop_duplicates().itertuples(index=False):
@@ -95,12 +111,16 @@ def summarise_traits(
 
 
 def draw_correlations(
-    synapse_embeddings: AnnData, feature_clusters: pd.DataFrame, feature_tree: pd.DataFrame, config: FeaturesConfig
+    synapse_embeddings: AnnData,
+    feature_clusters: pd.DataFrame,
+    feature_tree: pd.DataFrame,
+    config: FeaturesConfig,
+    row_blocks: RowBlocksConfig = HERE,
 ) -> Figure:
     """Draw the correlations of the features in the order of their tree."""
     placed = feature_clusters[~feature_clusters["is_constant"].astype(bool)].sort_values("place")
-    features_nm = layer_features(synapse_embeddings, config.clustered_layer)[:, placed["feature"].to_numpy()]
-    correlation_mm = np.atleast_2d(np.corrcoef(features_nm, rowvar=False)) if len(placed) else np.empty((0, 0))
+    features_nf = _layer(synapse_embeddings, config.clustered_layer)
+    correlation_mm = feature_correlations(features_nf, placed["feature"].to_numpy(), config.clustered_layer, row_blocks)
     title = f"Correlation of the features of {config.clustered_layer}"
     return correlation_map(correlation_mm, feature_tree.to_numpy(dtype=float), placed["cluster"].to_numpy(), title)
 
@@ -161,6 +181,8 @@ def explain_by_occlusion(
     obs = synapse_embeddings.obs
     place_n = positions_in_store(obs["synapse_id"].to_numpy(), synapse_chunks.synapse_id)
 
+    features_nf = _layer(synapse_embeddings)
+
     def embed(batches: Iterator[np.ndarray]) -> np.ndarray:
         tracked = track(batches, description="Occluding synapses", total=None)
         layers = embed_alike(
@@ -171,7 +193,7 @@ def explain_by_occlusion(
     found = explain(
         lambda row: synapse_chunks.read([int(place_n[row])])[0],
         embed,
-        layer_features(synapse_embeddings),
+        FeatureRows(features_nf) if is_lazy(features_nf) else features_nf,
         obs,
         followed_traits(traits, occlusion),
         occlusion,

@@ -22,24 +22,24 @@ from synapseclr.pipelines.features.nodes import (
 
 def create_pipeline() -> Pipeline:
     """From embeddings and imputed traits to what features are made of, and to traits by cell types."""
-    parameters, embeddings = "params:features", "synapse_embeddings"
+    parameters, embeddings, blocks = "params:features", "synapse_embeddings", "params:row_blocks"
     return Pipeline(
         [
             Node(
                 arrange_features,
-                [embeddings, parameters],
+                [embeddings, parameters, blocks],
                 ["feature_clusters", "feature_tree"],
                 name="arrange_features",
             ),
             Node(
                 measure_spectra,
-                [embeddings, "random.synapse_embeddings"],
+                [embeddings, "random.synapse_embeddings", blocks],
                 ["layer_spectra", "spectrum_metrics"],
                 name="measure_spectra",
             ),
             Node(
                 compare_components,
-                [embeddings, parameters, "params:traits"],
+                [embeddings, parameters, "params:traits", blocks],
                 ["component_traits", "component_examples", "component_metrics"],
                 name="compare_components",
             ),
@@ -51,7 +51,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 draw_correlations,
-                [embeddings, "feature_clusters", "feature_tree", parameters],
+                [embeddings, "feature_clusters", "feature_tree", parameters, blocks],
                 "feature_correlations",
                 name="draw_feature_correlations",
             ),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ManifoldConfig
+from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.analysis.handcrafted import cleft_orientations
 from synapseclr.analysis.leakage_scores import EFFECT_LABELS, leakage_metrics, measure_leakage
 from synapseclr.analysis.manifold import (
@@ -21,8 +22,18 @@ from synapseclr.analysis.manifold import (
     cluster_profiles,
     find_clusters,
     fit_manifold,
+    only_sampled,
 )
-from synapseclr.analysis.representations import BACKBONE, layer_features, recorded_layers
+from synapseclr.analysis.manifold_blocks import fit_manifold_in_blocks
+from synapseclr.analysis.representations import (
+    BACKBONE,
+    check_finite,
+    layer_array,
+    layer_features,
+    recorded_arrays,
+    recorded_layers,
+)
+from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
 from synapseclr.analysis.traits import Traits, counted_classes
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
@@ -38,30 +49,40 @@ from synapseclr.plotting.manifold import (
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
+from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows
 
 logger = logging.getLogger(__name__)
 
 _NO_CLUSTER = "none"
 _MOST_INTERACTIVE = 10_000
+_MOST_DRAWN = 200_000  # where features exceed memory; more points would hide each other
 
 
-def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> AnnData:
+def project_synapses(
+    synapse_embeddings: AnnData, config: ManifoldConfig, row_blocks: RowBlocksConfig = HERE
+) -> AnnData:
     """Add the plane, and the cluster that each synapse belongs to, to the embeddings.
 
     Args:
         synapse_embeddings: Synapses by features.
         config: The parameters ``manifold``.
+        row_blocks: The parameters ``row_blocks``, where features exceed memory.
 
     Returns:
         AnnData with the chosen layer as ``X``; ``obs`` with a column ``cluster`` (categories ``0``, ``1``, ... by size,
         and ``none``); coordinates in ``obsm["X_pca"]``, ``obsm["X_umap"]`` and, if asked for, ``obsm["X_umap_3d"]``;
-        what was really used in ``uns["manifold"]``.
+        where features exceed memory ``X`` and ``X_pca`` are lazy, and copied shard by shard when saved; what was
+        really used in ``uns["manifold"]``.
     """
     from anndata import AnnData
 
-    features_nf = layer_features(synapse_embeddings, config.layer)
-    manifold = fit_manifold(features_nf, config)
+    features_nf = layer_array(synapse_embeddings, config.layer)
+    if is_lazy(features_nf):
+        manifold = fit_manifold_in_blocks(features_nf, config, row_blocks)
+    else:
+        features_nf = layer_features(synapse_embeddings, config.layer)
+        manifold = fit_manifold(features_nf, config)
     if manifold.settings["method"] != "umap":
         logger.warning("The manifold shows principal components instead of UMAP (%s).", manifold.settings["method"])
     clusters = find_clusters(manifold.umap_n2, config.clusters, config.random_state or 0)
@@ -73,10 +94,10 @@ def project_synapses(synapse_embeddings: AnnData, config: ManifoldConfig) -> Ann
         "clusters": clusters.method,
         "n_clusters": clusters.n_clusters,
     }
-    obs = synapse_embeddings.obs.copy()
-    names = [_NO_CLUSTER if label == UNCLUSTERED else str(label) for label in clusters.label_n]
+    obs = synapse_embeddings.obs.copy(deep=False)
+    codes_n = np.where(clusters.label_n == UNCLUSTERED, clusters.n_clusters, clusters.label_n)
     categories = [*map(str, range(clusters.n_clusters)), _NO_CLUSTER]
-    obs["cluster"] = pd.Categorical(names, categories=categories)
+    obs["cluster"] = pd.Categorical.from_codes(codes_n.astype(np.int64), categories=pd.Index(categories))
     obsm = {"X_pca": manifold.pca_np, "X_umap": manifold.umap_n2}
     if manifold.umap_n3 is not None:
         obsm["X_umap_3d"] = manifold.umap_n3
@@ -89,27 +110,44 @@ def describe_clusters(
     """Describe the synapses of each cluster, and what changes along the axes of the largest ones.
 
     Returns:
-        Traits per cluster; the place of every synapse along the axes; traits along the axes.
+        Traits per cluster; the place of every synapse along the axes, where features exceed memory that of
+        ``n_fitted`` drawn ones and those sampled along the axes; traits along the axes.
     """
     obs = synapse_manifold.obs
     axes = axes_of(synapse_manifold, config)
+    positions = axis_position_table(axes, obs["synapse_id"].to_numpy(), config.axes.n_samples)
+    if is_lazy(synapse_manifold.X):
+        rows_m = sample_rows(len(obs), config.n_fitted, config.random_state or 0)
+        positions = only_sampled(positions, obs["synapse_id"].to_numpy()[rows_m])
     return (
         cluster_profiles(obs, clusters_of(synapse_manifold), config.axes, traits),
-        axis_position_table(axes, obs["synapse_id"].to_numpy(), config.axes.n_samples),
+        positions,
         axis_profiles(axes, obs, config.axes, traits),
     )
 
 
 def clusters_of(synapse_manifold: AnnData) -> Clusters:
     """The clusters that were found."""
-    names = synapse_manifold.obs["cluster"].astype(str)
-    labels_n = np.array([UNCLUSTERED if name == _NO_CLUSTER else int(name) for name in names], dtype=np.int64)
-    return Clusters(labels_n, str(synapse_manifold.uns["manifold"]["clusters"]))
+    found = pd.Categorical(synapse_manifold.obs["cluster"])
+    labels = [UNCLUSTERED if name == _NO_CLUSTER else int(name) for name in found.categories]
+    return Clusters(np.array(labels, dtype=np.int64)[found.codes], str(synapse_manifold.uns["manifold"]["clusters"]))
 
 
 def axes_of(synapse_manifold: AnnData, config: ManifoldConfig) -> list[ManifoldAxis]:
     """The axes of the largest clusters."""
-    return cluster_axes(synapse_manifold.obsm["X_umap"], clusters_of(synapse_manifold), config.axes.n_clusters)
+    return cluster_axes(plane_of(synapse_manifold), clusters_of(synapse_manifold), config.axes.n_clusters)
+
+
+def plane_of(synapse_manifold: AnnData) -> np.ndarray:
+    """The plane in memory, float32 (n, 2)."""
+    return np.asarray(synapse_manifold.obsm["X_umap"])
+
+
+def drawn_rows(synapse_manifold: AnnData) -> np.ndarray | slice:
+    """Rows of the synapses that are drawn as points: all, or where features exceed memory 200,000 at random."""
+    if not is_lazy(synapse_manifold.X):
+        return slice(None)
+    return sample_rows(synapse_manifold.n_obs, _MOST_DRAWN, 0)
 
 
 def axis_name(synapse_manifold: AnnData) -> str:
@@ -131,13 +169,28 @@ def check_leakage(
     Returns:
         Scores with their null, and the scores as metrics.
     """
-    synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
-    representations = {
-        "synapseclr": recorded_layers(synapse_embeddings),
-        "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},
-    }
-    scores = measure_leakage(representations, synapse_embeddings.obs, synapse_orientations, config.leakage)
+    obs = synapse_embeddings.obs
+    random_id = random_embeddings.obs["synapse_id"].to_numpy()
+    if is_lazy(synapse_embeddings.X) or is_lazy(random_embeddings.X):
+        # Others are not measured; read one by one, the few thousand need no pass over all blocks.
+        rows_k = np.flatnonzero(obs["synapse_id"].isin(synapse_orientations["synapse_id"]))
+        obs = obs.iloc[rows_k]
+        random_rows = aligned_rows(obs["synapse_id"].to_numpy(), random_id, "random.synapse_embeddings")
+        arrays = recorded_arrays(synapse_embeddings)
+        representations = {
+            "synapseclr": {layer: FeatureRows(features_nf)[rows_k] for layer, features_nf in arrays.items()},
+            "random": {BACKBONE: FeatureRows(layer_array(random_embeddings))[random_rows]},
+        }
+        for layers in representations.values():
+            for layer, features_kf in layers.items():
+                check_finite(features_kf, layer)
+    else:
+        random_rows = aligned_rows(obs["synapse_id"].to_numpy(), random_id, "random.synapse_embeddings")
+        representations = {
+            "synapseclr": recorded_layers(synapse_embeddings),
+            "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},
+        }
+    scores = measure_leakage(representations, obs, synapse_orientations, config.leakage)
     reasons = scores[["effect", "reason"]].dropna().drop_duplicates()
     for effect, reason in reasons.itertuples(index=False):
         logger.warning("The effect '%s' is not measured: %s.", effect, reason)
@@ -146,14 +199,16 @@ def check_leakage(
 
 def draw_overlays(synapse_manifold: AnnData, traits: Traits) -> Figure:
     """Draw the plane once per trait."""
-    overlays = collect_overlays(synapse_manifold.obs, traits)
-    return scatter_panels(synapse_manifold.obsm["X_umap"], overlays, axis_name=axis_name(synapse_manifold))
+    rows = drawn_rows(synapse_manifold)
+    overlays = collect_overlays(synapse_manifold.obs.iloc[rows], traits)
+    return scatter_panels(plane_of(synapse_manifold)[rows], overlays, axis_name=axis_name(synapse_manifold))
 
 
 def draw_orientation(synapse_manifold: AnnData, synapse_orientations: pd.DataFrame) -> Figure:
     """Draw the plane coloured by the cleft's orientation, which should not show."""
-    overlays = orientation_overlays(synapse_manifold.obs, synapse_orientations)
-    return scatter_panels(synapse_manifold.obsm["X_umap"], overlays, axis_name=axis_name(synapse_manifold))
+    rows = drawn_rows(synapse_manifold)
+    overlays = orientation_overlays(synapse_manifold.obs.iloc[rows], synapse_orientations)
+    return scatter_panels(plane_of(synapse_manifold)[rows], overlays, axis_name=axis_name(synapse_manifold))
 
 
 def draw_interactive(synapse_manifold: AnnData, traits: Traits) -> PlotlyFigure:
@@ -173,7 +228,7 @@ def _interactive(synapse_manifold: AnnData, coordinates: str, traits: Traits) ->
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_INTERACTIVE, replace=False))
     obs = synapse_manifold.obs.iloc[rows]
     return interactive_scatter(
-        synapse_manifold.obsm[coordinates][rows],
+        np.asarray(synapse_manifold.obsm[coordinates])[rows],
         collect_overlays(obs, traits),
         obs["synapse_id"].to_numpy(),
         axis_name=axis_name(synapse_manifold),
@@ -182,7 +237,7 @@ def _interactive(synapse_manifold: AnnData, coordinates: str, traits: Traits) ->
 
 def draw_clusters(synapse_manifold: AnnData, axis_positions: pd.DataFrame, config: ManifoldConfig) -> Figure:
     """Draw the clusters with their axes and the synapses sampled along these."""
-    coordinates_n2 = synapse_manifold.obsm["X_umap"]
+    coordinates_n2 = plane_of(synapse_manifold)
     row_of = pd.Series(np.arange(synapse_manifold.n_obs), index=synapse_manifold.obs["synapse_id"].to_numpy())
     drawn = []
     for axis in axes_of(synapse_manifold, config):
@@ -195,7 +250,9 @@ def draw_clusters(synapse_manifold: AnnData, axis_positions: pd.DataFrame, confi
                 coordinates_n2[row_of.loc[sampled["synapse_id"]].to_numpy()],
             )
         )
-    return cluster_map(coordinates_n2, clusters_of(synapse_manifold).label_n, drawn, axis_name(synapse_manifold))
+    rows = drawn_rows(synapse_manifold)
+    labels_n = clusters_of(synapse_manifold).label_n
+    return cluster_map(coordinates_n2[rows], labels_n[rows], drawn, axis_name(synapse_manifold))
 
 
 def draw_axis_strip(axis_positions: pd.DataFrame, synapse_chunks: ChunkStore) -> Figure:
@@ -263,8 +320,10 @@ def describe_plane(
 ) -> Section:
     """Show the plane, coloured by every trait that is annotated; its clusters, and what changes along their axes."""
     settings = synapse_manifold.uns["manifold"]
+    is_all = len(synapse_manifold.obs.iloc[drawn_rows(synapse_manifold)]) == synapse_manifold.n_obs
+    drawn = "Every point" if is_all else f"Every point, {_MOST_DRAWN:,} drawn at random,"
     caption = (
-        "Every point is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
+        f"{drawn} is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
     )
     if axis_name(synapse_manifold) == "UMAP":
         text = (
@@ -272,6 +331,11 @@ def describe_plane(
             f"({settings['n_neighbours']} neighbours, minimal distance {settings['min_dist']}). Distances between far "
             "clusters mean little."
         )
+        if settings.get("n_fitted", synapse_manifold.n_obs) < synapse_manifold.n_obs:
+            text += (
+                f" It was fitted on {settings['n_fitted']:,} of the {synapse_manifold.n_obs:,} synapses, drawn at "
+                "random; every other one lies at the weighted mean of its nearest neighbours among these."
+            )
     else:
         text = f"The first two principal components stand in for UMAP ({settings['method']})."
     if settings["clusters"] == "hdbscan":

@@ -21,10 +21,10 @@ from synapseclr.pipelines.manifold.nodes import (
 
 def create_pipeline() -> Pipeline:
     """From embeddings to the plane with its clusters and axes, and to the technical check."""
-    parameters, plane = "params:manifold", "synapse_manifold"
+    parameters, plane, blocks = "params:manifold", "synapse_manifold", "params:row_blocks"
     return Pipeline(
         [
-            Node(project_synapses, ["synapse_embeddings", parameters], plane, name="project_synapses"),
+            Node(project_synapses, ["synapse_embeddings", parameters, blocks], plane, name="project_synapses"),
             Node(
                 describe_clusters,
                 [plane, parameters, "params:traits"],
