@@ -143,7 +143,7 @@ def test_a_lasso_is_summarised_exported_searched_and_labelled(open_page, explore
     page.locator("#learn").click()
     page.wait_for_function("document.querySelector('#colour').value === 'learnt'")
     page.locator("#undo-tick").click()
-    page.wait_for_function("document.querySelector('#colour').value === 'ticks'")
+    page.wait_for_function("document.querySelector('#colour').value === 'ticked'")
     page.locator("#select-found").click()
     page.get_by_text("24 synapses selected").wait_for()
     page.locator("#clear").click()
@@ -199,6 +199,7 @@ def test_axe_finds_nothing_serious(open_page, serious_findings, explorer, theme)
     for width in (820, 390):
         page.set_viewport_size({"width": width, "height": 800})
         assert not serious_findings(page)
+    page.locator("#sheet-handle").click()
     title, sheet = (page.locator(name).bounding_box() for name in ("#title", "#panel"))
     assert title["width"] > 30
     assert sheet["y"] < 600  # details lie over the map, not below it
@@ -225,7 +226,7 @@ def test_a_hundred_thousand_synapses_are_drawn_clicked_and_chosen(open_page, big
     assert page.locator("#synapse .thumbs button").count() == 12
     page.locator("#select-shown").click()
     page.get_by_text("100,000 synapses selected").wait_for()
-    page.get_by_text("Summary: medians").wait_for()
+    page.get_by_text("What sets the selection apart").wait_for()
 
 
 def test_the_map_stays_where_it_is_while_sets_are_drawn_added_and_undone(open_page, explorer):

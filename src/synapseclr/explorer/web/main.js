@@ -115,8 +115,8 @@ async function draw(loaded, changed = null) {
   if (touches("neuron")) showNeurite(run, state.neuron, { onRoot: chooseNeurite, onSelect: selectRows, onColour: () => colourBy("neurite") });
   if (touches("compare")) showTray(run, state.compare, (ids) => change({ compare: ids }));
   const { plane, passing, shown, values, column } = loaded;
-  const areOthersShown = shown !== view.shown;
   const selected = state.lasso ? rowsInside(state.lasso, plane, shown) : run.rowsOf(state.ids || []);
+  const isOtherSet = selected.length !== view.selected?.length || selected.some((row, place) => row !== view.selected[place]);
   const current = state.synapse ? run.rowOf(state.synapse) : -1;
   view = { ...loaded, selected, current, lasso: state.lasso, walk: state.walk, look: state.look };
   showControls();
@@ -127,7 +127,7 @@ async function draw(loaded, changed = null) {
   const unmoved = ["synapse", "compare", "neuron"];
   const onlyMarked = changed !== null && changed.every((name) => unmoved.includes(name));
   await (onlyMarked ? map.mark(view) : map.draw(view));
-  if (touches("lasso", "ids", "plane") || (state.lasso && areOthersShown)) {
+  if (touches("lasso", "ids", "plane") || isOtherSet) {
     showSelection(run, selected, { column, chosenBy: () => location.hash, onChoose: chooseSynapse, onColumn: colourBy, onCompare: compare,
       onLabels: labelsChanged, onFound: (ids) => change({ ids, lasso: null }), onClear: () => change({ ids: null, lasso: null }) });
   }
