@@ -27,7 +27,7 @@ import { PointRenderer } from "./point_renderer.js";
 
 const CLICK_PX = 4;
 const REACH_PX = 12;
-const RESTS_MS = 160; // after the last movement all points are painted
+const RESTS_MS = 250; // after the last movement all points are painted
 const MARGIN = 0.05;
 const USUAL_SIZE = 128;
 const PALE = 0.86; // share of paper in the colour of what is not selected

@@ -37,12 +37,13 @@ void main() {
 const ROUND_FROM_PX = 3.2;
 const SLOW_MS = 42; // a frame that takes longer makes the next ones paint fewer points
 const FEWEST = 4000;
+const FIRST_SAMPLE = 30000; // until the machine has shown what it can do
 
 export class PointRenderer {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.sample = Infinity; // points that a moving frame paints
+    this.sample = FIRST_SAMPLE; // points that a moving frame paints
     this.groups = [];
     this.held = null;
     this.setUp();
@@ -133,7 +134,7 @@ export class PointRenderer {
   pace(elapsed_ms) {
     const all = this.groups.reduce((sum, group) => sum + group.count, 0);
     const now = Math.min(this.sample, all);
-    if (elapsed_ms > SLOW_MS) this.sample = Math.max(FEWEST, now * Math.max(0.5, SLOW_MS / elapsed_ms));
-    else if (elapsed_ms < 0.6 * SLOW_MS && this.sample < all) this.sample = now * 1.15;
+    if (elapsed_ms > SLOW_MS) this.sample = Math.max(FEWEST, now * Math.max(0.25, SLOW_MS / elapsed_ms));
+    else if (elapsed_ms < 0.6 * SLOW_MS && this.sample < all) this.sample = now * 1.3;
   }
 }
