@@ -69,9 +69,11 @@ def faults(at_most: int = 10**9, **shares: float) -> Iterator[Faults]:
             answer = bytes(connection.wfile.written)
             connection.wfile = whole
             header, _, body = answer.partition(b"\r\n\r\n")
-            whole.write(header + b"\r\n\r\n" + body[: len(body) // 2])
+            # A client that repeats the last part of an upload is answered by GCS, but not by the emulator.
+            is_cut = "upload_id=" not in connection.path
+            whole.write(header + b"\r\n\r\n" + body[: len(body) // 2 if is_cut else None])
             whole.flush()
-            if not body:
+            if not body or not is_cut:
                 drawn.happened["truncated"] -= 1
         else:
             real_handle(router, method)

@@ -15,7 +15,7 @@ EXAMPLES = {  # files that docs/extending.md tells a reader to write
     "synapseclr.datasets.NpyVolumeDataset",
     "synapseclr.objectives.barlow",
 }
-OF_READERS = ("data/", "conf/mine", "conf/mycave", "conf/boxes", "conf/local", "conf/mitochondria")
+OF_READERS = ("data/", "build/", "conf/mine", "conf/mycave", "conf/boxes", "conf/local", "conf/mitochondria")
 TOP = (*(p.name for p in PROJECT.iterdir() if p.is_dir() and p.name[0] != "."), "src")
 ROOMS = tuple(p.name for p in (PROJECT / "src/synapseclr").iterdir() if p.is_dir() and p.name[0].isalpha())
 

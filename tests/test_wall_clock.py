@@ -21,6 +21,8 @@ SOURCE = Path(synapseclr.__file__).parent
 MAY_READ_IT = {
     "storage/atomic_files.py": "the age of another machine's files, in days, against their times",
     "explorer/label_tables.py": "when labels were saved, to be read by people",
+    "hooks/tracking.py": "the date in a run's name, to be read by people",
+    "pipelines/reporting.py": "when the report was made, to be read by people",
     "tracking/outbox.py": "once, when the run begins; from then on the monotonic clock",
 }
 WALL_CLOCK = {"time", "time_ns", "now", "utcnow", "today", "localtime", "gmtime"}

@@ -168,9 +168,11 @@ def test_everything_can_be_reached_by_keyboard(open_page, explorer):
     page.get_by_text(f"{N_SMALL} synapses selected").wait_for()
     page.locator("#browse summary").focus()
     page.keyboard.press("Enter")
-    page.locator("#list button").first.press("Enter")
+    listed = page.locator("#list button").first
+    chosen = listed.inner_text().split()[0]
+    listed.press("Enter")
     page.wait_for_function("!document.querySelector('#synapse').hidden")
-    page.wait_for_selector("canvas[data-drawn=true]")
+    page.wait_for_selector(f'#synapse[data-synapse="{chosen}"] canvas[data-drawn=true]')
     section = int(page.locator("input[aria-label=Section]").input_value())
     page.keyboard.press("ArrowLeft")  # the focus is in the list
     page.get_by_text(f"section {section - 1} of 12").wait_for()

@@ -14,7 +14,6 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from synapseclr.datasets import AnnDataZarrDataset
 from synapseclr.storage.addresses import is_local, plain_address, set_default_options
 from synapseclr.storage.atomic_files import check_writable, pipeline_at_work, remove_leftovers
 from synapseclr.storage.sharded_anndata import ShardedMatrix
@@ -172,6 +171,8 @@ class OneWriter:
     def after_node_run(self, node: Node, catalog: DataCatalog, outputs: dict[str, Any]) -> None:
         """Have what is about to be saved stay here, if the last launch has shown that this is not machine 0."""
         if machine_index() > 0:
+            from synapseclr.datasets import AnnDataZarrDataset
+
             for name in (*node.outputs, _SECONDS):
                 dataset = catalog.get(name)
                 if isinstance(outputs.get(name), ShardedMatrix) and isinstance(dataset, AnnDataZarrDataset):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -45,8 +47,11 @@ def test_a_missing_decoder_ends_the_cutting_at_the_first_block(tiny_volume, tmp_
 
     monkeypatch.setitem(chunks.NEEDS_INSTALL, codec, f"{codec}-codec")
     layer = changed_info(tiny_volume.segmentation, tmp_path, lambda info: info["scales"][0].update(encoding=codec))
-    pauses = []
-    monkeypatch.setattr(blocks.time, "sleep", pauses.append)
+    pauses, earlier = [], set(threading.enumerate()) - {threading.main_thread()}  # may still read another layer
+    real = time.sleep
+    monkeypatch.setattr(
+        blocks.time, "sleep", lambda s: real(s) if threading.current_thread() in earlier else pauses.append(s)
+    )
     config = tiny_volume.config.model_copy(update={"max_rejected_fraction": 1.0})
     stream = cut_chunks(tiny_volume.em, layer, tiny_volume.cleft, tiny_volume.synapses, config)
     with pytest.raises(DecoderError, match=rf"is encoded as '{codec}', and there is no decoder for it here"):
