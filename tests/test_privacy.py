@@ -148,11 +148,13 @@ def test_a_choice_of_the_environments_counts():
 def test_the_graph_does_not_ask_for_a_newer_version(monkeypatch):
     import requests
     from kedro_viz.api.rest.responses import version
+    from kedro_viz.integrations import pypi
 
     def refuse(*_, **__):
         raise AssertionError("a request was made")
 
-    importlib.reload(version)  # as installed: the commands of this project have quietened it
+    importlib.reload(pypi)  # as installed: the commands of this project have quietened it
+    importlib.reload(version)
     monkeypatch.setattr(requests, "get", refuse)
     monkeypatch.setattr(version, "get_latest_version", version.get_latest_version)  # undone at the end
     with pytest.raises(AssertionError, match="a request was made"):
