@@ -10,7 +10,7 @@ untrained, with statistics of the masks and of the image. Ways to align volumes,
 - *batch norm of C*: the running statistics of the encoder are taken anew from views of the volume that it embeds.
 
 The batch effect is how well a linear probe tells C from A and B by features (ROC AUC, folds split by neurite; 0.5: not
-at all). Writes ``benchmarks/results/transfer.json``.
+at all). Writes ``benchmarks/results/transfer.json``: means over training seeds.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--epochs", type=int, default=45, help="half of the demo's: there are twice as many synapses")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the training; scores are their means"
+    )
     parser.add_argument("--output", type=Path, default=RESULT)
     given = parser.parse_args()
     import torch
@@ -163,43 +165,53 @@ def main() -> None:
         np.concatenate([grey[s].read(slice(0, len(grey[s]))) for s in "AB"]),
         stores["A"],
     )
-    settings = {**parameters["pretraining"], "epochs": given.epochs, "seed": given.seed}
-    config = PretrainingConfig.model_validate(settings)
-    embedding = EmbeddingConfig(**parameters["embedding"])
 
-    def embedded(weights: Any, sources: dict[str, Any], own_norms: bool = False) -> dict[str, np.ndarray]:
-        found = {}
-        for style, store in sources.items():
-            used = adapted_weights(weights, store, config) if own_norms else weights
-            found[style] = embed_store(used.build(), store, config.augmentation, embedding)[LAYER]
-        return found
+    def rows_of(seed: int) -> list[dict[str, Any]]:
+        settings = {**parameters["pretraining"], "epochs": given.epochs, "seed": seed}
+        config = PretrainingConfig.model_validate(settings)
+        embedding = EmbeddingConfig(**parameters["embedding"])
 
-    trained = fit(both, config, str(given.scratch / "checkpoints")).weights
-    trained_grey = fit(both_grey, config, str(given.scratch / "checkpoints")).weights
-    untrained = untrained_weights(config.model, both, config)
-    as_they_are = embedded(trained, stores)
-    features = {
-        "trained": as_they_are,
-        "trained, standardised": {style: standardised(each) for style, each in as_they_are.items()},
-        "trained, batch norm of C": embedded(trained, stores, own_norms=True),
-        "trained, matched grey levels": embedded(trained_grey, grey),
-        "untrained": embedded(untrained, stores),
-        "mask statistics": {s: store_mask_statistics(each, each.voxel_size_nm) for s, each in stores.items()},
-        "image statistics": {s: store_statistics(each) for s, each in stores.items()},
-    }
-    for name in ("untrained", "mask statistics", "image statistics"):
-        features[f"{name}, standardised"] = {style: standardised(each) for style, each in features[name].items()}
-    rows = []
-    for name, of_styles in features.items():
-        transferred, own = applied(of_styles, tables), within(of_styles["C"], tables["C"])
-        row = {"case": name, "batch_effect": round(batch_effect(of_styles, tables), 3)}
-        for trait in TRAITS:
-            row |= {trait: round(transferred[trait], 3), f"{trait}, fitted in C": round(own[trait], 3)}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+        def embedded(weights: Any, sources: dict[str, Any], own_norms: bool = False) -> dict[str, np.ndarray]:
+            found = {}
+            for style, store in sources.items():
+                used = adapted_weights(weights, store, config) if own_norms else weights
+                found[style] = embed_store(used.build(), store, config.augmentation, embedding)[LAYER]
+            return found
+
+        trained = fit(both, config, str(given.scratch / "checkpoints")).weights
+        trained_grey = fit(both_grey, config, str(given.scratch / "checkpoints")).weights
+        untrained = untrained_weights(config.model, both, config)
+        as_they_are = embedded(trained, stores)
+        features = {
+            "trained": as_they_are,
+            "trained, standardised": {style: standardised(each) for style, each in as_they_are.items()},
+            "trained, batch norm of C": embedded(trained, stores, own_norms=True),
+            "trained, matched grey levels": embedded(trained_grey, grey),
+            "untrained": embedded(untrained, stores),
+            "mask statistics": {s: store_mask_statistics(each, each.voxel_size_nm) for s, each in stores.items()},
+            "image statistics": {s: store_statistics(each) for s, each in stores.items()},
+        }
+        for name in ("untrained", "mask statistics", "image statistics"):
+            features[f"{name}, standardised"] = {style: standardised(each) for style, each in features[name].items()}
+        rows = []
+        for name, of_styles in features.items():
+            transferred, own = applied(of_styles, tables), within(of_styles["C"], tables["C"])
+            row = {"case": name, "batch_effect": round(batch_effect(of_styles, tables), 3)}
+            for trait in TRAITS:
+                row |= {trait: round(transferred[trait], 3), f"{trait}, fitted in C": round(own[trait], 3)}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+        return rows
+
+    found = pd.concat([pd.DataFrame(rows_of(seed)) for seed in given.seeds])
+    rows = found.groupby("case", sort=False).mean().round(3).reset_index().to_dict("records")
     processor = platform.processor() or platform.machine()
     machine = {"processor": processor, "cores": os.cpu_count(), "torch": torch.__version__}
-    data = {"n_synapses": {style: len(store) for style, store in stores.items()}, "epochs": given.epochs}
+    data = {
+        "n_synapses": {style: len(store) for style, store in stores.items()},
+        "epochs": given.epochs,
+        "seeds": given.seeds,
+    }
     given.output.write_text(json.dumps({"machine": machine, "data": data, "rows": rows}, indent=2) + "\n")
 
 
