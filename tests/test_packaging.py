@@ -1,4 +1,4 @@
-"""What is released: contents of wheel and sdist, versions that agree, the lock file, and the Dockerfile."""
+"""The release: contents of wheel and sdist, versions that agree, the lock file, and the Dockerfile."""
 
 import re
 import shutil

@@ -5,7 +5,7 @@ from explorer_runs import FIRST_ID
 
 
 def place_of(page, position):
-    """Where a place of the map is on the screen."""
+    """Position of a place of the map on the screen."""
     return page.evaluate(
         """(position) => {
             const plot = document.getElementById("plot"), box = plot.getBoundingClientRect();

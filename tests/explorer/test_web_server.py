@@ -24,7 +24,8 @@ def client(explorer):
 def test_ids_columns_and_planes_arrive_as_they_are(client, explorer):
     about = client.get("/api/overview.json").json
     assert about["n"] == N_SMALL
-    assert about["planes"][:2] == ["UMAP", "PCA"]
+    volume = ["Volume, x and y", "Volume, x and z", "Volume, z and y", "Volume in 3D"]
+    assert about["planes"] == ["UMAP", "PCA", "PCA in 3D", *volume]
     np.testing.assert_array_equal(
         np.frombuffer(client.get("/api/ids.bin").data, "<i8"), explorer.outputs.synapses.obs["synapse_id"]
     )

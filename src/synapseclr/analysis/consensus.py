@@ -127,7 +127,7 @@ class SharedErrors:
 
 
 class NeuriteEvidence(NamedTuple):
-    """What the synapses of neurites say together.
+    """Evidence of the synapses of neurites, joined.
 
     Attributes:
         neurites: One row per neurite: ``root_id``, ``n_synapses``, ``n_pre``, ``n_post``, summed ``evidence``, mean

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-"""What a function makes of a block, by name."""
+"""Results of a function for a block, by name."""
 
 _known_moments: dict[str, Moments] = {}  # of this process, by the digest of what they are of: passes cost minutes
 _MOST_KNOWN = 16
@@ -152,7 +152,7 @@ def _chosen(*arrays: np.ndarray) -> Arrays:
 
 @dataclass(frozen=True)
 class BlockResults:
-    """What a function made of every block, in the order of the rows: in memory, or in files that are read on demand.
+    """Results of a function for every block, in the order of the rows: in memory, or in files that are read on demand.
 
     Attributes:
         parts: By block: arrays by name, or the key of their file.
@@ -246,7 +246,7 @@ class RowBlocks:
 
     @cached_property
     def folder(self) -> ObjectFolder:
-        """Where results of finished blocks are kept."""
+        """Folder in which results of finished blocks are kept."""
         address = self.config.folder
         return ObjectFolder(address if "://" in address else str(Path(address).resolve()))
 
