@@ -35,8 +35,9 @@ demo: $(READY) ## Simulate a volume, learn from it, and write data/08_reporting/
 system: ## Install the Debian packages that renders and the browser tests need (as root)
 	@scripts/system_packages.sh $(OPENGL) $(BROWSER)
 
+# A worker that crashes ends the run: xdist can wait for ever for what its successor was to do.
 test: $(READY) system ## Run the tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 
 fuzz: $(READY) ## Look for examples that break the property tests, at random
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m hypothesis tests/augmentation tests/analysis
