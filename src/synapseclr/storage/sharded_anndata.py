@@ -211,7 +211,7 @@ def _link_shards(array: Any, stored: Any, folder: Path) -> bool:
 
     Files of a matrix are never changed, only replaced as a whole folder, so that two matrices can share them.
     """
-    source = stored_array(array)
+    source: Any = stored_array(array)
     root = getattr(getattr(source, "store", None), "root", None)
     if root is None or source.metadata.codecs != stored.metadata.codecs or source.shards != stored.shards:
         return False
