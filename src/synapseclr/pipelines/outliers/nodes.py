@@ -85,6 +85,7 @@ def rank_outliers(
         white_nf = whiten(features_nf, config.shrinkage)
         unsupervised_n = unsupervised_score(white_nf, config.unsupervised, config.n_neighbours)
         detection = detect(white_nf, unsupervised_n, rows_e, config.prior_examples)
+    del features_nf  # statistics of ten million synapses are a gigabyte
     ranked = ranked_table(obs, detection, config.examples, excluded)
     candidates = with_links(ranked[ranked["rank"] <= config.n_candidates], obs, neuroglancer)
     return ranked, candidates, excluded
