@@ -40,8 +40,9 @@ SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-
 N_FEATURES, N_CLUSTERS, FIRST_ID, ROOT_ID = 16, 24, 2**60, 864_691_128_000_000_000
 LIMITS = {"first_paint_s": 3.0, "filter_s": 1.0, "memory_serving_mb": 4000.0, "memory_making_mb": 4000.0}
 UNTIL = """async (condition) => {
-    const holds = new Function(`return ${condition}`);
-    while (!holds()) await new Promise((resolve) => setTimeout(resolve, 4));
+    const holds = new Function(`return ${condition}`), latest = performance.now() + 60_000;
+    while (!holds() && performance.now() < latest) await new Promise((resolve) => setTimeout(resolve, 4));
+    if (!holds()) throw new Error(`not within a minute: ${condition}`);
     return performance.now() - window.changedAt;
 }"""
 LISTEN = """() => {
@@ -203,6 +204,14 @@ class Visit:
         self.page.mouse.up()
 
 
+def root_of(row: int, n: int) -> int:
+    """Presynaptic root id of a synapse."""
+    from synapseclr.storage.sharded_anndata import SHARD_ROWS
+
+    start = row // SHARD_ROWS * SHARD_ROWS
+    return int(block(range(start, min(start + SHARD_ROWS, n)))["pre"][row - start])
+
+
 def lasso_corners(wanted: int, n: int) -> list[tuple[float, float]]:
     """Circle around the middle of the largest cluster with about so many synapses."""
     drawn = block(range(200_000))
@@ -301,9 +310,10 @@ def measure_page(address: str, n: int, pictures: Path | None) -> tuple[dict[str,
         page.locator("#find-id").fill(str(wanted))
         page.locator("#find-id").press("Enter")
         visit.until("find_synapse_s", f"document.querySelector('#synapse').dataset.synapse === '{wanted}'")
-        page.locator("#find-id").fill(str(ROOT_ID + 5))
+        root = root_of(n // 2, n)
+        page.locator("#find-id").fill(str(root))
         page.locator("#find-id").press("Enter")
-        visit.until("find_neurite_s", f"document.querySelector('#neuron').dataset.neuron === '{ROOT_ID + 5}'")
+        visit.until("find_neurite_s", f"document.querySelector('#neuron').dataset.neuron === '{root}'")
         page.locator("#neuron-outputs").click()
         page.wait_for_selector("#find-similar")
         page.wait_for_timeout(500)
