@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,9 +153,13 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None
         bar = axes.figure.colorbar(points, cax=axes.inset_axes((1.03, 0.15, 0.03, 0.7)))
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=SMALL_PT, length=2)
-        bar.set_label(overlay.unit, fontsize=SMALL_PT, color=MUTED, labelpad=1)
+        if len(overlay.unit) > _LETTERS_ABOVE_COLOURS:
+            bar.set_label(overlay.unit, fontsize=SMALL_PT, color=MUTED, labelpad=1)
+        else:
+            bar.ax.set_title(overlay.unit, fontsize=SMALL_PT, color=MUTED, pad=2)
 
 
+_LETTERS_ABOVE_COLOURS = 3  # a longer unit stands beside the colours
 _LEGEND_ROW_IN = 0.15
 _LEGEND_LETTERS = 37
 """Letters, with three for each mark, that a line of a legend of several classes holds below a panel."""
@@ -376,7 +381,7 @@ def axis_profile_panels(profiles: pd.DataFrame, traits: Sequence[Trait] = TRAITS
     for axes, name in zip(grid, names, strict=True):
         of_trait = profiles[profiles["trait"] == name]
         label = str(of_trait["label"].iloc[0])
-        style_axes(axes, label, "place along the axis", mean_label(name, traits), grid="y")
+        style_axes(axes, fill(label, 25), "place along the axis", fill(mean_label(name, traits), 20), grid="y")
         axes.title.set_fontsize(8.5)
         for (cluster, number), line in of_trait.groupby(["cluster", "axis"], sort=True):
             colour = cluster_colour(int(cluster))
