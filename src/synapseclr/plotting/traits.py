@@ -282,7 +282,7 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         A figure with a logarithmic axis of labelled synapses; bands are one standard deviation over repetitions, the
         dashed line is chance.
     """
-    figure = new_figure(9.8, 4.2)
+    figure = new_figure(9.8, 4.8)
     for axes, metrics in zip(figure.subplots(1, 2), _PANELS, strict=True):
         chance = CHANCE[metrics[0]]
         shown = summary[summary["metric"].isin(metrics)]
@@ -311,7 +311,7 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         axes.set_xscale("log")
         lowest = float((shown["mean"] - shown["std"]).min())
         axes.set_ylim(max(lowest - 0.03, chance - 0.4), min(1.02, float((shown["mean"] + shown["std"]).max()) + 0.05))
-        legend(axes, loc="upper left")
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 
 
@@ -401,7 +401,8 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
         axes.set_xticks(places, [f"{100 * fraction:g}" for fraction in of_one["fraction"]])
         axes.set_xlim(-0.5, len(of_one) - 0.5)
         if number == 0:
-            legend(axes, loc="lower right")
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL_PT)
     return figure
 
 
