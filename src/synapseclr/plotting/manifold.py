@@ -388,7 +388,7 @@ def axis_profile_panels(profiles: pd.DataFrame, traits: Sequence[Trait] = TRAITS
             # Places in units of the axis, so that axes of different length can be compared.
             place = line["position"] / max(float(line["position"].abs().max()), 1e-9)
             style = "-" if number == 1 else "--"
-            drawn = {"color": colour, "label": f"cluster {cluster}, axis {number}"}
+            drawn: dict[str, Any] = {"color": colour, "label": f"cluster {cluster}, axis {number}"}
             axes.plot(place, line["mean"], style, marker="o", markersize=3, linewidth=1.3, **drawn)
             axes.fill_between(place, line["lower_90"], line["upper_90"], color=colour, alpha=0.13, linewidth=0)
     handles, labels = grid[0].get_legend_handles_labels()
