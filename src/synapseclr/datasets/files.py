@@ -72,6 +72,11 @@ class AtAddress:
     def _is_local(self) -> bool:
         return is_local(self._filepath)
 
+    @property
+    def local_path(self) -> str | None:
+        """Path on this machine; None for a URL."""
+        return self._path if self._is_local else None
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
 
@@ -86,6 +91,11 @@ class _WholeFile:
     @property
     def _is_plain_local_file(self) -> bool:
         return self._protocol == "file" and self._version is None
+
+    @property
+    def local_path(self) -> str | None:
+        """Path on this machine; None for a URL or a file that Kedro versions."""
+        return str(self._filepath) if self._is_plain_local_file else None
 
     def load(self) -> Any:
         """Load the file; raises OutputError if it is not as it was written."""
@@ -154,6 +164,14 @@ class MatplotlibDataset(_WholeFile, _LoadableFigure):
 
     The file says where its synapses are (:func:`synapseclr.plotting.theme.synapse_boxes`).
     """
+
+
+class OptionalMatplotlibDataset(MatplotlibDataset):
+    """A picture that loads as no bytes where there is no file: of chunks, which features from elsewhere lack."""
+
+    def load(self) -> bytes:
+        """Read the picture, or nothing."""
+        return bytes(super().load()) if self.exists() else b""
 
 
 class OptionalCSVDataset(CSVDataset):
