@@ -5,7 +5,7 @@ async function fetched(path, options) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The explorer does not answer. Is `kedro explore` still running?");
+    throw new Error("The explorer does not answer. Is “kedro explore” still running?");
   }
   if (answer.ok) return answer;
   let reason = `${path}: status ${answer.status}`;
