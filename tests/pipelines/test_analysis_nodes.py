@@ -17,6 +17,7 @@ from synapseclr.analysis.config import ImputationConfig, SimilarityConfig
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.neuroglancer import NeuroglancerConfig
 from synapseclr.errors import TableError
+from synapseclr.pipeline_registry import register_pipelines
 from synapseclr.pipelines.imputation.nodes import score_traits
 from synapseclr.pipelines.similarity.nodes import (
     answer_queries,
@@ -102,3 +103,19 @@ def test_every_output_is_in_the_catalog_below_the_data_root(name):
     assert all(re.match(r"\$\{_results\}/0\d_\w+/", filepath) for filepath in stored)
     layers = {entry["metadata"]["kedro-viz"]["layer"] for entry in entries.values()}
     assert layers <= {"primary", "feature", "models", "model_output", "reporting"}
+
+
+def test_simulated_embeddings_have_all_that_analyses_without_images_read():
+    pipelines = register_pipelines()
+    simulated, analyses = pipelines["simulated_embeddings"], pipelines["analysis_without_images"]
+    read = {name for name in (simulated + analyses).inputs() if not name.startswith("params:")}
+    entries = {}
+    for path in CONF.glob("*/catalog.yml"):
+        entries |= yaml.safe_load(path.read_text())
+    places = {"embedding_shards", "feature_index_folder", "other_representations", "pipeline_seconds"}
+    may_be_absent = {name for name in read if "Optional" in entries.get(name, {}).get("type", "")}
+    for_a_query_by_chunks = {"query_chunks", "query_encoder", "synapse_chunks"}
+    assert {name.rpartition(".")[2] for name in read} - may_be_absent - places == {"parameters", *for_a_query_by_chunks}
+    left_out = {node.name for node in pipelines["analysis"].nodes} - {node.name for node in analyses.nodes}
+    assert {"manifold.draw_axis_strip", "features.draw_occlusion", "imputation.measure_mask_statistics"} < left_out
+    assert not [name for name in left_out if "describe" in name or "impute" in name or "find" in name]

@@ -29,7 +29,8 @@ def _loads(html):
 def test_page_is_self_contained():
     figure = new_figure(2, 2)
     figure.subplots().plot(np.arange(3))
-    html = _page(pictures=[Picture(figure, "A line & more")])
+    html = _page(pictures=[Picture(figure, "A line & more"), Picture(b"", "Chunks that are not there")])
+    assert "not there" not in html
     assert html.count("data:image/webp;base64,") == 1
     assert 'alt="First: A line &amp; more"' in html
     assert not _loads(html)

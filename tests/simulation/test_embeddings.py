@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
+from synapseclr.analysis.handcrafted import CHUNK_STATISTICS, MASK_STATISTIC_NAMES, MASK_STATISTICS, STATISTIC_NAMES
 from synapseclr.analysis.traits import TRAITS, trait_values
 from synapseclr.simulation.embeddings import EmbeddingSimulation, EmbeddingSimulationConfig, simulate_embeddings
 
@@ -91,3 +93,35 @@ def test_defects_are_known_and_rare(simulation):
     counts = table["defect"].value_counts()
     assert 150 < counts.drop("").sum() < 350
     assert np.abs(features_nf[table["defect"] == "blank"]).mean() < 0.1 < np.abs(features_nf).mean()
+
+
+def test_statistics_and_untrained_features_belong_to_the_same_synapses(simulation):
+    across, everyone = range(20_470, 20_500), range(15_000, 25_000)
+    table = simulation.table(everyone)
+    masks = simulation.mask_statistics(everyone, MASK_STATISTIC_NAMES)
+    image = simulation.image_statistics(everyone, STATISTIC_NAMES)
+    MASK_STATISTICS.validate(masks)
+    CHUNK_STATISTICS.validate(image)
+    np.testing.assert_allclose(image.filter(like="histogram").sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(masks["synapse_id"], table["synapse_id"])
+    pd.testing.assert_frame_equal(
+        simulation.mask_statistics(across, MASK_STATISTIC_NAMES), masks[5_470:5_500].reset_index(drop=True)
+    )
+    untrained_nf = simulation.untrained_features(everyone)
+    assert untrained_nf.shape == (10_000, SETTINGS.n_untrained_features)
+    np.testing.assert_array_equal(simulation.untrained_features(across), untrained_nf[5_470:5_500])
+    known_n = np.isfinite(table["cleft_size_log1p_zscore"].to_numpy())
+    target_a = table["cleft_size_log1p_zscore"].to_numpy()[known_n]
+    explained = {
+        name: np.corrcoef(LinearRegression().fit(each[known_n], target_a).predict(each[known_n]), target_a)[0, 1] ** 2
+        for name, each in (("masks", masks[list(MASK_STATISTIC_NAMES)].to_numpy()), ("untrained", untrained_nf))
+    }
+    assert explained["masks"] > 0.2
+    assert explained["untrained"] < explained["masks"]
+    blank_n = (table["defect"] == "blank").to_numpy()
+    spread = masks["cleft_contrast"].std()
+    assert masks["cleft_contrast"][blank_n].std() > 2 * spread
+    synapse_id, normals_k3 = simulation.normals()
+    assert len(set(synapse_id)) == 5_000
+    assert set(table["synapse_id"]) & set(synapse_id) < set(table["synapse_id"])
+    np.testing.assert_allclose(np.linalg.norm(normals_k3, axis=1), 1)

@@ -374,7 +374,12 @@ def cleft_orientations(
         n_voxels_k[place] = plane.n_voxels
         if plane.is_defined:
             normals_k3[place] = plane.normal_xyz
+    return orientation_table(wanted_id, normals_k3, n_voxels_k)
+
+
+def orientation_table(synapse_id: np.ndarray, normals_k3: np.ndarray, n_voxels_k: np.ndarray) -> pd.DataFrame:
+    """Lay out unit normals (k, 3) of clefts, NaN where there is none, as :func:`cleft_orientations` returns them."""
     tilt_k = np.degrees(np.arccos(np.clip(np.abs(normals_k3[:, 2]), 0.0, 1.0)))
     azimuth_k = np.degrees(np.arctan2(normals_k3[:, 1], normals_k3[:, 0])) % 180.0
-    columns = (wanted_id, *normals_k3.T, tilt_k, azimuth_k, n_voxels_k)
+    columns = (synapse_id, *normals_k3.T, tilt_k, azimuth_k, n_voxels_k)
     return pd.DataFrame(dict(zip(ORIENTATION_COLUMNS, columns, strict=True)))

@@ -166,6 +166,14 @@ class MatplotlibDataset(_WholeFile, _LoadableFigure):
     """
 
 
+class OptionalMatplotlibDataset(MatplotlibDataset):
+    """A picture that loads as no bytes where there is no file: of chunks, which features from elsewhere lack."""
+
+    def load(self) -> bytes:
+        """Read the picture, or nothing."""
+        return bytes(super().load()) if self.exists() else b""
+
+
 class OptionalCSVDataset(CSVDataset):
     """A CSV table that loads as an empty one, without columns, where there is no file.
 

@@ -23,6 +23,7 @@ from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables, TableFile
 from synapseclr.explorer.map_planes import MapPlane, projections, volume_planes
 from synapseclr.volumes.synapse_table import SynapseRows, table_rows
+from synapseclr.volumes.traits import SIDE_NAMES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,7 +43,6 @@ MAX_CLASSES = 40  # text with more values is no class
 N_COMPONENTS = 64
 ROOT_COLUMNS = ("pre_root_id", "post_root_id")
 _NOT_COLOURED = ("synapse_id", "chunk_index", *ROOT_COLUMNS, "cleft_id")
-_SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def consensus_columns(neurites: pd.DataFrame, obs: pd.DataFrame, class_name: str
         class_name: Name of that class.
     """
     of_neurite = neurites.drop_duplicates("root_id").set_index("root_id")["probability"]
-    for side, adjective in _SIDES.items():
+    for side, adjective in SIDE_NAMES.items():
         if f"{side}_root_id" in obs:
             values_n = of_neurite.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
             if np.isfinite(values_n).any():
@@ -202,7 +202,7 @@ def class_columns_of_neurites(classes: pd.DataFrame, obs: pd.DataFrame) -> Itera
         names = tuple(dict.fromkeys(of_property["class_name"]))
         chosen = called[called["property"] == name].set_index("root_id")["class_name"]
         codes = chosen.map({of_class: float(code) for code, of_class in enumerate(names)})
-        for side, adjective in _SIDES.items():
+        for side, adjective in SIDE_NAMES.items():
             if f"{side}_root_id" in obs:
                 values_n = codes.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
                 if np.isfinite(values_n).any():

@@ -69,7 +69,8 @@ class Picture:
     """A figure with its caption, which is also its alternative text.
 
     Attributes:
-        figure: A figure, or the bytes of a PNG file, as the catalog loads a figure that was saved.
+        figure: A figure, or the bytes of a PNG file, as the catalog loads a figure that was saved; none: it was not
+            drawn, and is left out.
         caption: What it shows.
     """
 
@@ -132,7 +133,7 @@ def render_section(section: Section, config: ReportingConfig | None = None) -> d
     from markupsafe import Markup
 
     config = config or ReportingConfig()
-    pictures = [_embedded(picture, config.dpi) for picture in section.pictures]
+    pictures = [_embedded(picture, config.dpi) for picture in section.pictures if picture.figure != b""]
     interactive = ""
     if section.interactive is not None:
         interactive = section.interactive.to_html(

@@ -6,14 +6,15 @@ The shares of noise are set so that the best possible scores are near those publ
 variance 0.70 for cleft size to 0.10 for the size of postsynaptic mitochondria, ROC AUC 0.86 to 0.98).
 
 :func:`simulate_embeddings` draws all of them in memory. :class:`EmbeddingSimulation` draws any rows of any number of
-synapses, so that millions are written shard by shard; some of them are defective.
+synapses, so that millions are written shard by shard; some of them are defective. It also draws what an image would
+give beside features: statistics of image and masks, orientations of clefts, and features of an untrained encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,8 @@ from pydantic import Field
 from synapseclr.parameters import Parameters
 
 _N_LATENT, _N_HIDDEN, _BLOCK = 24, 128, 20_000
-_FIRST_ID = 2**60
+FIRST_ID = 2**60
+"""Id of the first synapse."""
 # Share of the variance of a continuous trait that its latent axes explain, as published for the backbone.
 _EXPLAINED = {"cleft": 0.75, "pre_distance": 0.2, "post_distance": 0.6, "pre_mito": 0.62, "post_mito": 0.15}
 
@@ -76,9 +78,9 @@ def simulate_embeddings(
     latent_nd[:, 0] += type_effects[0] * (2 * pre_type_n - 1)
     latent_nd[:, 1] += type_effects[1] * (2 * post_type_n - 1)
     table = {
-        "synapse_id": np.arange(n_synapses, dtype=np.int64) + _FIRST_ID,
-        "pre_root_id": pre_u + _FIRST_ID,
-        "post_root_id": post_u + 2 * _FIRST_ID,
+        "synapse_id": np.arange(n_synapses, dtype=np.int64) + FIRST_ID,
+        "pre_root_id": pre_u + FIRST_ID,
+        "post_root_id": post_u + 2 * FIRST_ID,
         **_traits(rng, latent_nd, _standard),
         "pre_cell_type": pre_type_n,
         "post_cell_type": post_type_n,
@@ -174,6 +176,9 @@ class EmbeddingSimulationConfig(Parameters):
 
     n_synapses: int = Field(1_000_000, ge=1, description="Synapses.")
     n_features: int = Field(512, ge=1, description="Features of each.")
+    n_untrained_features: int = Field(
+        64, ge=1, description="Features of the untrained encoder that it is compared with."
+    )
     synapses_per_neurite: float = Field(8.0, gt=0, description="Mean number of synapses of a neurite, on both sides.")
     n_annotated: int = Field(20_000, ge=0, description="Synapses with annotated traits, about.")
     defect_fraction: float = Field(0.002, ge=0, lt=1, description="Share of defective synapses.")
@@ -184,6 +189,11 @@ DEFECTS = ("blank", "foreign", "mixed")
 """Kinds of defects: no structure, latent axes far from all others', the mean of two synapses."""
 
 _DRAW = 20_480  # rows that share a generator: what a row gets does not depend on which rows are asked for
+_TRAINED, _UNTRAINED, _CONVOLUTION = 0, 5, 6  # networks that make features of latent axes
+_UNTRAINED_NOISE = 1.0  # of features whose own spread is about 0.3: an untrained encoder sees the traits dimly
+_CONVOLUTION_FEATURES = 16
+_BLANK_EXTREMITY = 3.0  # of the masks of a chunk without structure, which holds no synapse
+_N_ORIENTED = 5_000
 _SHARED = (0.15, 0.10)
 _TYPE_EFFECTS = (1.5, 1.2)
 _EXTENT_NM = 100_000.0
@@ -211,7 +221,7 @@ class EmbeddingSimulation:
 
     def __init__(self, config: EmbeddingSimulationConfig) -> None:
         self.config = config
-        self._weights = _network(np.random.default_rng([config.seed, 0]), config.n_features)
+        self._weights = _network(np.random.default_rng([config.seed, _TRAINED]), config.n_features)
 
     def table(self, rows: range) -> pd.DataFrame:
         """Ids, positions, traits (NaN where not annotated) and defects of consecutive rows.
@@ -227,20 +237,77 @@ class EmbeddingSimulation:
 
     def features(self, rows: range) -> np.ndarray:
         """Features float32 (n, f) of consecutive rows."""
-        parts = []
-        for unit in _units(rows):
-            latent_nd, table = self._draw(unit)
-            features_nf = _through(self._weights, latent_nd)
-            rng = np.random.default_rng([self.config.seed, 3, unit])
-            defect_n = table["defect"].to_numpy()
-            features_nf[defect_n == "blank"] = 0.0
-            mixed = np.flatnonzero(defect_n == "mixed")
-            features_nf[mixed] = (features_nf[mixed] + features_nf[rng.integers(len(table), size=len(mixed))]) / 2
-            features_nf += np.float32(0.05) * rng.standard_normal(features_nf.shape, np.float32)
-            parts.append(features_nf)
+        return self._of_rows(rows, self._trained_features)
+
+    def untrained_features(self, rows: range) -> np.ndarray:
+        """Features float32 (n, f) of an untrained encoder: another network's, under more noise."""
+        return self._of_rows(rows, partial(self._noisy_features, _UNTRAINED, self.config.n_untrained_features))
+
+    def convolution_features(self, rows: range) -> np.ndarray:
+        """Features float32 (n, 16) of an untrained convolution."""
+        return self._of_rows(rows, partial(self._noisy_features, _CONVOLUTION, _CONVOLUTION_FEATURES))
+
+    def mask_statistics(self, rows: range, names: Sequence[str]) -> pd.DataFrame:
+        """Statistics of the masks of consecutive rows by their names, float32, beside ``synapse_id``.
+
+        They are functions of all latent axes but those of the cell types, and of a little noise; so they tell the sizes
+        of cleft and mitochondria about as well as features do, and types less. All but contrasts are shares.
+        """
+        return self._statistics(rows, names, (8, _N_LATENT - 2, 0.3))
+
+    def image_statistics(self, rows: range, names: Sequence[str]) -> pd.DataFrame:
+        """Statistics of the image as :meth:`mask_statistics` draws those of the masks; they hardly tell the traits."""
+        return self._statistics(rows, names, (9, 8, 1.0))
+
+    def normals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int64 (k,) of 5,000 drawn synapses, and normals (k, 3) of their clefts, which features do not know."""
+        rng, n = np.random.default_rng([self.config.seed, 7]), self.config.n_synapses
+        rows_k = np.sort(rng.choice(n, min(_N_ORIENTED, n), replace=False))
+        normals_k3 = rng.normal(size=(len(rows_k), 3))
+        return rows_k + FIRST_ID, normals_k3 / np.linalg.norm(normals_k3, axis=1, keepdims=True)
+
+    def _of_rows(self, rows: range, draw: Callable[[int], np.ndarray]) -> np.ndarray:
+        parts = [draw(unit) for unit in _units(rows)]
         first = rows.start - rows.start // _DRAW * _DRAW
-        whole_nf = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        return np.asarray(whole_nf[first : first + len(rows)])
+        whole_nk = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return np.asarray(whole_nk[first : first + len(rows)])
+
+    def _trained_features(self, unit: int) -> np.ndarray:
+        latent_nd, table = self._draw(unit)
+        features_nf = _through(self._weights, latent_nd)
+        rng = np.random.default_rng([self.config.seed, 3, unit])
+        defect_n = table["defect"].to_numpy()
+        features_nf[defect_n == "blank"] = 0.0
+        mixed = np.flatnonzero(defect_n == "mixed")
+        features_nf[mixed] = (features_nf[mixed] + features_nf[rng.integers(len(table), size=len(mixed))]) / 2
+        features_nf += np.float32(0.05) * rng.standard_normal(features_nf.shape, np.float32)
+        return features_nf
+
+    def _noisy_features(self, network: int, n_features: int, unit: int) -> np.ndarray:
+        latent_nd, _ = self._draw(unit)
+        weights = _network(np.random.default_rng([self.config.seed, network]), n_features)
+        rng = np.random.default_rng([self.config.seed, network, unit])
+        noise_nf = np.float32(_UNTRAINED_NOISE) * rng.standard_normal((len(latent_nd), n_features), np.float32)
+        return np.asarray(_through(weights, latent_nd) + noise_nf)
+
+    def _statistics(self, rows: range, names: Sequence[str], kind: tuple[int, int, float]) -> pd.DataFrame:
+        found = pd.DataFrame(self._of_rows(rows, partial(self._mixed_axes, names, *kind)), columns=list(names))
+        found.insert(0, "synapse_id", np.arange(rows.start, rows.stop, dtype=np.int64) + FIRST_ID)
+        return found
+
+    def _mixed_axes(self, names: Sequence[str], stream: int, n_axes: int, noise: float, unit: int) -> np.ndarray:
+        """Random combinations, of about unit spread, of the last latent axes; shares by the logistic function."""
+        latent_nd, table = self._draw(unit)
+        latent_nd[table["defect"].to_numpy() == "blank"] *= _BLANK_EXTREMITY
+        weights_dk = np.random.default_rng([self.config.seed, stream]).normal(size=(n_axes, len(names))) / n_axes**0.5
+        drawn_nk = np.random.default_rng([self.config.seed, stream, unit]).normal(size=(len(latent_nd), len(names)))
+        mixed_nk = latent_nd[:, _N_LATENT - n_axes :] @ weights_dk + noise * drawn_nk
+        is_share_k = np.array([not name.endswith("_contrast") for name in names])
+        mixed_nk[:, is_share_k] = 1 / (1 + np.exp(-mixed_nk[:, is_share_k]))
+        is_bin_k = np.array(["_histogram_" in name for name in names])
+        if is_bin_k.any():
+            mixed_nk[:, is_bin_k] /= mixed_nk[:, is_bin_k].sum(axis=1, keepdims=True)
+        return mixed_nk.astype(np.float32)
 
     def _draw(self, unit: int) -> tuple[np.ndarray, pd.DataFrame]:
         """Latent axes float64 (n, d) and the table of one unit of rows."""
@@ -255,14 +322,14 @@ class EmbeddingSimulation:
             latent_nd += np.sqrt(share) * latent_ud[neurite_n]
             latent_nd[:, side] += _TYPE_EFFECTS[side] * (2.0 * type_u[neurite_n] - 1)
             types.append(type_u[neurite_n].astype(np.float64))
-            roots.append(neurite_n.astype(np.int64) + (side + 1) * _FIRST_ID)
+            roots.append(neurite_n.astype(np.int64) + (side + 1) * FIRST_ID)
         traits = _traits(rng, latent_nd, self._standardised)
         values = (*traits.values(), *types)
         is_annotated_n = rng.random(n) < config.n_annotated / config.n_synapses
         kind_n = rng.integers(len(DEFECTS), size=n)
         code_n = np.where(rng.random(n) < config.defect_fraction, kind_n, -1)
         latent_nd[code_n == DEFECTS.index("foreign")] *= 2.5
-        first = unit * _DRAW + _FIRST_ID
+        first = unit * _DRAW + FIRST_ID
         columns: dict[str, np.ndarray | pd.Categorical] = {
             "synapse_id": np.arange(first, first + n, dtype=np.int64),
             "pre_root_id": roots[0],

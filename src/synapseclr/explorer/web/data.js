@@ -18,7 +18,7 @@ export async function fetched(path, options) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The explorer does not answer. Is `kedro explore` still running?");
+    throw new Error("The explorer does not answer. Is “kedro explore” still running?");
   }
   if (answer.ok) return answer;
   let reason = `${path}: status ${answer.status}`;

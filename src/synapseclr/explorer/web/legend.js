@@ -58,7 +58,7 @@ function entry({ code, name, colour, n, codes, look, onLook }) {
 function scale(column, [low, high], look, onLook) {
   const ramp = element("div", { className: "ramp", role: "img", "aria-label": `Colours from ${numberText(low, column.unit)} to ${numberText(high, column.unit)}` });
   ramp.style.background = `linear-gradient(to right, ${PALETTES[look.palette].join(",")})`;
-  const end = (name, said, value) => element("input", { type: "number", step: "any", value: String(Number(value.toPrecision(4))),
+  const end = (name, said, value) => element("input", { type: "number", step: "any", value: String(Number(value.toPrecision(3))),
     "data-key": name, "aria-label": `${column.label}, ${said}`,
     onchange: (event) => onLook({ [name]: event.target.value === "" ? undefined : Number(event.target.value) }) });
   const isTyped = look.low !== undefined || look.high !== undefined;

@@ -34,7 +34,7 @@ from synapseclr.analysis.representations import (
     recorded_layers,
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
-from synapseclr.analysis.traits import Traits, counted_classes
+from synapseclr.analysis.traits import Traits
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -72,7 +72,7 @@ def project_synapses(
     Returns:
         AnnData with the chosen layer as ``X``; ``obs`` with a column ``cluster`` (categories ``0``, ``1``, ... by size,
         and ``none``); coordinates in ``obsm["X_pca"]``, ``obsm["X_umap"]`` and, if asked for, ``obsm["X_umap_3d"]``;
-        where features exceed memory ``X`` and ``X_pca`` are lazy, and copied shard by shard when saved; what was
+        where features exceed memory ``X`` and ``X_pca`` are lazy, and written shard by shard when saved; what was
         really used in ``uns["manifold"]``.
     """
     from anndata import AnnData
@@ -276,7 +276,7 @@ def _sampled(axis_positions: pd.DataFrame, cluster: int, number: int) -> pd.Data
 
 def draw_axis_profiles(axis_profiles: pd.DataFrame, traits: Traits) -> Figure:
     """Draw how traits change along the axes."""
-    return axis_profile_panels(axis_profiles, counted_classes(traits))
+    return axis_profile_panels(axis_profiles, traits)
 
 
 def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:

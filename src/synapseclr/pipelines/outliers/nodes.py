@@ -120,14 +120,17 @@ def measure_detection(
         random_embeddings: Embeddings of the randomly initialised encoder.
         mask_statistics: Statistics of the masks per synapse.
         chunk_statistics: Trivial statistics per synapse.
-        simulation_truth: ``synapse_id`` and ``defect``; without rows for data that were not simulated.
+        simulation_truth: ``synapse_id`` and ``defect``; without rows for data that were not simulated. A column
+            ``defect`` of the embeddings goes before it.
         config: The parameters ``outliers``.
 
     Returns:
         Scores over random draws of examples, and those over all kinds of defects as metrics; both empty without truth.
     """
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
-    defect_n = known_defects(simulation_truth, synapse_id)
+    # Embeddings that were simulated without a volume tell their defects themselves.
+    truth = synapse_embeddings.obs if "defect" in synapse_embeddings.obs else simulation_truth
+    defect_n = known_defects(truth, synapse_id)
     if defect_n is None:
         logger.info("No truth about defects of these synapses is known: the detection of outliers is not evaluated.")
         return pd.DataFrame(columns=list(DETECTION_COLUMNS)), {}

@@ -221,9 +221,11 @@ def describe_similarity(
     config: ReportingConfig,
 ) -> dict[str, Any]:
     """Write the report's section on queries, their nearest neighbours, and what approximate indices would miss."""
-    text = (
-        "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, nearest first."
-    )
+    text = "The nearest neighbours of the queries in feature space are listed in similarity_results.csv."
+    if similarity_strip != b"":
+        text = (
+            "Each row begins with a query synapse (framed); its nearest neighbours in feature space follow, in order."
+        )
     used = index_recall.loc[index_recall["is_used"], "index"].iloc[0]
     if used == "ivfpq":
         text += " Neighbours are listed of a sample of the synapses (similarity.n_listed)."
