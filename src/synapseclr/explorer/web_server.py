@@ -81,7 +81,7 @@ def create_app(outputs: RunOutputs, tiles_above: int = TILES_ABOVE) -> Flask:
     statistics = RunStatistics(outputs)
     version = secrets.token_hex(8)
     views = SynapseViews(outputs, version)
-    is_large = len(outputs) > tiles_above
+    large = large_overview(outputs) if len(outputs) > tiles_above else None
 
     @app.before_request
     def from_this_machine() -> None:
@@ -155,7 +155,7 @@ def create_app(outputs: RunOutputs, tiles_above: int = TILES_ABOVE) -> Flask:
     def about(name: str) -> Response:
         if name == "overview":
             found = overview(outputs, can_save=outputs.labels is not None)
-            return jsonify(found | {"large": large_overview(outputs) if is_large else None})
+            return jsonify(found | {"large": large})
         if name == "labels" and outputs.labels is not None:
             labels, damaged = outputs.labels.read()
             return jsonify(current_labels(labels, outputs.row_of_id) | {"damaged": damaged})

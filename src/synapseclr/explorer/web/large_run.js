@@ -144,7 +144,7 @@ export class LargeRun extends Run {
       `Maps in space show ${most} synapses at random, and a lasso there selects among those.`,
       "A selection that was combined, or not drawn as one lasso, lives in this explorer as long as it runs: its link opens nowhere else. Save it as a label or as CSV.",
       "The summary of a selection of more than 500,000 synapses is that of 500,000 at random.",
-      "Not available: axis walk, learning from ticks, and the search for defects like those selected.",
+      `Not available: axis walk${this.canFindDefects ? "" : ", the search for defects like those selected"} and learning from ticks.`,
     ];
   }
 }
