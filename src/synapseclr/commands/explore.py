@@ -135,11 +135,11 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         return found
 
 
-def _local_path(catalog: DataCatalog, name: str) -> str | None:
+def _local_path(catalog: DataCatalog, name: str) -> Path | None:
     return getattr(catalog.get(name), "local_path", None)
 
 
-def _large_matrix(catalog: DataCatalog) -> tuple[str, str] | None:
+def _large_matrix(catalog: DataCatalog) -> tuple[str, Path] | None:
     """Name and path of the manifold, else of the embeddings, if it is on this machine and above 300,000 synapses."""
     from kedro.io import DatasetError
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ class QuadTree:
         row_m: uint32 (m,), row of each key.
         low: Lower ends of the square.
         side: Its length.
+        dense_l: Synapses of a pixel from which on it is opaque, by zoom level: the 99th percentile of the pixels that
+            have any.
     """
 
     plane_n2: np.ndarray
@@ -76,7 +78,7 @@ class QuadTree:
     row_m: np.ndarray
     low: tuple[float, float]
     side: float
-    _dense_of_level: dict[int, float] = field(default_factory=dict, compare=False, repr=False)
+    dense_l: tuple[float, ...]
 
     def span(self, level: int, x: int, y: int) -> slice:
         """Places in the order that a tile has; tiles are counted from the lower ends."""
@@ -185,15 +187,6 @@ class QuadTree:
         starts, stops = self._ranges(cell_c, level)
         return _taken(self.row_m, starts, stops, int((stops - starts).sum()))
 
-    def dense_count(self, level: int) -> float:
-        """Synapses of a pixel from which on it is opaque: the 99th percentile of the pixels that have any."""
-        if level not in self._dense_of_level:
-            pixel_m = self.key_m >> np.uint32(2 * (DEEPEST - level))
-            edges = np.flatnonzero(np.diff(pixel_m)) + 1
-            counts = np.diff(np.concatenate([[0], edges, [len(pixel_m)]]))
-            self._dense_of_level[level] = float(np.quantile(counts, _DENSE)) if len(pixel_m) else 1.0
-        return self._dense_of_level[level]
-
     def tile(
         self,
         level: int,
@@ -221,7 +214,7 @@ class QuadTree:
         span = self.span(level, x, y)
         key_t, flag_t = self.key_m[span], flag_m[span]
         value_t = None if value_m is None else value_m[span]
-        shift, dense = 2 * (DEEPEST - level), self.dense_count(level)
+        shift, dense = 2 * (DEEPEST - level), self.dense_l[level]
         drawn_p4 = _drawn(key_t, value_t, flag_t, SHOWN, shift, dense, colours)
         if has_selection:
             drawn_p4[:, 3] *= _PALE
@@ -245,7 +238,16 @@ def quad_tree(plane_n2: np.ndarray) -> QuadTree:
         cell_m.append(np.clip(share_m * 2**_BITS, 0, 2**_BITS - 1).astype(np.uint32))
     key_m = _interleaved(*cell_m)
     order_m = np.argsort(key_m, kind="stable")
-    return QuadTree(plane_n2, key_m[order_m], row_m[order_m], low, side)
+    key_m = key_m[order_m]
+    dense_l = tuple(_dense_count(key_m, level) for level in range(DEEPEST + 1))
+    return QuadTree(plane_n2, key_m, row_m[order_m], low, side, dense_l)
+
+
+def _dense_count(key_m: np.ndarray, level: int) -> float:
+    pixel_m = key_m >> np.uint32(2 * (DEEPEST - level))
+    edges = np.flatnonzero(pixel_m[1:] != pixel_m[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], edges, [len(pixel_m)]]))
+    return float(np.quantile(counts, _DENSE)) if len(pixel_m) else 1.0
 
 
 def square_of(plane_nd: np.ndarray) -> tuple[tuple[float, float], float]:

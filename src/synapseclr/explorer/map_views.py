@@ -262,6 +262,15 @@ class SynapseViews:
 
         return self._views.once(name, made)
 
+    def warm_up(self) -> None:
+        """Compile or load the loops, and read what the first page will ask for."""
+        columns = self._outputs.columns.values()
+        first = next((column for column in columns if column.class_names), next(iter(columns), None))
+        plane = next(iter(self._outputs.planes))
+        if first is not None and not self.is_solid(plane):
+            paint = {"unknown": "#808080", "classes": ["#808080"] * len(first.class_names), "ramp": []}
+            self.tile(self.view({"colour": first.name, "paint": paint}).name, NO_SELECTION, plane, 0, 0, 0)
+
     def viewed(self, name: str) -> MapView:
         """Find a view by its id.
 

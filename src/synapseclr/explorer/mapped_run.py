@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # of the files
+_VERSION = 2  # of the files
 _PLAN = "columns.json"
 _BLOCK_ROWS = 102_400
 _PCA_ROWS = 50_000
@@ -232,7 +232,7 @@ def _write_tree(plane_n2: np.ndarray, number: int, folder: Path) -> dict[str, An
     tree = quad_tree(plane_n2)
     np.save(folder / f"tree_{number}_key.npy", tree.key_m)
     np.save(folder / f"tree_{number}_row.npy", tree.row_m)
-    return {"number": number, "low": tree.low, "side": tree.side}
+    return {"number": number, "low": tree.low, "side": tree.side, "dense": tree.dense_l}
 
 
 def _projected(layer: Any, n_axes: int, rows: slice) -> np.ndarray:
@@ -288,6 +288,7 @@ def _opened(outputs: RunOutputs, parts: Mapping[str, Any], folder: Path) -> RunO
             np.load(folder / f"tree_{about['number']}_row.npy", mmap_mode="r"),
             tuple(about["low"]),
             about["side"],
+            tuple(about["dense"]),
         )
         for name, about in plan["trees"].items()
     }

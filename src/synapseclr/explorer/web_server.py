@@ -82,6 +82,8 @@ def create_app(outputs: RunOutputs, tiles_above: int = TILES_ABOVE) -> Flask:
     version = secrets.token_hex(8)
     views = SynapseViews(outputs, version)
     large = large_overview(outputs) if len(outputs) > tiles_above else None
+    if large is not None:
+        views.warm_up()
 
     @app.before_request
     def from_this_machine() -> None:
