@@ -136,7 +136,8 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
 
 
 def _local_path(catalog: DataCatalog, name: str) -> Path | None:
-    return getattr(catalog.get(name), "local_path", None)
+    path: Path | None = getattr(catalog.get(name), "local_path", None)
+    return path
 
 
 def _large_matrix(catalog: DataCatalog) -> tuple[str, Path] | None:
