@@ -2,7 +2,7 @@
 
 Embedding with the demo's settings and as published, and the statistics of image and masks, on chunks of smooth noise
 with three slabs of mask codes, at the sizes of the demo and of the paper. Times are of all threads of the process
-(``time.process_time``), the least of REPEATS after a first, uncounted run on one batch. Operations of a view are
+(``time.process_time``), the least of some repeats, the first of which compiles. Operations of a view are
 counted, not measured. Writes ``benchmarks/results/per_synapse.json``.
 """
 

@@ -111,8 +111,8 @@ class Served:
     labels: Path
 
 
-def serve(outputs: RunOutputs, labels: Path):
-    server = make_explorer_server(create_app(outputs), 0)
+def serve(outputs: RunOutputs, labels: Path, **options):
+    server = make_explorer_server(create_app(outputs, **options), 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     return server, Served(outputs, f"http://127.0.0.1:{server.port}/", labels)

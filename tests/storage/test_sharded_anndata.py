@@ -1,6 +1,7 @@
 """Matrices that are written shard by shard, by several processes, and opened lazily."""
 
 import json
+import shutil
 
 import anndata
 import numpy as np
@@ -101,6 +102,12 @@ def test_long_matrices_in_memory_are_sharded_and_lazy_ones_saved(tmp_path):
     found = AnnDataZarrDataset(filepath=str(tmp_path / "b.zarr")).load()
     np.testing.assert_array_equal(found.X, features_nf[kept_n])
     np.testing.assert_array_equal(found.obsm["head"], features_nf[kept_n, :1])
+    # As it is stored, a lazy array is not copied: files get a second name, which outlives the first.
+    AnnDataZarrDataset(filepath=str(tmp_path / "c.zarr")).save(anndata.AnnData(lazy.X, obs=lazy.obs))
+    assert (tmp_path / "c.zarr/X/c/0/0").samefile(tmp_path / "a.zarr/X/c/0/0")
+    assert not (tmp_path / "b.zarr/X/c/0/0").samefile(tmp_path / "a.zarr/X/c/0/0")
+    shutil.rmtree(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(AnnDataZarrDataset(filepath=str(tmp_path / "c.zarr")).load().X, features_nf)
 
 
 def test_names_of_lazy_arrays_change_with_their_content_only(tmp_path):

@@ -133,6 +133,18 @@ class GaussianProcessConfig(Parameters):
         default=True, description="Also score on folds by synapse, as published; these leak between neurites."
     )
     n_bins: int = Field(default=10, ge=2, description="Bins of the reliability diagram, equally full.")
+    condense_from: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Synapses from which on, where features exceed memory, the models of a trait are condensed to few "
+        "matrices: a twentieth of the work, the same means, standard deviations to some per cent (measured: "
+        "condensation_errors).",
+    )
+    n_condensed: int = Field(
+        default=5_000,
+        ge=100,
+        description="Drawn synapses on which condensed models are fitted; what they change is measured on a fifth.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -85,6 +85,7 @@ CENSORED_FAILURES = TableSchema(
 )
 
 _ROWS_AT_A_TIME = 1_000_000
+_ALL_LABELLED = "every neurite of known type is labelled"
 
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.level == "neurite")
 """The published property of neurites: two cell types, told by traits of both sides."""
@@ -549,6 +550,7 @@ def evaluate_censored(
         labelled_n = _draw(annotations, round(fraction * n_synapses), seed, traits)
         n_labels[fraction] = int(labelled_n.sum())
         try:
+            _check_unlabelled(annotations, truth, labelled_n, traits)
             evidence = _evidence(inputs_nr, annotations, labelled_n, imputation, seed, traits)
             tested.append(_test(evidence, truth, consensus, traits).assign(fraction=fraction, seed=seed))
         except UnscorableTraitError as reason:
@@ -664,6 +666,18 @@ def _censored_probability(
     return corrected_n
 
 
+def _check_unlabelled(
+    annotations: pd.DataFrame, truth: pd.DataFrame, labelled_n: np.ndarray, traits: Sequence[Trait]
+) -> None:
+    """Refuse, before models are fitted, labels that leave no neurite of known type to be tested."""
+    labelled = [
+        annotations.loc[labelled_n & np.isfinite(trait_values(annotations, trait)), trait.root_column].to_numpy()
+        for trait in traits
+    ]
+    if _known_types(truth, traits).index.isin(np.concatenate(labelled)).all():
+        raise UnscorableTraitError(_ALL_LABELLED)
+
+
 def _has_folds(target_a: np.ndarray, groups_a: np.ndarray, config: ImputationConfig) -> bool:
     return all(len(np.unique(groups_a[target_a == value])) >= config.n_folds for value in (0.0, 1.0))
 
@@ -677,7 +691,7 @@ def _test(
     unlabelled = posteriors["annotated_type"].isna() & posteriors["root_id"].isin(known.index)
     tested = posteriors[unlabelled].assign(target=lambda table: known.reindex(table["root_id"]).to_numpy())
     if tested.empty:
-        raise UnscorableTraitError("every neurite of known type is labelled")
+        raise UnscorableTraitError(_ALL_LABELLED)
     says_one = (evidence["probability"] > 0.5).astype(float)
     is_right = (says_one == known.reindex(evidence["root_id"]).to_numpy()).astype(float)
     accuracy = is_right.groupby(evidence["root_id"].to_numpy()).mean()

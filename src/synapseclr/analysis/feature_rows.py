@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from synapseclr.storage.sharded_anndata import stored_array
+
 _BLOCK_VALUES = 40_960 * 512  # feature values read at a time: 84 MB
 _CHUNK_VALUES = 16_000_000  # feature values of chunks that are decoded for single rows at a time: 64 MB
 _ALIGNED_ROWS = 4096  # blocks begin at multiples of it, as the chunks of stored features do
@@ -40,7 +42,7 @@ class FeatureRows:
 
     def __init__(self, features: Any) -> None:
         self._features = features
-        self._stored = _stored_array(features)
+        self._stored = stored_array(features)
         self.shape: tuple[int, int] = tuple(int(size) for size in features.shape)  # type: ignore[assignment]
 
     def __len__(self) -> int:
@@ -107,19 +109,3 @@ class FeatureRows:
         for start, stop in itertools.pairwise(edges):
             rows = range(start, min(start + math.ceil(n_sampled / n_runs), stop))
             yield rows, read_rows(self._features, rows)
-
-
-def _stored_array(features: Any) -> Any | None:
-    """The Zarr array below a dask array that is nothing but its blocks: dask would read a whole block for one row."""
-    if hasattr(features, "oindex"):
-        return features
-    layers = getattr(getattr(features, "dask", None), "layers", {})
-    # Of from_array there is one layer, the blocks, or two, the second one holding the array.
-    if len([name for name in layers if not str(name).startswith("original-")]) != 1:
-        return None
-    for task in features.dask.values():
-        for argument in (task, *getattr(task, "args", ())):
-            found = getattr(argument, "value", argument)
-            if hasattr(found, "oindex") and found.shape == features.shape and found.dtype == features.dtype:
-                return found
-    return None

@@ -315,8 +315,8 @@ class RowBlocks:
         """
         from dask.tokenize import tokenize
 
-        names = [array.name for array in self.arrays if is_lazy(array)]
-        digest = tokenize(names, self.bounds, part) if len(names) == len(self.arrays) else ""
+        of_arrays = [array.name if is_lazy(array) else array for array in self.arrays]
+        digest = tokenize(of_arrays, self.bounds, part) if self.is_lazy else ""
         if digest and digest in _known_moments:
             return _known_moments[digest]
         found = self.reduce(_moments, _merged_moments, description=f"Moments for {self.name}", part=part)

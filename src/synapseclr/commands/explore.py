@@ -107,10 +107,8 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         except SynapseCLRError as error:
             notes.append(f"There are no pictures. {error}")
             chunks = None
-        mapped = (
-            {} if matrix is None else {name: _local_path(catalog, name) for name in _MAPPED if catalog.exists(name)}
-        )
-        mapped = {name: path for name, path in mapped.items() if path is not None}
+        paths = {name: _local_path(catalog, name) for name in _MAPPED if matrix is not None and catalog.exists(name)}
+        mapped = {name: path for name, path in paths.items() if path is not None}
         tables = {name: optional(name, otherwise) for name, otherwise in _TABLES.items() if name not in mapped}
         folder = catalog.load("synapse_labels")
         index_folder = catalog.load("feature_index_folder")
@@ -152,8 +150,9 @@ def _large_matrix(catalog: DataCatalog) -> tuple[str, str] | None:
         try:
             if catalog.exists(name):
                 path = _local_path(catalog, name)
-                is_mapped = path is not None and is_local(catalog.load("explorer_columns"))
-                return (name, path) if is_mapped and stored_rows(path) > TILES_ABOVE else None
+                if path is None or not is_local(catalog.load("explorer_columns")):
+                    return None
+                return (name, path) if stored_rows(path) > TILES_ABOVE else None
         except (DatasetError, OSError, ValueError):  # said by who reads it
             return None
     return None

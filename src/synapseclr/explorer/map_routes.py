@@ -113,7 +113,7 @@ def add_map_routes(
     def place(synapse_id: str, plane: str) -> Response:
         row = outputs.row_of_id.get(id_of(synapse_id))
         if row is None:
-            abort(404, "This run has no such synapse.")
+            return jsonify(place=None)
         return jsonify(place=[float(at) for at in outputs.planes[plane_named(plane)][row]])
 
     @app.get("/api/histogram/<column>.json")

@@ -12,6 +12,8 @@ import hashlib
 import json
 import logging
 import math
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -169,6 +171,8 @@ def content_digest(folder: ObjectFolder) -> str:
 def write_sharded(data: AnnData, folder: str | Path) -> None:
     """Write a matrix, in memory or lazy, to a new local folder; long dense arrays shard by shard.
 
+    A lazy array that is stored in this form on the same disk is not copied: its files get a second name.
+
     Args:
         data: Synapses by features.
         folder: Path, not there yet.
@@ -200,6 +204,8 @@ def write_sharded(data: AnnData, folder: str | Path) -> None:
         group = zarr.open_group(str(folder), mode="r+")
         for name, array in long.items():
             stored = _create(group, name, array.shape, array.dtype)
+            if _link_shards(array, stored, Path(folder, name)):
+                continue
             for first in range(0, len(array), SHARD_ROWS):
                 stored[first : first + SHARD_ROWS] = np.asarray(array[first : first + SHARD_ROWS])
         zarr.consolidate_metadata(group.store)
@@ -208,6 +214,42 @@ def write_sharded(data: AnnData, folder: str | Path) -> None:
 def is_lazy(array: Any) -> bool:
     """Tell a dask array from one in memory, without importing dask."""
     return type(array).__module__.split(".")[0] == "dask" or hasattr(array, "dask")
+
+
+def stored_array(features: Any) -> Any | None:
+    """The Zarr array below a dask array that is nothing but its blocks: dask would read a whole block for one row."""
+    if hasattr(features, "oindex"):
+        return features
+    layers = getattr(getattr(features, "dask", None), "layers", {})
+    # Of from_array there is one layer, the blocks, or two, the second one holding the array.
+    if len([name for name in layers if not str(name).startswith("original-")]) != 1:
+        return None
+    for task in features.dask.values():
+        for argument in (task, *getattr(task, "args", ())):
+            found = getattr(argument, "value", argument)
+            if hasattr(found, "oindex") and found.shape == features.shape and found.dtype == features.dtype:
+                return found
+    return None
+
+
+def _link_shards(array: Any, stored: Any, folder: Path) -> bool:
+    """Give an array the very files of a lazy one that is stored in the same form on this disk, if it is.
+
+    Files of a matrix are never changed, only replaced as a whole folder, so that two matrices can share them.
+    """
+    source = stored_array(array)
+    root = getattr(getattr(source, "store", None), "root", None)
+    if root is None or source.metadata.codecs != stored.metadata.codecs or source.shards != stored.shards:
+        return False
+    shards = Path(str(root), source.path, "c")
+    if source.metadata.chunk_grid != stored.metadata.chunk_grid or not shards.is_dir():
+        return False
+    try:
+        shutil.copytree(shards, folder / "c", copy_function=os.link)
+    except (OSError, shutil.Error):  # another file system, or one without links
+        shutil.rmtree(folder / "c", ignore_errors=True)
+        return False
+    return True
 
 
 def is_dense(array: Any) -> bool:

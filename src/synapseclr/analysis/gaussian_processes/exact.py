@@ -111,11 +111,11 @@ class ExactModel:
     """One latent function given training synapses: a sum of independent functions, for any queries.
 
     Args:
-        latent: The functions.
+        parts: The functions.
     """
 
-    def __init__(self, latent: list[_Conditioned]) -> None:
-        self._latent = latent
+    def __init__(self, parts: list[_Conditioned]) -> None:
+        self.parts = parts
 
     def __call__(self, query_nr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean, variance and prior variance at queries, each float64 (1, n)."""
@@ -123,7 +123,7 @@ class ExactModel:
 
         with linear_algebra(), torch.no_grad():
             parts = [
-                tuple(np.sum([one.predict(query_nr[start : start + _CHUNK]) for one in self._latent], axis=0))
+                tuple(np.sum([one.predict(query_nr[start : start + _CHUNK]) for one in self.parts], axis=0))
                 for start in range(0, len(query_nr), _CHUNK)
             ]
         mean_on, variance_on, prior_on = (np.concatenate(part)[None] for part in zip(*parts, strict=True))

@@ -200,10 +200,16 @@ def _radial_and_linear(batch_shape: torch.Size, n_radial: int | None) -> Any:
             self.register_parameter("raw_variance", torch.nn.Parameter(torch.zeros(*batch_shape, 1, 1)))
             self.register_constraint("raw_variance", gpytorch.constraints.Positive())
             self.lengthscale = 1.0
+            self.n_radial = n_radial
+
+        @property
+        def variance(self) -> Any:
+            """Factor of the linear part."""
+            return self.raw_variance_constraint.transform(self.raw_variance)
 
         def forward(self, x1: Any, x2: Any, diag: bool = False, **_: Any) -> Any:
             lengthscale: Any = self.lengthscale
-            variance = self.raw_variance_constraint.transform(self.raw_variance)
+            variance = self.variance
             if diag:
                 squared = (x1 - x2)[..., :n_radial].square().sum(dim=-1) / lengthscale[..., 0].square()
                 return torch.exp(-0.5 * squared) + variance[..., 0] * (x1 * x2).sum(dim=-1)
@@ -222,7 +228,7 @@ def _radial_and_linear(batch_shape: torch.Size, n_radial: int | None) -> Any:
             """
             fitted: Any = self.lengthscale
             lengthscale = fitted.detach().reshape(-1)
-            variance = self.raw_variance_constraint.transform(self.raw_variance).detach().reshape(-1)
+            variance = self.variance.detach().reshape(-1)
             near_query, near_train = query[:, :n_radial], train[:, :n_radial]
             half_query, half_train = (0.5 * near.square().sum(dim=-1) for near in (near_query, near_train))
             parts = []
@@ -243,6 +249,11 @@ class LatentPrior:
         process: From :func:`~synapseclr.analysis.gaussian_processes.exact.fit_process`.
         factors: One per output: (1,) for the output of a regression, (-1, 1) for the second class less the first.
         dtype: What covariances are computed in.
+
+    Attributes:
+        kernel: Scaled kernel of the outputs.
+        squares_o: Squared factors.
+        mean: Prior mean of the sum.
     """
 
     def __init__(self, process: Any, factors: tuple[float, ...], dtype: torch.dtype) -> None:
@@ -250,42 +261,42 @@ class LatentPrior:
 
         constant_o = process.mean_module.constant.detach().reshape(-1)
         self.mean = float(sum(factor * value for factor, value in zip(factors, constant_o.tolist(), strict=True)))
-        self._kernel = process.prior_kernel.to(dtype)
-        self._squares_o = torch.tensor(factors, dtype=dtype).square()
+        self.kernel = process.prior_kernel.to(dtype)
+        self.squares_o = torch.tensor(factors, dtype=dtype).square()
 
     def to(self, dtype: torch.dtype) -> LatentPrior:
         """The same, computed in another type from now on, as is all else that has its kernel."""
-        self._kernel, self._squares_o = self._kernel.to(dtype), self._squares_o.to(dtype)
+        self.kernel, self.squares_o = self.kernel.to(dtype), self.squares_o.to(dtype)
         return self
 
     def covariance(self, first_ar: torch.Tensor, second_br: torch.Tensor) -> torch.Tensor:
         """Shape (a, b)."""
-        return self._summed(self._kernel(first_ar, second_br).to_dense())
+        return self._summed(self.kernel(first_ar, second_br).to_dense())
 
     def variance(self, inputs_nr: torch.Tensor) -> torch.Tensor:
         """Shape (n,)."""
         import torch
 
-        if len(inputs_nr) == len(self._squares_o):
+        if len(inputs_nr) == len(self.squares_o):
             # gpytorch would take variances (outputs, queries) for a matrix of covariances, and return its diagonal.
             return self.variance(torch.cat([inputs_nr, inputs_nr[:1]]))[..., :-1]
-        return self._summed(self._kernel(inputs_nr, diag=True))
+        return self._summed(self.kernel(inputs_nr, diag=True))
 
     def weighted_sums(self, query_nr: torch.Tensor, train_ar: torch.Tensor, weight_a: torch.Tensor) -> torch.Tensor:
         """``covariance(query_nr, train_ar) @ weight_a``, shape (n,); without the matrix where the kernel can."""
-        base = self._kernel.base_kernel
+        base = self.kernel.base_kernel
         if not hasattr(base, "weighted_sums"):
             return self.covariance(query_nr, train_ar) @ weight_a
-        weight_oa1 = weight_a.expand(len(self._squares_o), -1)[..., None]
+        weight_oa1 = weight_a.expand(len(self.squares_o), -1)[..., None]
         sums_on = base.weighted_sums(query_nr, train_ar, weight_oa1)[..., 0]
-        return (self._squares_o * self._kernel.outputscale.reshape(-1)) @ sums_on
+        return (self.squares_o * self.kernel.outputscale.reshape(-1)) @ sums_on
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
         import torch
 
-        if len(self._squares_o) == 1:
+        if len(self.squares_o) == 1:
             return values
-        first, second = self._squares_o.tolist()
+        first, second = self.squares_o.tolist()
         return torch.add(first * values[0], values[1], alpha=second)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.gaussian_processes.kernels import KernelInputMap, kernel_inputs
+from synapseclr.analysis.imputation.condensed import CONDENSATION_ERRORS, CondensedModels, condense
 from synapseclr.analysis.imputation.ensemble import (
     Correction,
     Member,
@@ -23,7 +24,7 @@ from synapseclr.analysis.imputation.ensemble import (
     recalibrated,
 )
 from synapseclr.analysis.representations import Features, blocks_of, check_blocks, is_lazy_features
-from synapseclr.analysis.row_blocks import HERE, RowBlocks, RowBlocksConfig
+from synapseclr.analysis.row_blocks import HERE, RowBlocks, RowBlocksConfig, sample_rows
 from synapseclr.analysis.traits import TRAITS, Trait, class_columns, trait_values
 from synapseclr.analysis.traits.calibration import (
     LEVELS,
@@ -150,6 +151,8 @@ class Imputation:
         scores: Score of every model on its test fold.
         calibration: One row per trait and split, with and without the correction.
         unimputed: Traits that could not be imputed, with the reason.
+        condensation: What condensing the models changes, one row per trait whose models were:
+            :data:`~synapseclr.analysis.imputation.condensed.CONDENSATION_ERRORS`.
     """
 
     traits: pd.DataFrame
@@ -157,6 +160,7 @@ class Imputation:
     scores: pd.DataFrame
     calibration: pd.DataFrame
     unimputed: pd.DataFrame
+    condensation: pd.DataFrame
 
 
 def impute_traits(
@@ -239,6 +243,7 @@ def _impute_all(
         pd.DataFrame(scores, columns=list(SCORE_COLUMNS)),
         pd.DataFrame(calibration) if calibration else pd.DataFrame(columns=["trait", "split", "is_corrected", "n"]),
         pd.DataFrame(unimputed, columns=list(UNSCORED_COLUMNS)),
+        pd.DataFrame(columns=list(CONDENSATION_ERRORS.columns)),
     )
 
 
@@ -252,38 +257,69 @@ def _impute_in_blocks(
 ) -> Imputation:
     """Impute where features exceed memory: models are fitted and tested on the annotated synapses, and predict blocks.
 
-    Everything but the columns of the table is what features in memory give; these are float32 here.
+    Everything but the columns of the table is what features in memory give; these are float32 here. From
+    ``condense_from`` synapses on models are condensed, and predict all traits in one pass over the features.
     """
     from dask.tokenize import tokenize
 
+    process = config.gaussian_processes
     rows_s = annotated_rows(annotations, traits)
     of_annotated = annotations.iloc[rows_s]
     with RowBlocks("imputation", blocks_of(features), row_blocks) as blocks:
-        inputs = KernelInputMap.fit(blocks, config.gaussian_processes.n_inputs, config.seed)
+        inputs = KernelInputMap.fit(blocks, process.n_inputs, config.seed)
         inputs_sr = inputs.apply(*blocks.rows(rows_s)) if len(rows_s) else np.zeros((0, 1))
+        inputs_dr = None
+        if blocks.n_rows >= process.condense_from and len(rows_s):
+            drawn_d = sample_rows(blocks.n_rows, process.n_condensed, config.seed)
+            order_d = np.random.default_rng(config.seed).permutation(len(drawn_d))
+            inputs_dr = inputs.apply(*blocks.rows(drawn_d))[order_d]
         table: dict[str, np.ndarray] = {"synapse_id": annotations["synapse_id"].to_numpy()}
+        condensed: list[tuple[CondensedModels, Correction, TraitSplit]] = []
+        errors: list[dict[str, object]] = []
+
+        def key(*more: str) -> str:
+            # Models cannot be told by their contents; what they were fitted on determines them.
+            return str(
+                tokenize(inputs.mean_f, inputs.axes_fr, inputs_sr, of_annotated, scales, config.model_dump_json(), more)
+            )
 
         def predict(found: _Imputed) -> None:
             split = replace(found.split, rows_a=rows_s[:0])
-            trait = split.trait
-            # Models cannot be told by their contents; what they were fitted on determines them.
-            key = tokenize(
-                inputs.mean_f, inputs.axes_fr, inputs_sr, of_annotated, scales, config.model_dump_json(), repr(trait)
-            )
-            predicted = blocks.map(
-                _predict_block,
-                (inputs, found.models, found.correction, split, scales),
-                description=f"Imputing {trait.label}",
-                key=key,
-            )
-            table.update(predicted.columns())
+            if inputs_dr is not None and (condensation := condense(found.models, inputs_dr)) is not None:
+                condensed.append((condensation.models, found.correction, split))
+                errors.append({"trait": split.trait.name, **condensation.errors})
+                return
+            given = (inputs, found.models, found.correction, split, scales)
+            label, name = f"Imputing {split.trait.label}", f"{split.trait.name}_class"
+            table.update(blocks.map(_predict_block, given, description=label, key=key(repr(split.trait))).columns())
             if split.is_multiclass:
-                table[f"{trait.name}_class"] = np.array(split.class_names, dtype=object)[table[f"{trait.name}_class"]]
+                table[name] = np.array(split.class_names, dtype=object)[table[name]]
 
         sampled = _impute_all(inputs_sr, of_annotated, scales, config, traits, predict)
+        if condensed:
+            together = (inputs, condensed, scales)
+            names = [split.trait.name for *_, split in condensed]
+            all_found = blocks.map(
+                _predict_condensed, together, description="Imputing traits", key=key("condensed", *names)
+            )
+            table.update(all_found.columns())
     for name in sampled.traits.columns[1:]:
         table[name][rows_s] = sampled.traits[name].to_numpy()
-    return replace(sampled, traits=pd.DataFrame(table, copy=False))
+    ordered = pd.DataFrame({name: table[name] for name in sampled.traits.columns}, copy=False)
+    columns = list(CONDENSATION_ERRORS.columns)
+    return replace(sampled, traits=ordered, condensation=pd.DataFrame(errors, columns=columns))
+
+
+def _predict_condensed(*given: Any) -> dict[str, np.ndarray]:
+    """What :func:`_predict_block` returns, of all traits whose models are condensed."""
+    *parts, (inputs, condensed, scales) = given
+    inputs_br = inputs.apply(*parts)
+    columns: dict[str, np.ndarray] = {}
+    for models, correction, split in condensed:
+        stated = models.predict(inputs_br)
+        mean_ob, sd_ob = correction.apply(stated.mean_on, stated.sd_on)
+        columns |= _columns(replace(stated, mean_on=mean_ob, sd_on=sd_ob), split, scales)
+    return _narrow(columns)
 
 
 _one_at_a_time = threading.Lock()  # settings of gpytorch belong to the process; torch has threads of its own
@@ -299,6 +335,10 @@ def _predict_block(*given: Any) -> dict[str, np.ndarray]:
     columns = _columns(replace(stated, mean_on=mean_ob, sd_on=sd_ob), split, scales)
     if split.is_multiclass:
         columns[f"{split.trait.name}_class"] = mean_ob.argmax(axis=0).astype(np.int16)
+    return _narrow(columns)
+
+
+def _narrow(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: values_b.astype(np.float32) if values_b.dtype == np.float64 else values_b
         for name, values_b in columns.items()

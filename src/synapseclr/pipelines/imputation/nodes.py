@@ -181,17 +181,23 @@ def impute(
     config: ImputationConfig,
     traits: Traits,
     row_blocks: RowBlocksConfig = HERE,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, ...]:
     """Impute every trait at every synapse with Gaussian processes.
 
     Returns:
-        Imputed traits, held-out predictions, scores per fold, calibration, and the traits that could not be imputed.
+        Imputed traits, held-out predictions, scores per fold, calibration, the traits that could not be imputed, and
+        what condensing the models of many synapses changes.
     """
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
     found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
     for row in found.unimputed.to_dict("records"):
         logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
-    return found.traits, found.held_out, found.scores, found.calibration, found.unimputed
+    for row in found.condensation.to_dict("records"):
+        logger.info(
+            "Condensed models of %s change means by %.4f standard deviations and these by %.1f %% (root mean square).",
+            *(row["trait"], row["mean_error_in_sd"], 100 * row["sd_error"]),
+        )
+    return (*(found.traits, found.held_out, found.scores, found.calibration, found.unimputed, found.condensation),)
 
 
 def draw_reliability(
@@ -285,6 +291,7 @@ def describe_imputation(
     imputation_scores: pd.DataFrame,
     imputation_calibration: pd.DataFrame,
     unimputed_traits: pd.DataFrame,
+    condensation_errors: pd.DataFrame,
     learning_curves: pd.DataFrame,
     imputation_predictions: Drawing,
     imputation_reliability: Drawing,
@@ -299,11 +306,12 @@ def describe_imputation(
     summary = summarise_scores(trait_scores)
     figures = (imputation_predictions, imputation_reliability, learning_curve_figure)
     confusions = None if class_confusions.empty else class_confusion_figure
+    imputed = (imputation.gaussian_processes.layer, traits, confusions, condensation_errors)
     tables = (imputation_scores, imputation_calibration, unimputed_traits, learning_curves, summary)
     return pipeline_section(
         [
             describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits),
-            describe_imputed(*tables, figures, imputation.gaussian_processes.layer, traits, confusions),
+            describe_imputed(*tables, figures, *imputed),
         ],
         config,
         made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
@@ -401,6 +409,7 @@ def describe_imputed(
     layer: str,
     traits: Traits,
     confusions: Drawing | None = None,
+    condensation: pd.DataFrame | None = None,
 ) -> Section:
     """Tabulate scores and calibration of the imputation.
 
@@ -414,6 +423,7 @@ def describe_imputed(
         layer: Layer whose features impute.
         traits: The parameter ``traits``.
         confusions: Confusion matrices; None: there is no trait of several classes.
+        condensation: What condensing the models changes; None or without rows: they were not.
     """
     predictions, reliability, learning = figures
     tables = []
@@ -435,6 +445,8 @@ def describe_imputed(
         "inside the 90 % interval."
     )
     tables.insert(0, Table(_IMPUTATION_COLUMNS, rows, caption, has_numbers=True))
+    if condensation is not None and len(condensation):
+        tables.append(_condensation_table(condensation, traits))
     name = "the backbone" if layer == BACKBONE else layer
     text = (
         f"Gaussian processes on features of {name} impute every trait at every synapse, with a standard deviation or a "
@@ -468,6 +480,20 @@ def describe_imputed(
             )
         )
     return Section("Imputed traits", [text], pictures, tables)
+
+
+def _condensation_table(errors: pd.DataFrame, traits: Sequence[Trait]) -> Table:
+    labels = {trait.name: trait.label for trait in traits}
+    rows = [
+        [labels[str(row["trait"])], str(row["n_tested"]), f"{row['mean_error_in_sd']:.4f}", f"{row['sd_error']:.3f}"]
+        for row in errors.to_dict("records")
+    ]
+    caption = (
+        "For so many synapses the models of a trait were condensed. What that changes at drawn synapses (root "
+        "mean square): the mean, in standard deviations of the prediction, and the share of the standard deviation."
+    )
+    columns = ("trait", "synapses measured", "change of the mean", "relative change of the standard deviation")
+    return Table(columns, rows, caption, is_folded=True, has_numbers=True)
 
 
 def _trait_row(

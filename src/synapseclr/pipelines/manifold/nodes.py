@@ -72,7 +72,7 @@ def project_synapses(
     Returns:
         AnnData with the chosen layer as ``X``; ``obs`` with a column ``cluster`` (categories ``0``, ``1``, ... by size,
         and ``none``); coordinates in ``obsm["X_pca"]``, ``obsm["X_umap"]`` and, if asked for, ``obsm["X_umap_3d"]``;
-        where features exceed memory ``X`` and ``X_pca`` are lazy, and copied shard by shard when saved; what was
+        where features exceed memory ``X`` and ``X_pca`` are lazy, and written shard by shard when saved; what was
         really used in ``uns["manifold"]``.
     """
     from anndata import AnnData
