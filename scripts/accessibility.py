@@ -26,6 +26,7 @@ SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-
 THEMES = ("light", "dark")
 WIDTHS_PX = (390, 820, 1440)
 HEIGHT_PX = 900
+_SETTLED_MS = 1000  # the documentation's theme looks again at what can be scrolled
 IMPACTS = ("serious", "critical")
 
 
@@ -80,6 +81,7 @@ class Sweep:
             page = self.open(name, address, theme)
             for width_px in WIDTHS_PX:
                 page.set_viewport_size({"width": width_px, "height": HEIGHT_PX})
+                page.wait_for_timeout(_SETTLED_MS)
                 self.look(page, name, theme)
             page.context.close()
 
