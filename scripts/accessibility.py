@@ -1,6 +1,6 @@
 """Look with axe at every page that people see: the explorer's states, the report, the documentation.
 
-    make docs && python scripts/accessibility.py                       # all, of the outputs in data/; about ten minutes
+    make docs && python scripts/accessibility.py                       # all, of the outputs in data/; a quarter of an hour
     python scripts/accessibility.py --only=explorer --pictures=build/accessibility
 
 Each page is opened light and dark and at three widths, in headless Chromium (``make system``). Serious and critical
@@ -26,6 +26,7 @@ SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-
 THEMES = ("light", "dark")
 WIDTHS_PX = (390, 820, 1440)
 HEIGHT_PX = 900
+_SETTLED_MS = 1000  # the documentation's theme looks again at what can be scrolled
 IMPACTS = ("serious", "critical")
 
 
@@ -80,6 +81,7 @@ class Sweep:
             page = self.open(name, address, theme)
             for width_px in WIDTHS_PX:
                 page.set_viewport_size({"width": width_px, "height": HEIGHT_PX})
+                page.wait_for_timeout(_SETTLED_MS)
                 self.look(page, name, theme)
             page.context.close()
 
