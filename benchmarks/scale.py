@@ -175,10 +175,12 @@ def main() -> None:
         "by_pipeline_cpu_microseconds_a_synapse": by_pipeline(found["nodes"], options.synapses),
         "stored_bytes": stored_bytes(options.folder),
     }
+    print(json.dumps({name: value for name, value in found.items() if name != "nodes"}, indent=1))
+    if found["exit_code"]:
+        raise SystemExit(f"The run failed: {options.folder / 'scale.log'}")
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known[options.name or str(options.synapses)] = found
     RESULTS.write_text(json.dumps(known, indent=1) + "\n")
-    print(json.dumps({name: value for name, value in found.items() if name != "nodes"}, indent=1))
 
 
 if __name__ == "__main__":

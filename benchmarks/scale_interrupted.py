@@ -40,7 +40,7 @@ _SETTINGS = {
     "consensus.label_fractions": "[]",
     "manifold.n_fitted": "2000",
     "manifold.n_epochs": "20",
-    "manifold.leakage.n_permutations": "5",
+    "manifold.leakage.n_permutations": "20",
     "outliers.n_evaluated": "5000",
     "outliers.n_draws": "5",
     "similarity.index": "ivfpq",

@@ -493,7 +493,8 @@ def trait_summaries(
                 chosen = np.flatnonzero(inside_n & np.isfinite(mean_n))
                 if not len(chosen):
                     continue
-                neurite = neurite_codes(obs.iloc[chosen], trait.group)
+                groups = obs[[trait.group]] if trait.group in obs else obs[[]]
+                neurite = neurite_codes(groups.iloc[chosen], trait.group)
                 measures = _summarise(mean_n[chosen], sd_n[chosen], neurite, config)
                 share = float(probability_n[chosen].mean())
                 rows.append((source, combination, trait.name, trait.label, *measures, share))

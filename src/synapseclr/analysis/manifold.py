@@ -377,13 +377,16 @@ def sample_along(axis: ManifoldAxis, n_samples: int) -> np.ndarray:
     return np.array(chosen, dtype=np.int64)[order]
 
 
-def axis_position_table(axes: Sequence[ManifoldAxis], synapse_id: np.ndarray, n_samples: int) -> pd.DataFrame:
+def axis_position_table(
+    axes: Sequence[ManifoldAxis], synapse_id: np.ndarray, n_samples: int, is_listed_n: np.ndarray | None = None
+) -> pd.DataFrame:
     """List where every synapse lies along the axes of its cluster.
 
     Args:
         axes: From :func:`cluster_axes`.
         synapse_id: int64 (n,): ids of all rows.
         n_samples: Synapses to sample along each axis.
+        is_listed_n: bool (n,): rows that are listed beside those sampled; None: all.
 
     Returns:
         One row per axis and synapse: ``cluster``, ``axis``, ``synapse_id``, ``position`` and ``offset`` in the plane's
@@ -394,18 +397,14 @@ def axis_position_table(axes: Sequence[ManifoldAxis], synapse_id: np.ndarray, n_
         sample_m = np.full(len(axis.rows_m), NOT_SAMPLED, np.int64)
         chosen = sample_along(axis, n_samples)
         sample_m[chosen] = np.arange(len(chosen))
-        ids_m = synapse_id[axis.rows_m]
-        columns = (axis.cluster, axis.axis, ids_m, axis.position_m, axis.offset_m, sample_m)
-        tables.append(pd.DataFrame(dict(zip(AXIS_COLUMNS, columns, strict=True))))
+        columns = (synapse_id[axis.rows_m], axis.position_m, axis.offset_m, sample_m)
+        if is_listed_n is not None:
+            kept = np.flatnonzero((sample_m != NOT_SAMPLED) | is_listed_n[axis.rows_m])
+            columns = tuple(values_m[kept] for values_m in columns)  # type: ignore[assignment]
+        tables.append(pd.DataFrame(dict(zip(AXIS_COLUMNS, (axis.cluster, axis.axis, *columns), strict=True))))
     if not tables:
         return pd.DataFrame({name: pd.Series(dtype="int64") for name in AXIS_COLUMNS})
     return pd.concat(tables, ignore_index=True)
-
-
-def only_sampled(positions: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
-    """Keep of :func:`axis_position_table` those sampled along the axes, and those with one of these ids."""
-    is_kept = (positions["sample"] != NOT_SAMPLED) | positions["synapse_id"].isin(synapse_id)
-    return positions[is_kept].reset_index(drop=True)
 
 
 _MEASURES = ("n", "n_neurites", "mean", "lower_90", "upper_90")

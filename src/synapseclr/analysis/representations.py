@@ -5,6 +5,7 @@ Blocks side by side have equal weight: none drowns the others by its number of c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,22 @@ def normal_scores(statistics_nk: np.ndarray) -> np.ndarray:
     return scores_nk
 
 
+def statistics_of(table: pd.DataFrame, names: Sequence[str], synapse_id: np.ndarray, called: str) -> np.ndarray:
+    """Statistics float32 (n, k) of the synapses wanted, column by column: no copy of the table is made.
+
+    Args:
+        table: ``synapse_id`` and a column per statistic; may hold more synapses.
+        names: Columns wanted.
+        synapse_id: int64 (n,).
+        called: Name of the table, for messages.
+    """
+    rows_n = aligned_rows(synapse_id, table["synapse_id"].to_numpy(), called)
+    statistics_nk = np.empty((len(rows_n), len(names)), np.float32)
+    for column, name in enumerate(names):
+        statistics_nk[:, column] = table[name].to_numpy()[rows_n]
+    return statistics_nk
+
+
 def with_statistics(embeddings: AnnData, layer: str, mask_statistics: pd.DataFrame) -> FeatureBlocks:
     """A recorded layer and the statistics of the masks of the same synapses, as normal scores.
 
@@ -167,8 +184,7 @@ def with_statistics(embeddings: AnnData, layer: str, mask_statistics: pd.DataFra
         SynapseCLRError: If a synapse has no statistics, or features are not finite.
     """
     synapse_id = embeddings.obs["synapse_id"].to_numpy()
-    rows_n = aligned_rows(synapse_id, mask_statistics["synapse_id"].to_numpy(), "mask_statistics")
-    statistics_nk = mask_statistics[list(MASK_STATISTIC_NAMES)].to_numpy(np.float32)[rows_n]
+    statistics_nk = statistics_of(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
     check_finite(statistics_nk, "mask_statistics")
     features = layer_array(embeddings, layer)
     if not is_lazy(features):

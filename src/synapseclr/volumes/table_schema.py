@@ -114,7 +114,8 @@ class TableSchema:
         if any(typed[name].dtype == np.uint64 for name in roots):
             # One type for all: numpy and pandas join int64 and uint64 to float64, which would round ids.
             typed = typed.assign(**{name: typed[name].astype("uint64") for name in roots})
-        self._check_values(typed.reset_index(drop=True))
+        is_numbered = isinstance(typed.index, pd.RangeIndex) and typed.index.equals(pd.RangeIndex(len(typed)))
+        self._check_values(typed if is_numbered else typed.reset_index(drop=True))
         return typed[[name for name in self.columns if name in typed]] if self.only_these else typed
 
     @cached_property

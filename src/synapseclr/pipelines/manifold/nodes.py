@@ -22,7 +22,6 @@ from synapseclr.analysis.manifold import (
     cluster_profiles,
     find_clusters,
     fit_manifold,
-    only_sampled,
 )
 from synapseclr.analysis.manifold_blocks import fit_manifold_in_blocks
 from synapseclr.analysis.representations import (
@@ -115,10 +114,11 @@ def describe_clusters(
     """
     obs = synapse_manifold.obs
     axes = axes_of(synapse_manifold, config)
-    positions = axis_position_table(axes, obs["synapse_id"].to_numpy(), config.axes.n_samples)
+    is_listed_n = None
     if is_lazy(synapse_manifold.X):
-        rows_m = sample_rows(len(obs), config.n_fitted, config.random_state or 0)
-        positions = only_sampled(positions, obs["synapse_id"].to_numpy()[rows_m])
+        is_listed_n = np.zeros(len(obs), bool)
+        is_listed_n[sample_rows(len(obs), config.n_fitted, config.random_state or 0)] = True
+    positions = axis_position_table(axes, obs["synapse_id"].to_numpy(), config.axes.n_samples, is_listed_n)
     return (
         cluster_profiles(obs, clusters_of(synapse_manifold), config.axes, traits),
         positions,

@@ -31,6 +31,7 @@ from synapseclr.analysis.representations import (
     layer_array,
     layer_features,
     recorded_layers,
+    statistics_of,
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
@@ -102,7 +103,9 @@ def join_features(
         joined.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
     if config.with_statistics:
         joined.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
-    return FeatureBlocks((features_nf, np.hstack(joined))) if joined else features_nf
+    if not joined:
+        return features_nf
+    return FeatureBlocks((features_nf, np.hstack(joined) if len(joined) > 1 else joined[0]))
 
 
 def measure_detection(
@@ -164,8 +167,7 @@ def _synapses_in_memory(embeddings: AnnData, synapse_id: np.ndarray) -> AnnData:
 
 def _statistics(table: pd.DataFrame, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
     """Statistics float32 (n, k) of the synapses wanted."""
-    rows_n = aligned_rows(synapse_id, table["synapse_id"].to_numpy(), name)
-    return table[list(columns)].to_numpy(np.float32)[rows_n]
+    return statistics_of(table, columns, synapse_id, name)
 
 
 def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore, config: OutliersConfig) -> Figure:
