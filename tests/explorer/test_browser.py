@@ -48,7 +48,10 @@ def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explore
         page.locator("#neuron-export").click()
     table = Path(saved.value.path()).read_text().split()
     posts = explorer.outputs.roots["post_root_id"][20:22]
-    assert table == ["synapse_id,pre_root_id,post_root_id", *(f"{FIRST_ID + 20 + k},{root},{post}" for k, post in enumerate(posts))]
+    assert table == [
+        "synapse_id,pre_root_id,post_root_id",
+        *(f"{FIRST_ID + 20 + k},{root},{post}" for k, post in enumerate(posts)),
+    ]
     page.locator("#find-id").fill(str(FIRST_ID))  # of a synapse, and of a neurite
     page.locator("#find-id").press("Enter")
     page.get_by_text(f"{FIRST_ID} is a neurite's root id too").wait_for()

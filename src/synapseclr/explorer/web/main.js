@@ -228,7 +228,9 @@ function follow() {
 }
 
 function withDefaults(read) {
-  const usual = run.about.columns.find((column) => column.classes.length) || run.about.columns[0];
+  const { columns } = run.about;
+  const classed = (group) => columns.find((column) => column.classes.length > 1 && (!group || column.group === group));
+  const usual = classed("Annotated") ?? classed("Clusters") ?? classed() ?? columns[0];  // without annotations: clusters
   return read.colour ? read : { ...read, colour: usual?.name };
 }
 
