@@ -135,8 +135,9 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         return found
 
 
-def _local_path(catalog: DataCatalog, name: str) -> str | None:
-    return getattr(catalog.get(name), "local_path", None)
+def _local_path(catalog: DataCatalog, name: str) -> Path | None:
+    path: Path | None = getattr(catalog.get(name), "local_path", None)
+    return path
 
 
 def _large_matrix(catalog: DataCatalog) -> tuple[str, str] | None:
@@ -152,7 +153,7 @@ def _large_matrix(catalog: DataCatalog) -> tuple[str, str] | None:
                 path = _local_path(catalog, name)
                 if path is None or not is_local(catalog.load("explorer_columns")):
                     return None
-                return (name, path) if stored_rows(path) > TILES_ABOVE else None
+                return (name, str(path)) if stored_rows(path) > TILES_ABOVE else None
         except (DatasetError, OSError, ValueError):  # said by who reads it
             return None
     return None

@@ -238,8 +238,8 @@ def _link_shards(array: Any, stored: Any, folder: Path) -> bool:
     Files of a matrix are never changed, only replaced as a whole folder, so that two matrices can share them.
     """
     source = stored_array(array)
-    root = getattr(getattr(source, "store", None), "root", None)
-    if root is None or source.metadata.codecs != stored.metadata.codecs or source.shards != stored.shards:
+    root = None if source is None else getattr(source.store, "root", None)
+    if source is None or root is None or source.metadata.codecs != stored.metadata.codecs or source.shards != stored.shards:
         return False
     shards = Path(str(root), source.path, "c")
     if source.metadata.chunk_grid != stored.metadata.chunk_grid or not shards.is_dir():
