@@ -163,7 +163,7 @@ def _title(env: str | None, root: str) -> str:
     """Name a run without the path of this machine: environment, and the address in a bucket or the folder's name."""
     folder = Path(plain_address(root)).resolve() if is_local(root) else None
     place = root if folder is None else folder.parent.name if folder.name == "data" else folder.name
-    return " · ".join(part for part in (env, place) if part) or "synapses"
+    return " · ".join(dict.fromkeys(part for part in (env, place) if part)) or "synapses"
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:

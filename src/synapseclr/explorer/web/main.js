@@ -172,16 +172,20 @@ async function addFilter(name) {
   if (column) await change({ filters: [...state.filters, openFilter(column)] });
 }
 
-/** Show the synapse with an id, or else the neurite. */
+/** Show the synapse with an id, or else the neurite; of an id that is both, the neurite waits in its tab. */
 async function find(id) {
-  let isNeurite = false;
+  let [isSynapse, isNeurite] = [false, false];
   try {
-    if (await run.has(id)) return chooseSynapse(id);
+    isSynapse = await run.has(id);
+    if (isSynapse) await chooseSynapse(id);
     if (/^\d{1,20}$/.test(id) && run.about.roots.length) isNeurite = (await run.neurite(id)).n > 0;
   } catch (error) {
     return showFailure(error.message, () => find(id));
   }
-  return isNeurite ? chooseNeurite(id) : say(`This run has no synapse “${id}”. Nor has it a neurite with this root id.`);
+  if (!isSynapse) return isNeurite ? chooseNeurite(id) : say(`This run has no synapse “${id}”. Nor has it a neurite with this root id.`);
+  if (!isNeurite) return undefined;
+  say(`${id} is a neurite's root id too: its synapses are in the tab Neurite.`);
+  return change({ neuron: id });
 }
 
 function wire() {
@@ -224,7 +228,9 @@ function follow() {
 }
 
 function withDefaults(read) {
-  const usual = run.about.columns.find((column) => column.classes.length) || run.about.columns[0];
+  const { columns } = run.about;
+  const classed = (group) => columns.find((column) => column.classes.length > 1 && (!group || column.group === group));
+  const usual = classed("Annotated") ?? classed("Clusters") ?? classed() ?? columns[0];  // without annotations: clusters
   return read.colour ? read : { ...read, colour: usual?.name };
 }
 

@@ -1,5 +1,5 @@
 // One neurite: its synapses on both sides, and its partners. Root ids are 64-bit numbers, and stay text or BigInt.
-import { failedPart } from "./failures.js";
+import { failedPart, showFailure } from "./failures.js";
 import { counted } from "./numbers.js";
 import { byId, element } from "./page.js";
 
@@ -58,19 +58,31 @@ export async function showNeurite(run, root, { onRoot, onSelect, onColour }) {
     return;
   }
   if (mine !== asked) return;
-  const select = (side, n, text, id) => element("button", { type: "button", id, disabled: !n, onclick: async () => onSelect(await run.ofNeurite(found, side)) }, text);
+  const select = (which, n, text, id) => element("button", { type: "button", id, disabled: !n, onclick: async () => onSelect(await run.ofNeurite(found, which)) }, text);
   panel.replaceChildren(
     element("h2", { id: "neuron-id" }, `Neurite ${root}`),
     ...(found.n ? [
-      element("p", {}, `${counted(found.nOutputs, "output")} to ${counted(found.nTargets, "partner")}, ${counted(found.nInputs, "input")} from ${counted(found.nSources, "partner")}.`),
+      element("p", {}, `${side(found.nOutputs, "output", "to", found.nTargets)}, ${side(found.nInputs, "input", "from", found.nSources)}.`),
       element("div", { className: "row" },
         select("all", found.n, `Select all ${found.n.toLocaleString("en")}`, "neuron-all"), select("outputs", found.nOutputs, "Outputs", "neuron-outputs"),
         select("inputs", found.nInputs, "Inputs", "neuron-inputs"),
-        element("button", { type: "button", id: "neuron-colour", onclick: onColour }, "Colour the map by it")),
+        element("button", { type: "button", id: "neuron-colour", onclick: onColour }, "Colour the map by it"),
+        element("button", { type: "button", id: "neuron-export", onclick: () => save(run, found) }, "Save as CSV")),
       ...partnerTable("Partners of its outputs", found.targets, found.nTargets, onRoot), ...partnerTable("Partners of its inputs", found.sources, found.nSources, onRoot),
     ] : [element("p", { role: "alert" }, "This run has no synapse of a neurite with this root id.")]),
   );
   panel.dataset.neuron = root;
+}
+
+const side = (n, kind, towards, partners) => (n ? `${counted(n, kind)} ${towards} ${counted(partners, "partner")}` : `no ${kind}s`);
+
+/** Save a neurite's synapses with the root ids of both sides, one of which is its own. */
+async function save(run, found) {
+  try {
+    await run.saveCsv(await run.ofNeurite(found, "all"), run.about.roots);
+  } catch (error) {
+    showFailure(error.message, () => save(run, found));
+  }
 }
 
 function partnerTable(title, partners, n, onRoot) {
