@@ -1,6 +1,6 @@
 """Look with axe at every page that people see: the explorer's states, the report, the documentation.
 
-    make docs && python scripts/accessibility.py                       # all, of the outputs in data/; a quarter of an hour
+    make docs && python scripts/accessibility.py                       # all, of the outputs in data/; 15 minutes
     python scripts/accessibility.py --only=explorer --pictures=build/accessibility
 
 Each page is opened light and dark and at three widths, in headless Chromium (``make system``). Serious and critical
