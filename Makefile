@@ -26,6 +26,7 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
 		|| { echo "synapseclr needs Python 3.11 or 3.12; '$(PYTHON)' is $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing packages into $(VENV): a few minutes, in which nothing is printed"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	touch $(READY)
 

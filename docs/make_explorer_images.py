@@ -25,15 +25,13 @@ N_RENDERED = 12
 
 
 def shoot(page: Page, name: str) -> None:
-    """Save what the page shows, with few colours: the files lie in git."""
+    """Save what the page shows, as it is: a palette would change the colours of the scale."""
     page.wait_for_function("[...document.querySelectorAll('.thumbs img')].slice(0, 16).every((img) => img.complete)")
     page.wait_for_timeout(1200)
     page.mouse.move(5, 5)
     page.wait_for_timeout(300)
     page.screenshot(path=IMAGES / name)
-    Image.open(IMAGES / name).convert("P", palette=Image.Palette.ADAPTIVE, colors=200).save(
-        IMAGES / name, optimize=True
-    )
+    Image.open(IMAGES / name).convert("RGB").save(IMAGES / name, optimize=True)
 
 
 def tour(page: Page, address: str, outputs: RunOutputs) -> None:

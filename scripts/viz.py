@@ -17,7 +17,7 @@ def serve(port: int, env: str | None, params: dict[str, str], pipeline: str | No
     """Serve the graph on 127.0.0.1 until interrupted."""
     from synapseclr.commands.pages import serve_graph
 
-    print(f"http://127.0.0.1:{port}/?types=nodes    a box a pipeline; without ?types=nodes, their data sets too")
+    print(f"http://127.0.0.1:{port}/    a box a pipeline; their data sets are among the filters")
     serve_graph(
         host="127.0.0.1",
         port=port,
@@ -35,6 +35,8 @@ def write_static(folder: Path, env: str | None, params: dict[str, str]) -> None:
     from kedro_viz.integrations.deployment.base_deployer import BaseDeployer
     from kedro_viz.server import load_and_populate_data
 
+    from synapseclr.commands.pages import without_foreign_links
+
     class FolderDeployer(BaseDeployer):
         def __init__(self) -> None:
             super().__init__()
@@ -43,6 +45,8 @@ def write_static(folder: Path, env: str | None, params: dict[str, str]) -> None:
 
     load_and_populate_data(PROJECT, env=env, package_name="synapseclr", extra_params=params)
     FolderDeployer().deploy(is_all_previews_enabled=True)
+    page = folder / "index.html"
+    page.write_bytes(without_foreign_links(page.read_bytes()))
     print(f"{folder}: show it by `python -m http.server --bind 127.0.0.1 --directory {folder}`")
 
 

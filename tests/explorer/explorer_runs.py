@@ -50,7 +50,8 @@ def make_synapses(n: int, n_features: int) -> AnnData:
         {
             "synapse_id": FIRST_ID + np.arange(n, dtype=np.int64),
             "pre_root_id": np.uint64(2**63) + (np.arange(n) // 2).astype(np.uint64),
-            "post_root_id": np.arange(n, dtype=np.int64) // 3,
+            # The last one's is the id of the first synapse.
+            "post_root_id": np.append(np.arange(n - 1, dtype=np.int64) // 3, FIRST_ID),
             **{f"centre_{axis}_nm": rng.uniform(0, 9000, n).round(1) for axis in "xyz"},
             "pre_cell_type": np.where(np.arange(n) % 4 == 0, np.nan, cluster == 1),
             "cleft_size_log1p_zscore": np.where(np.arange(n) % 5 == 0, np.nan, plane[:, 0]),
@@ -111,8 +112,8 @@ class Served:
     labels: Path
 
 
-def serve(outputs: RunOutputs, labels: Path):
-    server = make_explorer_server(create_app(outputs), 0)
+def serve(outputs: RunOutputs, labels: Path, **options):
+    server = make_explorer_server(create_app(outputs, **options), 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     return server, Served(outputs, f"http://127.0.0.1:{server.port}/", labels)

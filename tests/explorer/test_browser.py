@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,22 @@ def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explore
     page.locator("#neuron-outputs").click()
     page.get_by_text("2 synapses selected").wait_for()
     assert f"neuron={root}" in page.url  # above 2^53 and 2^63: numbers would round it
+    page.locator("#tab-neuron").click()
+    with page.expect_download() as saved:
+        page.locator("#neuron-export").click()
+    table = Path(saved.value.path()).read_text().split()
+    posts = explorer.outputs.roots["post_root_id"][20:22]
+    assert table == [
+        "synapse_id,pre_root_id,post_root_id",
+        *(f"{FIRST_ID + 20 + k},{root},{post}" for k, post in enumerate(posts)),
+    ]
+    page.locator("#find-id").fill(str(FIRST_ID))  # of a synapse, and of a neurite
+    page.locator("#find-id").press("Enter")
+    page.get_by_text(f"{FIRST_ID} is a neurite's root id too").wait_for()
+    page.locator("#neuron").get_by_text("no outputs, 1 input from 1 partner").wait_for(state="attached")
+    page.locator("#find-id").fill(str(FIRST_ID + 20))
+    page.locator("#find-id").press("Enter")
+    page.wait_for_selector(f'#synapse[data-synapse="{FIRST_ID + 20}"]')
     page.locator("#tab-synapse").click()
     neighbours.first.click()
     page.wait_for_selector(f'#synapse[data-synapse="{nearest}"]')

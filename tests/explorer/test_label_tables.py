@@ -1,12 +1,14 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from synapseclr.analysis.outliers import check_accepted_defects
 from synapseclr.datasets import OptionalCSVDataset
 from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables, accept_defects, checked_label, current_labels
+from synapseclr.volumes.synapse_table import SynapseRows
 
 LARGE = 2**53 + 1
 
@@ -99,9 +101,9 @@ def test_a_saving_is_taken_back_but_stays(tmp_path):
     tables = LabelTables(str(tmp_path))
     first = tables.save([1, 2], "odd", {})
     tables.save([2, 3], "defective", {})
-    current = current_labels(tables.read().labels, {1: 10, 2: 20, 3: 30})
+    current = current_labels(tables.read().labels, SynapseRows(np.array([3, 5, 1, 2])))
     assert current["classes"] == ["odd", "defective"]
-    assert dict(zip(current["rows"], current["codes"], strict=True)) == {10: 0, 20: 1, 30: 1}
+    assert dict(zip(current["rows"], current["codes"], strict=True)) == {2: 0, 3: 1, 0: 1}
     tables.withdraw(first)
     tables.withdraw(first)
     assert set(tables.read().labels["label"]) == {"defective"}

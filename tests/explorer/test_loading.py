@@ -3,12 +3,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from anndata import settings
 from click.testing import CliRunner
 from explorer_runs import FIRST_ID, N_SMALL, make_outputs
 
 from synapseclr.commands.explore import explore, load_outputs
+from synapseclr.errors import TableError
+from synapseclr.explorer.answers import synapse_details
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +40,43 @@ def test_missing_outputs_are_said_and_the_others_shown(run_folder):
     assert any("kedro run --pipeline=imputation" in note for note in outputs.notes)
     assert any("no pictures" in note for note in outputs.notes)
     assert outputs.labels.url == f"{run_folder}/07_model_output/synapse_labels"
+
+
+def test_a_large_run_is_mapped_from_files_with_the_same_columns(run_folder, monkeypatch):
+    in_memory = load_outputs("test", f"data_root={run_folder}")
+    monkeypatch.setattr("synapseclr.explorer.run_outputs.TILES_ABOVE", 10)
+    mapped = load_outputs("test", f"data_root={run_folder}")
+    assert list(mapped.columns) == list(in_memory.columns)
+    for name, column in in_memory.columns.items():
+        found = mapped.columns[name]
+        assert isinstance(found.values_n, np.memmap)
+        np.testing.assert_array_equal(found.values_n, column.values_n)
+        assert (found.label, found.group, found.class_names, found.unit) == (
+            column.label,
+            column.group,
+            column.class_names,
+            column.unit,
+        )
+    for name, plane in in_memory.maps.items():
+        np.testing.assert_array_equal(mapped.planes[name], plane.coordinates_nd)
+        assert (mapped.maps[name].axes, mapped.maps[name].unit) == (plane.axes, plane.unit)
+    assert set(mapped.mapped.trees) == {name for name, plane in in_memory.planes.items() if plane.shape[1] == 2}
+    np.testing.assert_array_equal(mapped.roots["pre_root_id"], in_memory.roots["pre_root_id"])
+    details = synapse_details(mapped, None, FIRST_ID + 3)
+    assert details["traits"] == synapse_details(in_memory, None, FIRST_ID + 3)["traits"]
+    assert details["neighbours"] == []
+    assert any("no index yet" in note for note in mapped.notes)
+    with pytest.raises(TableError, match="features of all 60 synapses in memory"):
+        _ = mapped.components_nf
+    folder = run_folder / "07_model_output" / "explorer_columns"
+    (first,) = folder.iterdir()
+    made = (first / "columns.json").stat().st_mtime_ns
+    load_outputs("test", f"data_root={run_folder}")
+    assert (first / "columns.json").stat().st_mtime_ns == made  # they are not made again
+    scores = run_folder / "07_model_output" / "outlier_scores.parquet"
+    pd.read_parquet(scores).assign(score=0.5).to_parquet(scores)
+    assert set(load_outputs("test", f"data_root={run_folder}").columns["outlier_score"].values_n) == {np.float32(0.5)}
+    assert [path for path in folder.iterdir() if path == first] == []
 
 
 def test_a_damaged_table_does_not_stop_the_page(run_folder):

@@ -70,7 +70,7 @@ def test_details_name_the_most_probable_classes_and_units():
     assert (traits["transmitter"]["annotated"], traits["transmitter"]["imputed"]) == ("GABA", "70% GABA")
     assert traits["transmitter"]["interval"] == "15% glutamate, 15% acetylcholine"
     assert traits["spine volume"]["imputed"] == "0.25 µm³"
-    assert traits["n vesicles"]["interval"] == "90 %: 20 to 90"
+    assert traits["number of vesicles"]["interval"] == "90 %: 20 to 90"
     shares = {row["label"]: row["set"] for row in RunStatistics(outputs).set_summary([0, 3, 6])}
     assert shares["transmitter"] == "100% acetylcholine"
 

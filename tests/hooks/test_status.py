@@ -13,7 +13,7 @@ from synapseclr.hooks import RunStatus
 from synapseclr.hooks.status import clock
 from synapseclr.training import PretrainingConfig
 
-FIRST = Pipeline([Node(lambda: 1, None, "a", name="cut"), Node(lambda a: a, "a", "b", name="draw")], tags="first")
+FIRST = Pipeline([Node(lambda: 1, None, "a", name="cut"), Node(lambda a: a, "a", "b", name="view")], tags="first")
 SECOND = Pipeline([Node(lambda a: a, "a", "c", name="train")], tags="second")
 
 
@@ -54,24 +54,31 @@ def walk(status, times, seconds):
         times[0] += seconds[node.name]
 
 
-def test_stages_count_those_that_are_finished_and_the_rest_of_the_last_run_remains(start, times):
-    lines = list(walk(start({"first": 60.0, "second": 120.0}), times, {"cut": 40, "draw": 20, "train": 120}))
+def test_the_line_tells_the_stage_of_the_node_that_runs_and_the_nodes_done(start, times):
+    lines = list(walk(start({"first": 60.0, "second": 120.0}), times, {"cut": 40, "view": 20, "train": 120}))
     assert lines == [
-        "Stage 1 of 2, first: cut (0:00 elapsed, about 3:00 left)",
-        "Stage 1 of 2, first: draw (0:40 elapsed, about 2:20 left)",
-        "Stage 2 of 2, second: train (1:00 elapsed, about 2:00 left)",
+        "Stage 1 of 2, first: cut; 0 of 3 nodes done (0:00 elapsed, about 3:00 left)",
+        "Stage 2 of 2, second: train; 1 of 3 nodes done (0:40 elapsed, about 2:20 left)",
+        "Stage 1 of 2, first: view; 2 of 3 nodes done (2:40 elapsed, about 0:20 left)",
     ]
 
 
+def test_stages_are_numbered_along_the_way_to_the_report(start, monkeypatch):
+    monkeypatch.setattr("kedro.framework.project.pipelines", {"second": SECOND, "first": FIRST, "both": FIRST + SECOND})
+    status = start({})
+    status.before_dataset_loaded(FIRST.nodes[0])
+    assert status.line().startswith("Stage 2 of 2, first: cut;")
+
+
 def test_a_machine_that_is_slower_than_last_time_stays_so(start, times):
-    *_, last = walk(start({"first": 30.0, "second": 120.0}), times, {"cut": 40, "draw": 20, "train": 120})
-    assert last == "Stage 2 of 2, second: train (1:00 elapsed, about 4:00 left)"
+    *_, last = walk(start({"first": 30.0, "second": 120.0}), times, {"cut": 40, "view": 20, "train": 240})
+    assert last == "Stage 1 of 2, first: view; 2 of 3 nodes done (4:40 elapsed, about 0:20 left)"
 
 
 @pytest.mark.parametrize("before", [{}, {"first": 60.0}, {"first": 60.0, "second": "?"}])
 def test_of_a_first_run_nothing_is_known(start, times, before):
-    *_, last = walk(start(before), times, {"cut": 40, "draw": 20, "train": 120})
-    assert last == "Stage 2 of 2, second: train (1:00 elapsed)"
+    *_, last = walk(start(before), times, {"cut": 40, "view": 20, "train": 120})
+    assert last == "Stage 1 of 2, first: view; 2 of 3 nodes done (2:40 elapsed)"
 
 
 def test_of_a_part_of_a_stage_nothing_is_known(start):
@@ -82,7 +89,7 @@ def test_of_a_part_of_a_stage_nothing_is_known(start):
 def test_in_a_file_every_node_is_a_log_line(start, times, monkeypatch, caplog):
     console_of(monkeypatch, is_terminal=False)
     with caplog.at_level(logging.INFO, "synapseclr"):
-        lines = list(walk(start({}), times, {"cut": 1, "draw": 1, "train": 1}))
+        lines = list(walk(start({}), times, {"cut": 1, "view": 1, "train": 1}))
     assert [record.getMessage() for record in caplog.records] == lines
 
 
@@ -90,11 +97,11 @@ def test_on_a_terminal_it_is_one_line_that_goes_when_a_run_fails(start, times, m
     console = console_of(monkeypatch, is_terminal=True)
     status = start({})
     with caplog.at_level(logging.INFO, "synapseclr"):
-        list(walk(status, times, {"cut": 1, "draw": 1, "train": 1}))
+        list(walk(status, times, {"cut": 1, "view": 1, "train": 1}))
     assert not caplog.records
     status.on_pipeline_error()
     written = console.file.getvalue()
-    assert "Stage 2 of 2, second: train (0:03 elapsed)" in written
+    assert "Stage 1 of 2, first: view; 2 of 3 nodes done (0:03 elapsed)" in written
     assert written.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # the cursor is back, the line erased
 
 
@@ -104,7 +111,9 @@ def test_processes_that_draw_bars_of_their_own_have_the_terminal(start, monkeypa
     (node,) = SECOND.nodes
     with caplog.at_level(logging.INFO, "synapseclr"):
         status.before_node_run(node, {"params:pretraining": PretrainingConfig(devices=2)})
-    assert [record.getMessage() for record in caplog.records] == ["Stage 1 of 2, second: train (0:00 elapsed)"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Stage 2 of 2, second: train; 0 of 3 nodes done (0:00 elapsed)"
+    ]
     status.before_node_run(node, {})
     status.on_pipeline_error()
 

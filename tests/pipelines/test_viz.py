@@ -31,9 +31,9 @@ def viz(demo, tmp_path_factory):
     with log.open("w") as stream:
         server = subprocess.Popen(command, cwd=PROJECT, env=demo.variables, stdout=stream, stderr=subprocess.STDOUT)
 
-    def ask(path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=60) as answer:
-            return json.load(answer)
+    def ask(path, is_page=False):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{'' if is_page else 'api/'}{path}", timeout=60) as answer:
+            return (answer.url, answer.read().decode()) if is_page else json.load(answer)
 
     try:
         for _ in range(360):
@@ -66,6 +66,13 @@ def test_the_graph_opens_as_one_box_a_pipeline(viz):
     assert boxes == {min(node.tags) for node in register_pipelines()["demo"].nodes}
     assert len(boxes) == 11
     assert not [child for child in tree["__root__"]["children"] if child["type"] == "task"]
+
+
+def test_the_page_opens_with_boxes_alone_and_loads_nothing_from_elsewhere(viz):
+    address, page = viz("", is_page=True)
+    assert address.endswith("/?types=nodes")
+    assert "assets/index" in page
+    assert "http" not in page
 
 
 def test_the_page_greets_with_no_newer_version(viz):
@@ -129,6 +136,6 @@ def test_the_graph_is_written_as_static_files(demo, tmp_path):
     command = [sys.executable, PROJECT / "scripts/viz.py", f"--static={tmp_path}", "--env=test"]
     command.append(f"--data-root={demo.root}")
     subprocess.run(command, cwd=PROJECT, env=demo.variables, check=True, capture_output=True, timeout=300)
-    assert (tmp_path / "index.html").is_file()
+    assert "http" not in (tmp_path / "index.html").read_text()
     written = [json.loads(path.read_text()) for path in (tmp_path / "api/nodes").iterdir()]
     assert {"ImagePreview", "TablePreview", "PlotlyPreview"} <= {node.get("preview_type") for node in written}

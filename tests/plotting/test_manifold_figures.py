@@ -66,7 +66,7 @@ def test_clusters_are_numbered_and_axes_named():
 def test_leakage_marks_stand_beyond_their_null():
     figure = leakage_panel(_leakage(0.5), EFFECT_LABELS, STYLES)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        "cleft's angle to the sections",
+        "tilt of the cleft normal",
         "section",
     ]
     heights = {float(marks.get_offsets()[0][1]) for marks in figure.axes[0].collections if len(marks.get_offsets())}

@@ -38,7 +38,7 @@ def test_training_curves_show_what_was_recorded(history):
         "training",
         "validation",
         "learning rate",
-        "pre cell type",
+        "presynaptic cell type",
         "alignment",
         "uniformity",
         "effective rank",
@@ -48,7 +48,7 @@ def test_training_curves_show_what_was_recorded(history):
 
 def test_a_probe_that_is_not_taken_at_every_epoch_is_drawn(history):
     history["knn_pre_cell_type"] = [np.nan, 0.6, np.nan, 0.7]
-    trace = next(trace for trace in training_curve(history).data if trace.name == "pre cell type")
+    trace = next(trace for trace in training_curve(history).data if trace.name == "presynaptic cell type")
     assert (list(trace.x), list(trace.y), trace.mode) == ([1, 3], [0.6, 0.7], "lines")
     probes = next(axes for axes in training_figure(history).axes if "k-NN" in axes.get_title(loc="left"))
     assert probes.lines[0].get_xydata().tolist() == [[1, 0.6], [3, 0.7]]
@@ -70,7 +70,7 @@ def test_histograms_of_a_report():
     }
     figure = preprocessing_histograms(report)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "Cut-out sections",
+        "Missing sections",
         "Intensity",
         "Flagged and rejected",
     ]
@@ -90,7 +90,7 @@ def test_sizes_are_drawn_in_their_units_without_the_largest_one():
     sizes["post_border_share"] = np.nan
     figure = morphometry_histograms(sizes)
     area, share = figure.axes[0], figure.axes[-1]
-    assert area.get_xlabel() == "cleft area\n(µm²)"
-    assert area.get_xlim()[1] < 0.3
+    assert area.get_xlabel() == "cleft area (nm²)"
+    assert area.get_xlim()[1] < 3e5
     assert [text.get_text() for text in share.texts] == ["none"]
     assert figure_png(figure, dpi=50).startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ from kedro.io import AbstractDataset
 from synapseclr.errors import TableError
 from synapseclr.volumes import check_synapse_table
 from synapseclr.volumes.synapse_table import (
+    SynapseRows,
     aligned_rows,
     further_columns,
     match_ids,
@@ -232,3 +233,13 @@ def test_errors_name_the_table_or_the_store(find, message):
 def test_rows_of_a_table_are_nan_for_synapses_that_it_lacks():
     table = pd.DataFrame({"synapse_id": [7, 12, 7], "size": [1.0, 2.0, 3.0]})
     np.testing.assert_array_equal(table_rows(table, np.array([12, 5, 7]))["size"], [2.0, np.nan, 1.0])
+
+
+@pytest.mark.parametrize("ids", [[3, 9, 2**62], [9, 2**62, 3], []])
+def test_rows_of_ids_are_those_of_a_dictionary(ids):
+    rows, expected = SynapseRows(np.array(ids, np.int64)), {identifier: row for row, identifier in enumerate(ids)}
+    wanted = [3, 4, 9, 2**62, 2**63 - 1, -1]
+    assert [rows.get(each) for each in wanted] == [expected.get(each) for each in wanted]
+    assert rows.rows(wanted).tolist() == [expected.get(each, -1) for each in wanted]
+    assert dict(rows) == expected
+    assert 2**64 not in rows

@@ -69,7 +69,7 @@ def test_a_wrong_declaration_ends_in_a_sentence(entries, message):
 
 def test_what_is_left_out_follows_from_the_rest():
     trait = declared({**TRANSMITTER, "name": "post_cell_type", "side": "post", "level": "neurite"})[0]
-    assert (trait.label, trait.group, trait.property_name) == ("post cell type", "post_root_id", "cell_type")
+    assert (trait.label, trait.group, trait.property_name) == ("postsynaptic cell type", "post_root_id", "cell_type")
     assert (trait.metric, trait.transform) == ("macro_auc", "none")
     spine, count = declared(SPINE, {"name": "n_vesicles", "kind": "count"})
     assert (spine.transform, spine.group, spine.metric) == ("zscore", "post_root_id", "explained_variance")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ import pandas as pd
 
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
 from synapseclr.analysis.traits import TRAITS, Trait
+from synapseclr.volumes.traits import SIDE_NAMES, counted_classes, readable_name
 
 NO_VALUE = "no value"
-_SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
 _UNITS = {"um": "µm", "um2": "µm²", "um3": "µm³", "nm2": "nm²", "nm3": "nm³", "deg": "°", "vx": "voxels"}
-_UNIT_ENDING = re.compile(r"_(nm[23]?|um[23]?|deg|vx)$")
 _SIGNIFICANT = 3
 _TIMES_TEN = " \N{MULTIPLICATION SIGN} 10"
 _SMALLEST = -5  # power of ten below which decimals are hard to count
@@ -41,16 +39,17 @@ COLUMN_LABELS: dict[str, ColumnLabel] = {
     "synapse_id": ColumnLabel("synapse id"),
     "chunk_index": ColumnLabel("position in the chunk store"),
     "cleft_id": ColumnLabel("cleft id"),
-    **{f"{side}_root_id": ColumnLabel(f"{adjective} neurite (root id)") for side, adjective in _SIDES.items()},
+    **{f"{side}_root_id": ColumnLabel(f"{adjective} neurite (root id)") for side, adjective in SIDE_NAMES.items()},
     **{f"centre_{axis}_nm": ColumnLabel(f"position {axis}", "nm") for axis in "xyz"},
-    **{f"{side}_synaptic_volume": ColumnLabel(f"{word} mask volume", "voxels") for side, word in _SIDES.items()},
+    **{f"{side}_synaptic_volume": ColumnLabel(f"{word} mask volume", "voxels") for side, word in SIDE_NAMES.items()},
     "synaptic_cleft_volume": ColumnLabel("cleft mask volume", "voxels"),
+    "log10_cleft_volume": ColumnLabel("cleft mask volume", "log10 voxels"),
     "n_cutout_sections": ColumnLabel("missing sections"),
     "n_padded_voxels": ColumnLabel("voxels beyond the volume"),
     "is_padded": ColumnLabel("reaches beyond the volume"),
-    **{f"is_{side}_missing": ColumnLabel(f"{adjective} mask missing") for side, adjective in _SIDES.items()},
+    **{f"is_{side}_missing": ColumnLabel(f"{adjective} mask missing") for side, adjective in SIDE_NAMES.items()},
     "is_autapse": ColumnLabel("autapse"),
-    **{f"n_mitos_{side}": ColumnLabel(f"number of {adjective} mitochondria") for side, adjective in _SIDES.items()},
+    **{f"n_mitos_{side}": ColumnLabel(f"number of {adjective} mitochondria") for side, adjective in SIDE_NAMES.items()},
     "rotation_spread": ColumnLabel("spread of the features over poses"),
     **{f"normal_{axis}": ColumnLabel(f"cleft normal, {axis}") for axis in "xyz"},
     "tilt_deg": ColumnLabel("tilt of the cleft normal", "°"),
@@ -75,13 +74,20 @@ def column_label(name: str, traits: Sequence[Trait] = TRAITS) -> ColumnLabel:
             return ColumnLabel(trait.label, unit_text(trait.unit))
     if name in COLUMN_LABELS:
         return COLUMN_LABELS[name]
-    found = _UNIT_ENDING.search(name)
-    words = name[: found.start()] if found else name
-    for prefix, meant in (("n_", "number of "), ("is_", ""), ("pre_", "presynaptic "), ("post_", "postsynaptic ")):
-        if words.startswith(prefix):
-            words = meant + words.removeprefix(prefix)
-            break
-    return ColumnLabel(words.replace("_", " ").strip() or name, unit_text(found.group(1)) if found else "")
+    words, unit = readable_name(name)
+    return ColumnLabel(words, unit_text(unit))
+
+
+def mean_label(name: str, traits: Sequence[Trait] = TRAITS) -> str:
+    """Say over values of a trait, or of one of its classes, what their mean is: a share, or a mean in a unit.
+
+    >>> mean_label("pre_cell_type"), mean_label("log10_cleft_volume")
+    ('share: inhibitory', 'mean (log10 voxels)')
+    """
+    counted = counted_classes(traits)
+    if name in counted:
+        return f"share: {counted[name]}"
+    return str(ColumnLabel("mean", column_label(name, traits).unit))
 
 
 def unit_text(unit: str | None) -> str:

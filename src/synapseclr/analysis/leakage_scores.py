@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import COLUMN_LABELS
 from synapseclr.analysis.config import LeakageConfig
 from synapseclr.analysis.manifold import principal_components
 from synapseclr.analysis.traits.folds import Fold, neurite_codes
@@ -47,7 +48,7 @@ LEAKAGE_COLUMNS = (
 
 EFFECT_LABELS = {
     "cleft_orientation": "cleft orientation",
-    "cleft_tilt": "cleft's angle to the sections",
+    "cleft_tilt": COLUMN_LABELS["tilt_deg"].name,
     "cleft_direction": "direction from post to pre",
     "position_x": "position x",
     "position_y": "position y",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import column_label
 from synapseclr.analysis.config import AxesConfig, ClusterConfig, ManifoldConfig
 from synapseclr.analysis.representations import check_finite
 from synapseclr.analysis.traits import TRAITS, Trait, values_by_class
@@ -425,7 +426,8 @@ def profiled_values(
     if "synaptic_cleft_volume" in obs:
         volume_n = obs["synaptic_cleft_volume"].to_numpy(dtype=float)
         logarithm_n = np.log10(np.where(volume_n > 0, volume_n, np.nan))
-        yield "log10_cleft_volume", "cleft volume (log10 voxels)", logarithm_n, neurite_codes(obs, "pre_root_id")
+        name = "log10_cleft_volume"
+        yield name, column_label(name).name, logarithm_n, neurite_codes(obs, "pre_root_id")
 
 
 def cluster_profiles(

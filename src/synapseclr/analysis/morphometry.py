@@ -38,8 +38,8 @@ MORPHOMETRY_LABELS: dict[str, tuple[str, str]] = {
     "pre_to_post_nm": ("distance of the sides' centroids", "nm"),
     "cleft_to_border_nm": ("cleft's centre to the chunk's border", "nm"),
     "is_cleft_at_border": ("cleft touches the chunk's border", ""),
-    "pre_border_share": ("presynaptic surface at the border", ""),
-    "post_border_share": ("postsynaptic surface at the border", ""),
+    "pre_border_share": ("share of the presynaptic surface at the border", ""),
+    "post_border_share": ("share of the postsynaptic surface at the border", ""),
 }
 """Label and unit of every column, in the table's order."""
 

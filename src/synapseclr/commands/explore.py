@@ -12,6 +12,8 @@ from synapseclr.commands.run import opened_catalog
 from synapseclr.storage.addresses import is_local, plain_address
 
 if TYPE_CHECKING:
+    from kedro.io import DataCatalog
+
     from synapseclr.explorer.run_outputs import RunOutputs
 
 _TABLES = {
@@ -23,6 +25,7 @@ _TABLES = {
     "occlusion_effects": "",
     "annotation_scales": "",
 }
+_MAPPED = ("imputed_traits", "outlier_scores", "synapse_orientations")  # they have a row per synapse
 _ACCEPTED = "accepted_defects"
 
 
@@ -65,7 +68,7 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
     from synapseclr.analysis.neuroglancer import NeuroglancerConfig
     from synapseclr.errors import SynapseCLRError, TableError
     from synapseclr.explorer.label_tables import LabelTables
-    from synapseclr.explorer.run_outputs import NO_INDEX, RunOutputs
+    from synapseclr.explorer.run_outputs import NO_INDEX, MappedSynapses, RunOutputs
     from synapseclr.storage.addresses import is_local, plain_address
     from synapseclr.volumes import Traits
 
@@ -83,10 +86,15 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
                 notes.append(otherwise)
             return None
 
-        synapses = optional("synapse_manifold", "There is no manifold yet: `kedro run --pipeline=manifold`.")
-        if synapses is None:
+        matrix = _large_matrix(catalog)
+        synapses: Any = None
+        if matrix is None:
+            synapses = optional("synapse_manifold", "There is no manifold yet: `kedro run --pipeline=manifold`.")
+        elif matrix[0] != "synapse_manifold":
+            notes.append("There is no manifold yet: `kedro run --pipeline=manifold`.")
+        if synapses is None and matrix is None:
             synapses = optional("synapse_embeddings", "")
-        if synapses is None:
+        if synapses is None and matrix is None:
             raise TableError(
                 "There is nothing to explore: neither synapse_manifold nor synapse_embeddings can be read. "
                 f"{' '.join(notes)} Run `kedro run --pipeline=demo`, or name the outputs with --env and "
@@ -99,13 +107,15 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
         except SynapseCLRError as error:
             notes.append(f"There are no pictures. {error}")
             chunks = None
-        tables = {name: optional(name, otherwise) for name, otherwise in _TABLES.items()}
+        paths = {name: _local_path(catalog, name) for name in _MAPPED if matrix is not None and catalog.exists(name)}
+        mapped = {name: path for name, path in paths.items() if path is not None}
+        tables = {name: optional(name, otherwise) for name, otherwise in _TABLES.items() if name not in mapped}
         folder = catalog.load("synapse_labels")
         index_folder = catalog.load("feature_index_folder")
         labels = LabelTables(folder)
         notes += [f"The labels of {name} are left out: {why}." for name, why in labels.read().damaged.items()]
         found = RunOutputs(
-            synapses=synapses,
+            synapses=MappedSynapses() if matrix is not None else synapses,
             chunks=chunks,
             tables={name: table for name, table in tables.items() if table is not None},
             neuroglancer=NeuroglancerConfig.model_validate(catalog.load("params:neuroglancer")),
@@ -116,16 +126,44 @@ def load_outputs(env: str | None, params: str) -> RunOutputs:
             traits=Traits.model_validate(catalog.load("params:traits")),
             index_folder=plain_address(index_folder) if is_local(index_folder) else None,
         )
-        if is_lazy(synapses.X) and found.index is None:
+        if matrix is not None:
+            from synapseclr.explorer.mapped_run import mapped_outputs
+
+            found = mapped_outputs(found, matrix[1], mapped, plain_address(catalog.load("explorer_columns")))
+        if is_lazy(found.synapses.X) and found.index is None:
             return replace(found, notes=(*found.notes, NO_INDEX))
         return found
+
+
+def _local_path(catalog: DataCatalog, name: str) -> Path | None:
+    path: Path | None = getattr(catalog.get(name), "local_path", None)
+    return path
+
+
+def _large_matrix(catalog: DataCatalog) -> tuple[str, Path] | None:
+    """Name and path of the manifold, else of the embeddings, if it is on this machine and above 300,000 synapses."""
+    from kedro.io import DatasetError
+
+    from synapseclr.explorer.mapped_run import stored_rows
+    from synapseclr.explorer.run_outputs import TILES_ABOVE
+
+    for name in ("synapse_manifold", "synapse_embeddings"):
+        try:
+            if catalog.exists(name):
+                path = _local_path(catalog, name)
+                if path is None or not is_local(catalog.load("explorer_columns")):
+                    return None
+                return (name, path) if stored_rows(path) > TILES_ABOVE else None
+        except (DatasetError, OSError, ValueError):  # said by who reads it
+            return None
+    return None
 
 
 def _title(env: str | None, root: str) -> str:
     """Name a run without the path of this machine: environment, and the address in a bucket or the folder's name."""
     folder = Path(plain_address(root)).resolve() if is_local(root) else None
     place = root if folder is None else folder.parent.name if folder.name == "data" else folder.name
-    return " · ".join(part for part in (env, place) if part) or "synapses"
+    return " · ".join(dict.fromkeys(part for part in (env, place) if part)) or "synapses"
 
 
 def _serve(outputs: RunOutputs, port: int, no_browser: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import click
 from synapseclr.tracking.server import runs_page
 
 _PATIENCE_SECONDS = 600
+_FOREIGN_LINK = re.compile(rb"<link\b[^>]*https?://[^>]*>")
 
 
 class MlflowCommands(click.Group):
@@ -97,11 +99,44 @@ def ask_nobody_for_versions() -> None:
     version.get_latest_version = pypi.get_latest_version = lambda: Version(__version__)
 
 
+def without_foreign_links(page: bytes) -> bytes:
+    """Take what loads fonts from elsewhere out of a page of kedro-viz: it has the reader's own then."""
+    return _FOREIGN_LINK.sub(b"", page)
+
+
+def keep_graph_here() -> None:
+    """Have kedro-viz' page fetch nothing from other hosts, and open with a box a pipeline, without their data sets."""
+    from fastapi import FastAPI, Request, Response
+    from fastapi.responses import RedirectResponse
+    from kedro_viz.api import apps
+
+    made_from = apps.create_api_app_from_project
+
+    def create(*arguments: Any, **options: Any) -> FastAPI:
+        app = made_from(*arguments, **options)
+
+        @app.middleware("http")
+        async def stay_here(request: Request, call_next: Any) -> Response:
+            if request.url.path == "/" and not request.url.query:
+                return RedirectResponse("/?types=nodes")
+            answer = await call_next(request)
+            if not answer.headers.get("content-type", "").startswith("text/html"):
+                return answer
+            page = b"".join([part async for part in answer.body_iterator])
+            headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+            return Response(without_foreign_links(page), answer.status_code, headers)
+
+        return app
+
+    apps.create_api_app_from_project = create
+
+
 def serve_graph(**options: Any) -> None:
     """Serve kedro-viz, with the options of its ``run_server``, until interrupted."""
     from kedro_viz.server import run_server
 
     ask_nobody_for_versions()
+    keep_graph_here()
     run_server(**options)
 
 

@@ -72,6 +72,11 @@ class AtAddress:
     def _is_local(self) -> bool:
         return is_local(self._filepath)
 
+    @property
+    def local_path(self) -> Path | None:
+        """Path on this machine; None for a URL."""
+        return Path(self._path) if self._is_local else None
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
 
@@ -86,6 +91,11 @@ class _WholeFile:
     @property
     def _is_plain_local_file(self) -> bool:
         return self._protocol == "file" and self._version is None
+
+    @property
+    def local_path(self) -> Path | None:
+        """Path on this machine; None for a URL or a file that Kedro versions."""
+        return Path(self._filepath) if self._is_plain_local_file else None
 
     def load(self) -> Any:
         """Load the file; raises OutputError if it is not as it was written."""
@@ -189,11 +199,6 @@ class LedgerDataset(AtAddress, AbstractDataset[dict[str, Any], dict[str, Any]]):
     """
 
     _has_warned = False
-
-    @property
-    def local_path(self) -> Path | None:
-        """Path of the file on this machine; None if it is remote."""
-        return Path(self._path) if self._is_local else None
 
     def load(self) -> dict[str, Any]:
         """Return all entries."""

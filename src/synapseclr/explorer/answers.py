@@ -35,7 +35,6 @@ MAX_EXAMPLES = 500
 MAX_FOUND = 200
 # Above this many synapses, defects are searched for in the first principal components.
 _WHOLE_BELOW = 20_000
-_COMPONENTS = 64
 _MOST_PROBABLE = 3  # classes named of an imputed trait with many
 
 
@@ -266,7 +265,7 @@ class FewShotSearch:
         self._unusual_n: np.ndarray | None = None
         self._lock = threading.Lock()
 
-    def find(self, example_rows: Sequence[int], kind: SearchKind, k: int) -> Found:
+    def find(self, example_rows: Sequence[int] | np.ndarray, kind: SearchKind, k: int) -> Found:
         """Find more synapses like the examples.
 
         Args:
@@ -298,11 +297,8 @@ class FewShotSearch:
         """Whitened features and their unusualness; of many synapses only the principal components, to save memory."""
         with self._lock:
             if self._white_nf is None or self._unusual_n is None:
-                components = self._outputs.synapses.obsm.get("X_pca")
-                if len(self._outputs) > _WHOLE_BELOW and components is not None:
-                    features_nf = np.asarray(components[:, :_COMPONENTS])
-                else:
-                    features_nf = self._outputs.features_nf
+                is_large = len(self._outputs) > _WHOLE_BELOW and "X_pca" in self._outputs.synapses.obsm
+                features_nf = self._outputs.components_nf if is_large else self._outputs.features_nf
                 white_nf = whiten(features_nf, self._config.shrinkage)
                 self._unusual_n = unsupervised_score(white_nf, "mahalanobis")
                 self._white_nf = white_nf.astype(np.float32)

@@ -135,14 +135,16 @@ class RunStatistics:
                 self._of_column[name] = ColumnStatistics(self._outputs.columns[name], self._population_m)
             return self._of_column[name]
 
-    def set_summary(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def set_summary(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """Compare a set of synapses with the rest, column by column, the largest difference first.
 
         Returns:
             What :meth:`ColumnStatistics.compared` tells, with ``name``, ``label``, ``unit``, ``group`` and ``classes``.
-            Columns without any value in the set are left out.
+            Columns without any value in the set are left out. Of more than 500,000 synapses, as many at random count.
         """
         chosen = np.asarray(rows, dtype=np.int64)
+        if len(chosen) > _POPULATION:
+            chosen = np.sort(np.random.default_rng(0).choice(chosen, _POPULATION, replace=False, shuffle=False))
         is_population_n = np.zeros(len(self._outputs), dtype=bool)
         is_population_n[self._population_m] = True
         found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -50,6 +51,14 @@ def _readable(column: Column) -> np.ndarray:
         return column.values_n
     names = np.array([*column.class_names, None], dtype=object)
     return names[np.where(np.isnan(column.values_n), len(column.class_names), column.values_n).astype(int)]
+
+
+def readable_values(column: Column, rows: np.ndarray) -> list[Any]:
+    """Values of some rows as a table has them: numbers, names of classes, nothing where there is none."""
+    values = column.values_n[rows].astype(np.float64).tolist()
+    if column.class_names:
+        return ["" if math.isnan(value) else column.class_names[int(value)] for value in values]
+    return ["" if math.isnan(value) else value for value in values]
 
 
 def chosen_column(outputs: RunOutputs, name: str | None) -> Column:
@@ -159,7 +168,9 @@ def export_neuroglancer(outputs: RunOutputs, folder: str, name: str | None, serv
     return layer_url(tuple(middle.tolist()), layer, config)
 
 
-def selection_link(outputs: RunOutputs, rows: Sequence[int], name: str | None, seed: int = 0) -> tuple[str | None, int]:
+def selection_link(
+    outputs: RunOutputs, rows: Sequence[int] | np.ndarray, name: str | None, seed: int = 0
+) -> tuple[str | None, int]:
     """Make a link that opens a set of synapses in Neuroglancer, coloured by a column.
 
     Everything is in the address, which browsers limit: of more than 2,000 synapses, that many are drawn at random.

@@ -20,6 +20,7 @@ import pandas as pd
 from synapseclr import __version__
 from synapseclr.errors import TableError
 from synapseclr.storage.addresses import open_filesystem
+from synapseclr.volumes.synapse_table import SynapseRows
 
 MAX_LENGTH = 64
 _FORMULA_STARTS = "=+-@"
@@ -169,7 +170,7 @@ def accept_defects(table: TableFile, synapse_ids: Sequence[int]) -> int:
     return len(new)
 
 
-def current_labels(labels: pd.DataFrame, row_of_id: Mapping[int, int]) -> dict[str, Any]:
+def current_labels(labels: pd.DataFrame, row_of_id: SynapseRows) -> dict[str, Any]:
     """Reduce saved labels to the last one of each synapse.
 
     Args:
@@ -181,13 +182,14 @@ def current_labels(labels: pd.DataFrame, row_of_id: Mapping[int, int]) -> dict[s
         number of synapses of each table, the last one first.
     """
     last = labels.drop_duplicates("synapse_id", keep="last")
-    last = last[last["synapse_id"].isin(row_of_id)]
+    last = last.assign(row=row_of_id.rows(last["synapse_id"].to_numpy()))
+    last = last[last["row"] >= 0]
     classes = list(dict.fromkeys(last["label"].tolist()))
     code_of = {name: code for code, name in enumerate(classes)}
     tables = labels.groupby(["table", "label"], sort=False).size().reset_index(name="n").to_dict("records")
     return {
         "classes": classes,
-        "rows": [row_of_id[int(identifier)] for identifier in last["synapse_id"]],
+        "rows": last["row"].tolist(),
         "codes": [code_of[name] for name in last["label"]],
         "tables": tables[::-1],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from synapseclr.plotting.manifold import cluster_colour
 from synapseclr.plotting.theme import UNKNOWN, class_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -48,8 +48,15 @@ def projections(synapses: AnnData) -> list[MapPlane]:
         synapses: With ``obsm``: ``X_umap`` (n, 2), ``X_umap_3d`` (n, 3), ``X_pca`` (n, p), those that exist. Where the
             first components stood in for UMAP, the maps are named after them.
     """
-    obsm = synapses.obsm
-    method = str(synapses.uns.get("manifold", {}).get("method", "umap"))
+    return [
+        replace(plane, coordinates_nd=np.asarray(synapses.obsm[key][:, : len(plane.axes)], np.float32))
+        for key, plane in projection_names(synapses.obsm, synapses.uns)
+    ]
+
+
+def projection_names(obsm: Mapping[str, Any], uns: Mapping[str, Any]) -> list[tuple[str, MapPlane]]:
+    """Name the maps of :func:`projections`, without coordinates, each with the array whose first columns they are."""
+    method = str(uns.get("manifold", {}).get("method", "umap"))
     found = []
     for key, name, n_axes in (
         ("X_umap", "UMAP", 2),
@@ -64,7 +71,7 @@ def projections(synapses: AnnData) -> list[MapPlane]:
             continue
         shown, axis = ("PC", "PC") if stands_in else (name, name.split()[0])
         axes = tuple(f"{axis} {number + 1}" for number in range(n_axes))
-        found.append(MapPlane(shown, np.asarray(obsm[key][:, :n_axes], np.float32), axes))
+        found.append((key, MapPlane(shown, np.empty((0, n_axes), np.float32), axes)))
     return found
 
 
@@ -76,11 +83,18 @@ def volume_planes(synapses: AnnData) -> list[MapPlane]:
     centre_n3 = obs[list(CENTRE_COLUMNS)].to_numpy(np.float64, na_value=np.nan) / _NM_PER_UM
     if not np.isfinite(centre_n3).all():
         return []
-    found = []
+    return [
+        replace(plane, coordinates_nd=centre_n3[:, kept].astype(np.float32)) for kept, plane in volume_plane_names()
+    ]
+
+
+def volume_plane_names() -> list[tuple[tuple[int, ...], MapPlane]]:
+    """Name the maps of :func:`volume_planes`, without coordinates, each with the axes of the volume that it has."""
+    found: list[tuple[tuple[int, ...], MapPlane]] = []
     for kept in ((0, 1), (0, 2), (2, 1), (0, 1, 2)):
         axes = tuple("xyz"[axis] for axis in kept)
         name = "Volume in 3D" if len(kept) == 3 else f"Volume, {' and '.join(axes)}"
-        found.append(MapPlane(name, centre_n3[:, kept].astype(np.float32), axes, "µm", is_downward=True))
+        found.append((kept, MapPlane(name, np.empty((0, len(kept)), np.float32), axes, "µm", is_downward=True)))
     return found
 
 

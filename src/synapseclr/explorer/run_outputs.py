@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,13 @@ from synapseclr.analysis.traits import TRAITS, Trait, class_traits, trait_values
 from synapseclr.errors import TableError
 from synapseclr.explorer.label_tables import LabelTables, TableFile
 from synapseclr.explorer.map_planes import MapPlane, projections, volume_planes
-from synapseclr.volumes.synapse_table import table_rows
+from synapseclr.volumes.synapse_table import SynapseRows, table_rows
+from synapseclr.volumes.traits import SIDE_NAMES
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from synapseclr.explorer.map_tiles import QuadTree
     from synapseclr.volumes.store.chunk_store import ChunkStore
 
 
@@ -33,11 +36,13 @@ STANDARDISED = "Standardised"
 """Heading of the transformed values of traits that are also there in their measured unit."""
 
 NO_INDEX = "These synapses have no index yet: `kedro run --pipeline=similarity --to-nodes=index_features`."
+TILES_ABOVE = 300_000
+"""Synapses up to which the page itself holds, filters and draws all of them."""
+
 MAX_CLASSES = 40  # text with more values is no class
 N_COMPONENTS = 64
 ROOT_COLUMNS = ("pre_root_id", "post_root_id")
 _NOT_COLOURED = ("synapse_id", "chunk_index", *ROOT_COLUMNS, "cleft_id")
-_SIDES = {"pre": "presynaptic", "post": "postsynaptic"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def imputed_columns(
         synapse_id: int64 (n,).
         traits: Traits of the table.
     """
-    rows = table_rows(imputed, synapse_id)
+    rows = _rows_of(imputed, synapse_id)
     of_kind: dict[str, list[Column]] = {"Imputed": [], "Uncertainty": [], "Out of distribution": [], STANDARDISED: []}
 
     def add(group: str, name: str, label: str, unit: str = "") -> None:
@@ -158,7 +163,7 @@ def score_columns(scores: pd.DataFrame, synapse_id: np.ndarray) -> Iterator[Colu
         scores: The table ``outlier_scores``.
         synapse_id: int64 (n,).
     """
-    rows = table_rows(scores, synapse_id)
+    rows = _rows_of(scores, synapse_id)
     for name, label in (
         ("score", "outlier score"),
         ("unsupervised", "unusualness"),
@@ -177,7 +182,7 @@ def consensus_columns(neurites: pd.DataFrame, obs: pd.DataFrame, class_name: str
         class_name: Name of that class.
     """
     of_neurite = neurites.drop_duplicates("root_id").set_index("root_id")["probability"]
-    for side, adjective in _SIDES.items():
+    for side, adjective in SIDE_NAMES.items():
         if f"{side}_root_id" in obs:
             values_n = of_neurite.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
             if np.isfinite(values_n).any():
@@ -197,7 +202,7 @@ def class_columns_of_neurites(classes: pd.DataFrame, obs: pd.DataFrame) -> Itera
         names = tuple(dict.fromkeys(of_property["class_name"]))
         chosen = called[called["property"] == name].set_index("root_id")["class_name"]
         codes = chosen.map({of_class: float(code) for code, of_class in enumerate(names)})
-        for side, adjective in _SIDES.items():
+        for side, adjective in SIDE_NAMES.items():
             if f"{side}_root_id" in obs:
                 values_n = codes.reindex(obs[f"{side}_root_id"].to_numpy()).to_numpy(np.float32)
                 if np.isfinite(values_n).any():
@@ -213,16 +218,66 @@ def table_columns(table: pd.DataFrame, synapse_id: np.ndarray, group: str) -> It
         synapse_id: int64 (n,).
         group: Heading.
     """
-    rows = table_rows(table, synapse_id)
+    rows = _rows_of(table, synapse_id)
     for name in map(str, rows.columns):
         column = _from_series(rows[name], name, group)
         if column is not None and name not in _NOT_COLOURED:
             yield column
 
 
+def _unsigned(root_id_n: np.ndarray) -> np.ndarray:
+    """Root ids as uint64; those that are stored as int64 are not copied."""
+    return root_id_n.view(np.uint64) if root_id_n.dtype == np.int64 else root_id_n.astype(np.uint64)
+
+
+def _rows_of(table: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
+    """A table in the order of the synapses, which a mapped one has already: it is not copied."""
+    ids = table["synapse_id"].to_numpy()
+    return table if np.array_equal(ids, synapse_id) else table_rows(table, synapse_id)
+
+
+@dataclass(frozen=True)
+class MappedSynapses:
+    """What the explorer reads of an AnnData: tables mapped from files, features lazy.
+
+    Attributes:
+        obs: One row per synapse, its columns mapped.
+        X: dask array (n, f).
+        obsm: dask arrays by name.
+        uns: What else is known.
+    """
+
+    obs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    X: Any = None
+    obsm: Mapping[str, Any] = field(default_factory=dict)
+    uns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_obs(self) -> int:
+        """Number of synapses."""
+        return len(self.obs)
+
+
+@dataclass(frozen=True)
+class MappedFiles:
+    """Columns and maps in files.
+
+    Attributes:
+        folder: Folder of the files.
+        columns: Columns of the page.
+        planes: Maps.
+        trees: Quadtrees of the maps in a plane, by their names.
+    """
+
+    folder: Path
+    columns: tuple[Column, ...]
+    planes: tuple[MapPlane, ...]
+    trees: Mapping[str, QuadTree]
+
+
 @dataclass(frozen=True)
 class RunOutputs:
-    """A run's outputs, in memory but for the chunks.
+    """A run's outputs, in memory but for the chunks; of large runs mapped from files, and their features lazy.
 
     Attributes:
         synapses: AnnData of the manifold, or of the embeddings where there is no manifold: features, ``obs`` with
@@ -238,9 +293,10 @@ class RunOutputs:
         title: Title of the page, such as the folder of the run.
         traits: What annotations are.
         index_folder: Local folder of an index in files, by which lazy features are searched.
+        mapped: Columns and maps that were made before, in files (:mod:`synapseclr.explorer.mapped_run`).
     """
 
-    synapses: AnnData
+    synapses: AnnData | MappedSynapses
     chunks: ChunkStore | None = None
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     neuroglancer: NeuroglancerConfig = field(default_factory=NeuroglancerConfig)
@@ -250,6 +306,7 @@ class RunOutputs:
     title: str = "synapses"
     traits: Sequence[Trait] = TRAITS
     index_folder: str | None = None
+    mapped: MappedFiles | None = None
 
     def __len__(self) -> int:
         return int(self.synapses.n_obs)
@@ -264,13 +321,15 @@ class RunOutputs:
         return np.asarray(self.synapses.obs["synapse_id"].to_numpy(), dtype=np.int64)
 
     @cached_property
-    def row_of_id(self) -> dict[int, int]:
+    def row_of_id(self) -> SynapseRows:
         """Row of each synapse."""
-        return {identifier: row for row, identifier in enumerate(self.synapse_id.tolist())}
+        return SynapseRows(self.synapse_id)
 
     @cached_property
     def maps(self) -> dict[str, MapPlane]:
         """Maps of the synapses by name: projections of their features first, then positions in the volume."""
+        if self.mapped is not None:
+            return {plane.name: plane for plane in self.mapped.planes}
         projected = projections(self.synapses) or [MapPlane("PCA", self._principal_plane(), ("PCA 1", "PCA 2"))]
         return {plane.name: plane for plane in (*projected, *volume_planes(self.synapses))}
 
@@ -288,14 +347,31 @@ class RunOutputs:
 
     @cached_property
     def features_nf(self) -> np.ndarray:
-        """Features in which neighbours are searched, float32 (n, f)."""
+        """Features in which neighbours are searched, float32 (n, f).
+
+        Raises:
+            TableError: If the run is too large to hold them.
+        """
+        self._check_in_memory()
         features_nf = np.ascontiguousarray(self.synapses.X, dtype=np.float32)
         check_finite(features_nf, "the explorer's synapses")
         return features_nf
 
+    def _check_in_memory(self) -> None:
+        if self.mapped is not None:
+            raise TableError(
+                f"This needs the features of all {len(self):,} synapses in memory, which the explorer does not hold "
+                f"above {TILES_ABOVE:,}."
+            )
+
     @cached_property
     def components_nf(self) -> np.ndarray:
-        """The first 64 principal components where the run has any, else the features: float32 (n, c)."""
+        """The first 64 principal components where the run has any, else the features: float32 (n, c).
+
+        Raises:
+            TableError: If the run is too large to hold them.
+        """
+        self._check_in_memory()
         stored = self.synapses.obsm.get("X_pca")
         return self.features_nf if stored is None else np.asarray(stored[:, :N_COMPONENTS], dtype=np.float32)
 
@@ -303,7 +379,7 @@ class RunOutputs:
     def roots(self) -> dict[str, np.ndarray]:
         """Root ids of both sides by name of the column, uint64 (n,); 0: not known."""
         obs = self.synapses.obs
-        return {name: obs[name].to_numpy().astype(np.uint64) for name in ROOT_COLUMNS if name in obs}
+        return {name: _unsigned(obs[name].to_numpy()) for name in ROOT_COLUMNS if name in obs}
 
     @cached_property
     def index(self) -> FeatureIndex | None:
@@ -325,24 +401,28 @@ class RunOutputs:
     def imputed(self) -> pd.DataFrame | None:
         """The imputed traits in the order of the synapses."""
         table = self.tables.get("imputed_traits")
-        return None if table is None else table_rows(table, self.synapse_id)
+        return None if table is None else _rows_of(table, self.synapse_id)
 
     @cached_property
     def columns(self) -> dict[str, Column]:
         """All columns for colours and filters, by name."""
-        found = list(observed_columns(self.synapses.obs, self.traits, self.tables.get("annotation_scales")))
-        if "imputed_traits" in self.tables:
-            found += imputed_columns(self.tables["imputed_traits"], self.synapse_id, self.traits)
-        if "outlier_scores" in self.tables:
-            found += score_columns(self.tables["outlier_scores"], self.synapse_id)
-        if "neurite_cell_types" in self.tables:
-            found += consensus_columns(self.tables["neurite_cell_types"], self.synapses.obs, self._typed_class)
-        if "neurite_classes" in self.tables:
-            found += class_columns_of_neurites(self.tables["neurite_classes"], self.synapses.obs)
-        if "synapse_orientations" in self.tables:
-            found += table_columns(self.tables["synapse_orientations"], self.synapse_id, "Orientation of the cleft")
+        found = list(self.made_columns() if self.mapped is None else self.mapped.columns)
         found.sort(key=lambda column: column.group == STANDARDISED)
         return {column.name: column for column in found}
+
+    def made_columns(self) -> Iterator[Column]:
+        """Make the columns, one after the other."""
+        yield from observed_columns(self.synapses.obs, self.traits, self.tables.get("annotation_scales"))
+        if "imputed_traits" in self.tables:
+            yield from imputed_columns(self.tables["imputed_traits"], self.synapse_id, self.traits)
+        if "outlier_scores" in self.tables:
+            yield from score_columns(self.tables["outlier_scores"], self.synapse_id)
+        if "neurite_cell_types" in self.tables:
+            yield from consensus_columns(self.tables["neurite_cell_types"], self.synapses.obs, self._typed_class)
+        if "neurite_classes" in self.tables:
+            yield from class_columns_of_neurites(self.tables["neurite_classes"], self.synapses.obs)
+        if "synapse_orientations" in self.tables:
+            yield from table_columns(self.tables["synapse_orientations"], self.synapse_id, "Orientation of the cleft")
 
     @property
     def _typed_class(self) -> str:
@@ -351,11 +431,9 @@ class RunOutputs:
         return typed.classes[1] if typed is not None else "of the second class"
 
     @cached_property
-    def chunk_row_of_id(self) -> dict[int, int]:
+    def chunk_row_of_id(self) -> SynapseRows:
         """Position in the chunk store of each synapse that has a chunk."""
-        if self.chunks is None:
-            return {}
-        return {identifier: row for row, identifier in enumerate(self.chunks.synapse_id.tolist())}
+        return SynapseRows(np.empty(0, np.int64) if self.chunks is None else self.chunks.synapse_id)
 
     def neuroglancer_link(self, row: int) -> str | None:
         """Address of the synapse in Neuroglancer; None if a browser cannot read the volumes."""

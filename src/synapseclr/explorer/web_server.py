@@ -20,7 +20,9 @@ from synapseclr.explorer.exports import selection_link
 from synapseclr.explorer.images import PictureKind, SynapseImages
 from synapseclr.explorer.label_learning import learnt_probability
 from synapseclr.explorer.label_tables import accept_defects, current_labels
-from synapseclr.explorer.run_outputs import RunOutputs
+from synapseclr.explorer.map_routes import add_map_routes, large_overview
+from synapseclr.explorer.map_views import SynapseViews
+from synapseclr.explorer.run_outputs import TILES_ABOVE, RunOutputs
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -57,11 +59,13 @@ def read_asset(name: str) -> bytes:
     return (files("synapseclr.explorer") / "web" / name).read_bytes()
 
 
-def create_app(outputs: RunOutputs) -> Flask:
+def create_app(outputs: RunOutputs, tiles_above: int = TILES_ABOVE) -> Flask:
     """Make the web application.
 
     Args:
         outputs: The run to show. It is only read; labels go to ``outputs.labels``.
+        tiles_above: Number of synapses above which the page asks for tiles, counts and parts of lists, and holds no
+            column itself.
 
     Returns:
         A Flask application that answers only requests with this machine as host, and accepts changes only from its
@@ -76,6 +80,10 @@ def create_app(outputs: RunOutputs) -> Flask:
     search = FewShotSearch(outputs)
     statistics = RunStatistics(outputs)
     version = secrets.token_hex(8)
+    views = SynapseViews(outputs, version)
+    large = large_overview(outputs) if len(outputs) > tiles_above else None
+    if large is not None:
+        views.warm_up()
 
     @app.before_request
     def from_this_machine() -> None:
@@ -111,6 +119,12 @@ def create_app(outputs: RunOutputs) -> Flask:
         app.logger.exception("%s failed", request.path)
         return jsonify(error=f"The server failed: {type(error).__name__}. Its terminal says more."), 500
 
+    def chosen(body: Any) -> np.ndarray:
+        """Rows of the ids in a request, or of the selection that it names."""
+        if isinstance(body, dict) and isinstance(body.get("selection"), str):
+            return views.rows(body["selection"])
+        return np.asarray(_rows(outputs, body), dtype=np.int64)
+
     def revalidated(content: bytes, kind: str) -> Response:
         """A response that the browser may cache while this server runs."""
         response = Response(content, mimetype=kind)
@@ -142,7 +156,8 @@ def create_app(outputs: RunOutputs) -> Flask:
     @app.get("/api/<name>.json")
     def about(name: str) -> Response:
         if name == "overview":
-            return jsonify(overview(outputs, can_save=outputs.labels is not None))
+            found = overview(outputs, can_save=outputs.labels is not None)
+            return jsonify(found | {"large": large})
         if name == "labels" and outputs.labels is not None:
             labels, damaged = outputs.labels.read()
             return jsonify(current_labels(labels, outputs.row_of_id) | {"damaged": damaged})
@@ -194,7 +209,7 @@ def create_app(outputs: RunOutputs) -> Flask:
 
     @app.post("/api/summary")
     def summary() -> Response:
-        return jsonify(summary=statistics.set_summary(_rows(outputs, request.json)))
+        return jsonify(summary=statistics.set_summary(chosen(request.json)))
 
     @app.post("/api/search")
     def find() -> Response:
@@ -204,7 +219,7 @@ def create_app(outputs: RunOutputs) -> Flask:
         k = _field(request.json, "k", 48)
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise TableError("The request's k, the number of synapses to find, is not a whole number above 0.")
-        found = search.find(_rows(outputs, request.json), cast(SearchKind, kind), k)
+        found = search.find(chosen(request.json), cast(SearchKind, kind), k)
         synapses = [
             {"id": str(outputs.synapse_id[row]), "row": int(row), "value": round(float(value), 4)}
             for row, value in zip(found.rows_k, found.values_k, strict=True)
@@ -215,12 +230,12 @@ def create_app(outputs: RunOutputs) -> Flask:
     def label() -> Response:
         if outputs.labels is None:
             raise TableError("This explorer was started without a place for labels.")
-        rows = _rows(outputs, request.json)
+        rows = chosen(request.json)
         provenance = {
             "chosen_by": str(_field(request.json, "chosen_by", ""))[:20_000],
             "run": json.loads(json.dumps(dict(outputs.synapses.uns.get("provenance", {})), default=str)),
         }
-        ids_chosen = outputs.synapse_id[np.asarray(rows)].tolist() if rows else []
+        ids_chosen = outputs.synapse_id[rows].tolist()
         name = outputs.labels.save(ids_chosen, _field(request.json, "label"), provenance)
         return jsonify(table=name, n=len(ids_chosen))
 
@@ -235,8 +250,8 @@ def create_app(outputs: RunOutputs) -> Flask:
     def defects() -> Response:
         if outputs.accepted_defects is None:
             raise TableError("This explorer was started without a place for accepted defects.")
-        rows = _rows(outputs, request.json)
-        n_new = accept_defects(outputs.accepted_defects, outputs.synapse_id[np.asarray(rows, np.int64)].tolist())
+        rows = chosen(request.json)
+        n_new = accept_defects(outputs.accepted_defects, outputs.synapse_id[rows].tolist())
         return jsonify(n=len(rows), n_new=n_new)
 
     @app.post("/api/learn")
@@ -250,11 +265,12 @@ def create_app(outputs: RunOutputs) -> Flask:
         name = _field(request.json, "column", "")
         if not isinstance(name, str):
             raise TableError("The request's column is not the name of one.")
-        link, n = selection_link(outputs, _rows(outputs, request.json), name or None)
+        link, n = selection_link(outputs, chosen(request.json), name or None)
         if link is None:
             raise TableError("There is no EM volume that a browser can read: set neuroglancer.em (docs, explorer).")
         return jsonify(url=link, n=n)
 
+    add_map_routes(app, outputs, views, lambda body: _rows(outputs, body), _id)
     return app
 
 

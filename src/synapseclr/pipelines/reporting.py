@@ -316,10 +316,10 @@ def describe_setting(data: Mapping[str, Any], config: PretrainingConfig) -> Sect
         size_vx, voxel_nm = data["chunk_size_vx"], data["voxel_size_nm"]
         extent_um = " x ".join(f"{n * nm / 1000:.2f}" for n, nm in zip(size_vx, voxel_nm, strict=True))
         voxels = " x ".join(str(n) for n in size_vx)
-        rows.append(["chunk", f"{voxels} voxels of {' x '.join(f'{nm:g}' for nm in voxel_nm)} nm: {extent_um} um"])
+        rows.append(["chunk", f"{voxels} voxels of {' x '.join(f'{nm:g}' for nm in voxel_nm)} nm: {extent_um} µm"])
         crop_um = augmentation.final_crop_size * voxel_nm[0] / 1000
         image = augmentation.final_img_size
-        rows.append(["what the encoder sees", f"a cube of {crop_um:.2f} um as {image}^3 voxels, {_channels(config)}"])
+        rows.append(["what the encoder sees", f"a cube of {crop_um:.2f} µm as {image}³ voxels, {_channels(config)}"])
     width = "" if model.width_factor == 1 else f", {model.width_factor:g} times as wide"
     rows.append(["encoder", f"{model.encoder}{width}; projector {' - '.join(map(str, model.projection_dims))}"])
     rows.append(["objective", f"{objective.name}, temperature {objective.temperature:g}"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS
+from synapseclr.analysis.column_labels import column_label, number_text
 from synapseclr.plotting.theme import CYCLE, INK, MUTED, SMALL_PT, new_figure, note, style_axes, subplot_grid
 
 if TYPE_CHECKING:
@@ -17,23 +18,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FLAGS = {
-    "n_padded": "padded at the volume's edge",
-    "n_pre_missing": "no presynaptic mask",
-    "n_post_missing": "no postsynaptic mask",
-    "n_autapses": "autapses",
+    "n_padded": "is_padded",
+    "n_pre_missing": "is_pre_missing",
+    "n_post_missing": "is_post_missing",
+    "n_autapses": "is_autapse",
 }
+"""Numbers of the report to the columns that they count."""
 
 
 def preprocessing_histograms(report: Mapping[str, Any]) -> Figure:
     """Draw what preprocessing found.
 
     Args:
-        report: The preprocessing report; used are ``cutout_sections`` (number of cut-out sections to number of
+        report: The preprocessing report; used are ``cutout_sections`` (number of missing sections to number of
             synapses), ``intensity`` (``histogram`` over equal bins of [0, 1] without the value 0, ``mean``, ``std``,
             ``zero_fraction``), ``n_chunks``, ``rejected`` (synapse id to reason) and the ``n_...`` flags.
 
     Returns:
-        A figure with three axes: cut-out sections, intensities, flagged and rejected synapses.
+        A figure with three axes: missing sections, intensities, flagged and rejected synapses.
     """
     figure = new_figure(10.2, 2.9)
     cutouts, intensities, flags = figure.subplots(1, 3)
@@ -46,7 +48,7 @@ def preprocessing_histograms(report: Mapping[str, Any]) -> Figure:
 def _draw_cutouts(axes: Axes, cutout_sections: Mapping[str, int]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    style_axes(axes, "Cut-out sections", "cut-out sections in a chunk", "synapses", grid="y")
+    style_axes(axes, "Missing sections", "missing sections in a chunk", "synapses", grid="y")
     if not cutout_sections:
         note(axes, "not recorded")
         return
@@ -74,7 +76,7 @@ def _draw_flags(axes: Axes, report: Mapping[str, Any]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     style_axes(axes, "Flagged and rejected", "synapses", grid="x")
-    bars = [(label, int(report[key]), CYCLE[1]) for key, label in _FLAGS.items() if key in report]
+    bars = [(column_label(name).name, int(report[key]), CYCLE[1]) for key, name in _FLAGS.items() if key in report]
     reasons = Counter(_shorten(reason) for reason in report.get("rejected", {}).values())
     bars += [(f"rejected: {reason}", count, CYCLE[5]) for reason, count in reasons.most_common(5)]
     if not reasons:
@@ -92,6 +94,7 @@ def _shorten(reason: str, length: int = 34) -> str:
     return reason if len(reason) <= length else f"{reason[: length - 1]}…"
 
 
+_LETTERS = 34  # of a line below a panel
 _DRAWN_SIZES = (
     "cleft_area_nm2",
     "cleft_length_nm",
@@ -114,17 +117,18 @@ def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
     Returns:
         A figure of eight panels.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = subplot_grid(len(_DRAWN_SIZES), 4, (2.42, 2.0), (0.3, 0.2))
     for name, axes in zip(_DRAWN_SIZES, panels, strict=True):
-        label, unit = MORPHOMETRY_LABELS[name]
         colour = CYCLE[3] if name.startswith("pre_v") else CYCLE[2] if name.startswith("post") else CYCLE[0]
         values_n = sizes[name].dropna().to_numpy(np.float64)
-        is_area = unit == "nm²"
-        style_axes(axes, "", f"{label}\n({'µm²' if is_area else unit or 'share'})", "synapses", grid="y")
+        style_axes(axes, "", fill(str(column_label(name)), _LETTERS), "synapses", grid="y")
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(lambda value, _: number_text(value))
         if not len(values_n):
             note(axes, "none")
             continue
-        values_n = values_n / 1e6 if is_area else values_n
         drawn_n = values_n[values_n <= np.quantile(values_n, 0.995)]
         axes.hist(drawn_n, min(n_bins, 5 + len(drawn_n) // 8), color=colour, alpha=0.9)
         axes.axvline(float(np.median(values_n)), color=INK, linewidth=1.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import column_label, mean_label, number_text
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.plotting.theme import (
     CYCLE,
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
 _QUALITY = (
-    ("synaptic_cleft_volume", "cleft volume (log10 voxels)", ()),
-    ("n_cutout_sections", "cut-out sections", ()),
-    ("is_padded", "at the volume's edge", ("inside", "padded")),
+    ("synaptic_cleft_volume", "log10_cleft_volume", ()),
+    ("n_cutout_sections", "n_cutout_sections", ()),
+    ("is_padded", "is_padded", ("no", "yes")),
 )
+"""Columns, the names under which they have a label, and their classes."""
+
 _RIGHT_ANGLE_DEG, _HALF_TURN_DEG = 90.0, 180.0
 _PROBE_MARKERS = {"linear": ("o", "linear probe"), "knn": ("s", "k-NN probe"), "groups": ("D", "variance between")}
 
@@ -54,6 +58,7 @@ class Overlay:
         class_names: Names of the values 0, 1, ...; empty for continuous values.
         colour_map: Colours of continuous values, by matplotlib's name.
         limits: Values at the ends of the colours; None: percentiles 2 and 98.
+        unit: As it is printed beside the colours and behind a number.
     """
 
     label: str
@@ -61,6 +66,7 @@ class Overlay:
     class_names: tuple[str, ...] = ()
     colour_map: str = SEQUENTIAL
     limits: tuple[float, float] | None = None
+    unit: str = ""
 
     def ends(self, values_m: np.ndarray) -> tuple[float, float]:
         """Values at the two ends of the colours."""
@@ -91,7 +97,7 @@ def scatter_panels(
     """
     n_rows = max(_legend_shape(overlay.class_names)[1] for overlay in overlays)
     below_in = 0.28 + _LEGEND_ROW_IN * max(0, n_rows - 1)
-    figure, grid = panel_grid(len(overlays), columns, (2.7, 2.7), right_in=0.55, below_in=below_in)
+    figure, grid = panel_grid(len(overlays), columns, (2.65, 2.65), right_in=0.7, below_in=below_in)
     for axes, overlay in zip(grid, overlays, strict=True):
         draw_panel(axes, coordinates_n2, overlay)
         for place, rotation, number in (((0.02, 0.02), 0, 1), ((0.02, 0.13), 90, 2)):
@@ -147,8 +153,13 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None
         bar = axes.figure.colorbar(points, cax=axes.inset_axes((1.03, 0.15, 0.03, 0.7)))
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=SMALL_PT, length=2)
+        if len(overlay.unit) > _LETTERS_ABOVE_COLOURS:
+            bar.set_label(overlay.unit, fontsize=SMALL_PT, color=MUTED, labelpad=1)
+        else:
+            bar.ax.set_title(overlay.unit, fontsize=SMALL_PT, color=MUTED, pad=2)
 
 
+_LETTERS_ABOVE_COLOURS = 3  # a longer unit stands beside the colours
 _LEGEND_ROW_IN = 0.15
 _LEGEND_LETTERS = 37
 """Letters, with three for each mark, that a line of a legend of several classes holds below a panel."""
@@ -224,7 +235,7 @@ def interactive_scatter(
 
 def _value_texts(overlay: Overlay, values_m: np.ndarray) -> list[str]:
     if not overlay.class_names:
-        return [f"{value:.2f}" if np.isfinite(value) else "not annotated" for value in values_m]
+        return [number_text(value, overlay.unit) if np.isfinite(value) else "not annotated" for value in values_m]
     return [overlay.class_names[int(value)] if np.isfinite(value) else "not annotated" for value in values_m]
 
 
@@ -233,7 +244,7 @@ def _known_marker(overlay: Overlay, values_m: np.ndarray) -> dict[str, Any]:
         palette = class_colours(len(overlay.class_names))
         return {"color": [palette[int(value)] for value in values_m]}
     low, high = overlay.ends(values_m)
-    colorbar = {"thickness": 12, "outlinewidth": 0, "len": 0.7}
+    colorbar = {"thickness": 12, "outlinewidth": 0, "len": 0.7, "title": {"text": overlay.unit, "side": "right"}}
     return {
         "color": values_m,
         "colorscale": overlay.colour_map.capitalize(),
@@ -254,14 +265,15 @@ def orientation_overlays(obs: pd.DataFrame, orientations: pd.DataFrame) -> list[
     known = table_rows(orientations, obs["synapse_id"])
     tilt_n, azimuth_n = known["tilt_deg"].to_numpy(dtype=float), known["azimuth_deg"].to_numpy(dtype=float)
     return [
-        Overlay("cleft against sections (°)", tilt_n, limits=(0.0, _RIGHT_ANGLE_DEG)),
-        Overlay(
-            "normal within sections (°)",
-            azimuth_n,
-            colour_map="twilight",
-            limits=(0.0, _HALF_TURN_DEG),
-        ),
+        _overlay("tilt_deg", tilt_n, limits=(0.0, _RIGHT_ANGLE_DEG)),
+        _overlay("azimuth_deg", azimuth_n, colour_map="twilight", limits=(0.0, _HALF_TURN_DEG)),
     ]
+
+
+def _overlay(name: str, values_n: np.ndarray, traits: Sequence[Trait] = TRAITS, **options: Any) -> Overlay:
+    """Values under the label and the unit of their column."""
+    label, unit = column_label(name, traits)
+    return Overlay(label, values_n, unit=unit, **options)
 
 
 def collect_overlays(obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> list[Overlay]:
@@ -274,15 +286,17 @@ def collect_overlays(obs: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> lis
     Returns:
         Annotated traits in their order, then chunk quality; at least one overlay, if only a grey one.
     """
-    overlays = [Overlay(trait.label, trait_values(obs, trait), trait.class_names) for trait in traits]
+    overlays = [
+        _overlay(trait.name, trait_values(obs, trait), traits, class_names=trait.class_names) for trait in traits
+    ]
     overlays = [overlay for overlay in overlays if np.isfinite(overlay.values_n).any()]
-    for column, label, class_names in _QUALITY:
+    for column, name, class_names in _QUALITY:
         if column in obs:
             values_n = obs[column].astype("float64").to_numpy()
             if column == "synaptic_cleft_volume":
                 # A chunk without a cleft has no volume to take the logarithm of: grey.
                 values_n = np.log10(np.where(values_n > 0, values_n, np.nan))
-            overlays.append(Overlay(label, values_n, class_names))
+            overlays.append(_overlay(name, values_n, class_names=class_names))
     return overlays or [Overlay("synapses", np.full(len(obs), np.nan))]
 
 
@@ -350,33 +364,32 @@ def cluster_map(
     return figure
 
 
-def axis_profile_panels(profiles: pd.DataFrame, class_traits: Mapping[str, str]) -> Figure:
+def axis_profile_panels(profiles: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> Figure:
     """Draw how traits change along axes: means with 90 % intervals.
 
     Args:
         profiles: As :func:`synapseclr.analysis.manifold.axis_profiles` returns it.
-        class_traits: Trait to what its fraction counts, for traits that are classes.
+        traits: Declared traits, for classes and units.
 
     Returns:
         A figure with one panel per trait and one line per axis, in the colour of its cluster (second axes dashed).
     """
-    traits = list(dict.fromkeys(profiles["trait"]))
-    if not traits:
+    names = list(dict.fromkeys(profiles["trait"]))
+    if not names:
         return empty_figure("no axis, or nothing is annotated")
-    figure, grid = subplot_grid(len(traits), 4, (2.55, 2.1), (0.0, 0.7))
-    for axes, trait in zip(grid, traits, strict=True):
-        of_trait = profiles[profiles["trait"] == trait]
+    figure, grid = subplot_grid(len(names), 4, (2.55, 2.1), (0.0, 0.7))
+    for axes, name in zip(grid, names, strict=True):
+        of_trait = profiles[profiles["trait"] == name]
         label = str(of_trait["label"].iloc[0])
-        counted = f"share {class_traits[trait]}" if trait in class_traits else ""
-        style_axes(axes, label, "place along the axis", counted, grid="y")
+        style_axes(axes, fill(label, 25), "place along the axis", fill(mean_label(name, traits), 20), grid="y")
         axes.title.set_fontsize(8.5)
         for (cluster, number), line in of_trait.groupby(["cluster", "axis"], sort=True):
             colour = cluster_colour(int(cluster))
             # Places in units of the axis, so that axes of different length can be compared.
             place = line["position"] / max(float(line["position"].abs().max()), 1e-9)
             style = "-" if number == 1 else "--"
-            name = f"cluster {cluster}, axis {number}"
-            axes.plot(place, line["mean"], style, marker="o", markersize=3, color=colour, label=name, linewidth=1.3)
+            drawn: dict[str, Any] = {"color": colour, "label": f"cluster {cluster}, axis {number}"}
+            axes.plot(place, line["mean"], style, marker="o", markersize=3, linewidth=1.3, **drawn)
             axes.fill_between(place, line["lower_90"], line["upper_90"], color=colour, alpha=0.13, linewidth=0)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(

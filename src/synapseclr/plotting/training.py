@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from synapseclr.analysis.column_labels import column_label
+from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.plotting.theme import CYCLE, MUTED, SMALL_PT, legend, new_figure, note, plotly_layout, style_axes
 
 if TYPE_CHECKING:
@@ -17,11 +20,11 @@ _QUALITIES = {"alignment": "alignment", "uniformity": "uniformity"}
 _PROBE_PREFIX = "knn_"
 
 
-def _probes(history: pd.DataFrame) -> dict[str, str]:
+def _probes(history: pd.DataFrame, traits: Sequence[Trait]) -> dict[str, str]:
     """k-NN probe columns that hold a value, with their labels."""
     columns = [str(name) for name in history.columns]
     names = [name for name in columns if name.startswith(_PROBE_PREFIX) and history[name].notna().any()]
-    return {name: name.removeprefix(_PROBE_PREFIX).replace("_", " ") for name in names}
+    return {name: column_label(name.removeprefix(_PROBE_PREFIX), traits).name for name in names}
 
 
 def _measured(history: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -29,12 +32,13 @@ def _measured(history: pd.DataFrame, column: str) -> pd.DataFrame:
     return history[["epoch", column]].dropna()
 
 
-def training_curve(history: pd.DataFrame) -> PlotlyFigure:
+def training_curve(history: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> PlotlyFigure:
     """Interactive curves of a training.
 
     Args:
         history: One row per epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``learning_rate`` and, where
             recorded, ``alignment``, ``uniformity``, ``effective_rank`` and ``knn_<trait>``.
+        traits: Traits of the probes, for their names.
 
     Returns:
         A plotly figure: losses with the learning rate on a second axis; below, the k-NN probes; below, alignment and
@@ -48,7 +52,7 @@ def training_curve(history: pd.DataFrame) -> PlotlyFigure:
     rows: list[tuple[int, dict[str, str], bool]] = [
         (1, _LOSSES, False),
         (1, {"learning_rate": "learning rate"}, True),
-        (2, _probes(history), False),
+        (2, _probes(history, traits), False),
         (3, _QUALITIES, False),
         (3, {"effective_rank": "effective rank"}, True),
     ]
@@ -96,11 +100,12 @@ def _add_lines(figure: PlotlyFigure, history: pd.DataFrame, columns: dict[str, s
         )
 
 
-def training_figure(history: pd.DataFrame) -> Figure:
+def training_figure(history: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> Figure:
     """The same curves for paper.
 
     Args:
         history: As for :func:`training_curve`.
+        traits: Traits of the probes, for their names.
 
     Returns:
         A figure with three panels: losses (learning rate on a second axis), k-NN probes, effective rank.
@@ -121,12 +126,12 @@ def training_figure(history: pd.DataFrame) -> Figure:
         rates.spines["right"].set_visible(True)
     legend(losses)
 
-    for index, (column, label) in enumerate(_probes(history).items()):
+    for index, (column, label) in enumerate(_probes(history, traits).items()):
         measured = _measured(history, column)
         colour = CYCLE[index % len(CYCLE)]
         probes.plot(measured["epoch"], measured[column], color=colour, label=label, marker="o", markersize=3)
     style_axes(probes, "k-NN probe on annotated synapses", "epoch", "score", grid="y")
-    if _probes(history):
+    if _probes(history, traits):
         legend(probes)
     else:
         note(probes, "no synapse is annotated")

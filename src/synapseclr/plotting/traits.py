@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import ColumnLabel, mean_label
+from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.plotting.theme import (
     CHANCE,
     CYCLE,
@@ -45,7 +47,6 @@ _METHOD_COLOURS = {"corrected": CYCLE[0], "independent": CYCLE[1]}
 METHOD_LABELS = {"corrected": "shared errors accounted for", "independent": "as if independent"}
 _SOURCES = {"measured": ("o", CYCLE[0]), "imputed": ("s", CYCLE[1])}
 _PANELS_PER_ROW = 4
-_SCALE = "z-score of the logarithm"
 
 
 def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], probe: str = "linear") -> Figure:
@@ -173,7 +174,7 @@ def predicted_against_measured(
     held_out: Mapping[str, pd.DataFrame],
     notes: Mapping[str, str],
     seed: int = 0,
-    scales: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Figure:
     """Held-out prediction with its 90 % interval against the measurement, one panel per continuous trait.
 
@@ -181,7 +182,7 @@ def predicted_against_measured(
         held_out: Label of the trait to ``target``, ``mean``, ``sd``.
         notes: Label to a line of text for the panel.
         seed: Seed of the 150 synapses that are drawn where there are more.
-        scales: Label to the scale of its values; z-scores of logarithms where it is not given.
+        units: Label to the unit of its values.
 
     Returns:
         A figure; intervals that hold the measurement are blue, those that miss it orange.
@@ -190,8 +191,8 @@ def predicted_against_measured(
         return empty_figure("no continuous trait could be imputed")
     figure, panels = _rows_of_panels(len(held_out), 3.4)
     for axes, (label, table) in zip(panels, held_out.items(), strict=True):
-        scale = (scales or {}).get(label, _SCALE)
-        style_axes(axes, label, f"measured ({scale})", "predicted, held out" if _is_first(axes) else "")
+        measured_label = str(ColumnLabel("measured", (units or {}).get(label, "")))
+        style_axes(axes, label, measured_label, "predicted, held out" if _is_first(axes) else "")
         shown = table.sample(min(len(table), _MAX_POINTS), random_state=seed)
         measured, mean, half = shown["target"], shown["mean"], HALF_WIDTH_90 * shown["sd"]
         is_covered = (measured - mean).abs() <= half
@@ -281,7 +282,7 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         A figure with a logarithmic axis of labelled synapses; bands are one standard deviation over repetitions, the
         dashed line is chance.
     """
-    figure = new_figure(9.8, 4.2)
+    figure = new_figure(9.8, 4.8)
     for axes, metrics in zip(figure.subplots(1, 2), _PANELS, strict=True):
         chance = CHANCE[metrics[0]]
         shown = summary[summary["metric"].isin(metrics)]
@@ -310,7 +311,7 @@ def learning_curve_figure(summary: pd.DataFrame, trait_labels: Mapping[str, str]
         axes.set_xscale("log")
         lowest = float((shown["mean"] - shown["std"]).min())
         axes.set_ylim(max(lowest - 0.03, chance - 0.4), min(1.02, float((shown["mean"] + shown["std"]).max()) + 0.05))
-        legend(axes, loc="upper left")
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return figure
 
 
@@ -400,33 +401,31 @@ def censored_figure(censored: pd.DataFrame) -> Figure:
         axes.set_xticks(places, [f"{100 * fraction:g}" for fraction in of_one["fraction"]])
         axes.set_xlim(-0.5, len(of_one) - 0.5)
         if number == 0:
-            legend(axes, loc="lower right")
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL_PT)
     return figure
 
 
-def trait_summary_panels(
-    summaries: pd.DataFrame, class_traits: Mapping[str, str], scales: Mapping[str, str] | None = None
-) -> Figure:
+def trait_summary_panels(summaries: pd.DataFrame, traits: Sequence[Trait] = TRAITS) -> Figure:
     """Mean of every trait per combination of cell types, measured beside imputed.
 
     Args:
         summaries: As :func:`synapseclr.analysis.features.trait_summaries` returns it.
-        class_traits: Trait to what its fraction counts, for traits that are classes.
-        scales: Trait to the scale of its values; z-scores of logarithms where it is not given.
+        traits: Declared traits, for classes and units.
 
     Returns:
         A figure with one panel per trait; bars are 90 % intervals.
     """
-    traits = list(dict.fromkeys(summaries["trait"]))
-    figure, grid = _grid(len(traits), (2.35, 2.3))
+    names = list(dict.fromkeys(summaries["trait"]))
+    figure, grid = _grid(len(names), (2.35, 2.3))
     combinations = list(dict.fromkeys(summaries["combination"]))
-    for position, (axes, trait) in enumerate(zip(grid, traits, strict=False)):
-        of_trait = summaries[summaries["trait"] == trait]
-        style_axes(axes, str(of_trait["label"].iloc[0]), _meaning(trait, class_traits, scales or {}), grid="x")
+    for position, (axes, name) in enumerate(zip(grid, names, strict=False)):
+        of_trait = summaries[summaries["trait"] == name]
+        style_axes(axes, str(of_trait["label"].iloc[0]), mean_label(name, traits), grid="x")
         axes.title.set_fontsize(8.5)
         for offset, (source, (marker, colour)) in zip((-0.14, 0.14), _SOURCES.items(), strict=True):
             rows = of_trait[of_trait["source"] == source]
-            heights = [combinations.index(name) + offset for name in rows["combination"]]
+            heights = [combinations.index(types) + offset for types in rows["combination"]]
             spread = [rows["mean"] - rows["lower_90"], rows["upper_90"] - rows["mean"]]
             axes.errorbar(
                 rows["mean"], heights, xerr=np.maximum(spread, 0), fmt=marker, color=colour, markersize=4, label=source
@@ -465,10 +464,6 @@ def posterior_panels(posteriors: Mapping[str, pd.DataFrame], axis_labels: Mappin
             handles, labels = axes.get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL_PT)
     return figure
-
-
-def _meaning(trait: str, class_traits: Mapping[str, str], scales: Mapping[str, str]) -> str:
-    return f"share with {class_traits[trait]}" if trait in class_traits else f"mean ({scales.get(trait, _SCALE)})"
 
 
 def _grid(n_panels: int, panel_in: tuple[float, float]) -> tuple[Figure, list[Axes]]:

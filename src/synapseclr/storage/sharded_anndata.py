@@ -95,15 +95,41 @@ def open_lazily(
         VolumeError: If an array has other rows than the table of observations, or declares far more than is stored.
     """
     import anndata
+
+    return anndata.AnnData(**lazy_parts(location, storage_options, address, block_rows))
+
+
+def lazy_parts(
+    location: str,
+    storage_options: Mapping[str, Any] | None = None,
+    address: str = "",
+    block_rows: int = BLOCK_ROWS,
+    without: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Open the parts of an annotated matrix by name: ``X`` and ``obsm`` as dask arrays, the rest is read.
+
+    Args:
+        location: Local path or fsspec URL of the Zarr group.
+        storage_options: Passed to fsspec for a URL.
+        address: Name for messages; default: the location.
+        block_rows: Rows of a block, about.
+        without: Parts that are not read, such as ``obs``.
+
+    Raises:
+        VolumeError: As of :func:`open_lazily`.
+    """
+    import anndata
     import zarr
 
     folder = ObjectFolder(location if "://" in location else str(Path(location).resolve()), dict(storage_options or {}))
     options = folder.storage_options or None
     group: Any = zarr.open_group(folder.url, mode="r", storage_options=options)
     check_anndata(group, address or location)
-    digest = _content_digest(folder)
+    digest = content_digest(folder)
     parts: dict[str, Any] = {}
     for name, member in group.members():
+        if name in without:
+            continue
         if name == "X" and hasattr(member, "shape"):
             parts[name] = _as_dask(member, name, digest, block_rows)
         elif name == "obsm":
@@ -115,7 +141,7 @@ def open_lazily(
             }
         elif name in ("X", "obs", "var", "uns", "varm", "layers", "obsp", "varp"):
             parts[name] = anndata.io.read_elem(member)
-    return anndata.AnnData(**parts)
+    return parts
 
 
 def _as_dask(array: Any, name: str, digest: str, block_rows: int) -> Any:
@@ -128,7 +154,7 @@ def _as_dask(array: Any, name: str, digest: str, block_rows: int) -> Any:
     )
 
 
-def _content_digest(folder: ObjectFolder) -> str:
+def content_digest(folder: ObjectFolder) -> str:
     """Digest of the list of files; where there is none, of their names, sizes and times of writing."""
     try:
         return hashlib.sha256(folder.read(MANIFEST)).hexdigest()[:16]
@@ -211,9 +237,11 @@ def _link_shards(array: Any, stored: Any, folder: Path) -> bool:
 
     Files of a matrix are never changed, only replaced as a whole folder, so that two matrices can share them.
     """
-    source: Any = stored_array(array)
-    root = getattr(getattr(source, "store", None), "root", None)
-    if root is None or source.metadata.codecs != stored.metadata.codecs or source.shards != stored.shards:
+    source = stored_array(array)
+    root = None if source is None else getattr(source.store, "root", None)
+    if source is None or root is None:
+        return False
+    if source.metadata.codecs != stored.metadata.codecs or source.shards != stored.shards:
         return False
     shards = Path(str(root), source.path, "c")
     if source.metadata.chunk_grid != stored.metadata.chunk_grid or not shards.is_dir():

@@ -6,7 +6,7 @@ On the command line a comma means the next parameter, so ids are joined there by
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -244,3 +244,38 @@ def table_rows(table: pd.DataFrame, synapse_id: ArrayLike) -> pd.DataFrame:
         of_others = {name: table[name].array for name in table.columns if name != "synapse_id"}
         return pd.DataFrame(of_others, index=pd.Index(present_n, name="synapse_id"), copy=False)
     return table.drop_duplicates("synapse_id").set_index("synapse_id").reindex(wanted_n)
+
+
+class SynapseRows(Mapping[int, int]):
+    """Rows of synapses by their ids: a dictionary that takes no memory of its own where the ids ascend.
+
+    Args:
+        synapse_id: int64 (n,), no id twice; may be mapped from a file.
+    """
+
+    def __init__(self, synapse_id: np.ndarray) -> None:
+        self._sorted_id, self._row_of_place = synapse_id, None
+        if len(synapse_id) > 1 and not (synapse_id[1:] > synapse_id[:-1]).all():
+            self._row_of_place = np.argsort(synapse_id, kind="stable")
+            self._sorted_id = synapse_id[self._row_of_place]
+
+    def rows(self, wanted_id: ArrayLike) -> NDArray[np.int64]:
+        """Find the rows of ids (k,); -1 for those that are not there."""
+        wanted_id = np.asarray(wanted_id, np.int64)
+        if not len(self):
+            return np.full(len(wanted_id), -1, np.int64)
+        place_k = np.minimum(np.searchsorted(self._sorted_id, wanted_id), len(self) - 1)
+        row_k = place_k if self._row_of_place is None else self._row_of_place[place_k]
+        return np.where(self._sorted_id[place_k] == wanted_id, row_k, -1)
+
+    def __getitem__(self, synapse_id: int) -> int:
+        row = -1 if not -(2**63) <= synapse_id < 2**63 else int(self.rows([synapse_id])[0])
+        if row < 0:
+            raise KeyError(synapse_id)
+        return row
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sorted_id.tolist())
+
+    def __len__(self) -> int:
+        return len(self._sorted_id)

@@ -22,6 +22,31 @@ PUBLISHED = "published"
 _TRANSFORM_OF: dict[str, Transform] = {"continuous": "zscore", "zero_inflated": "log1p_zscore", "count": "log1p_zscore"}
 _SCALE_LABELS = {"none": "as annotated", "zscore": "z-score", "log1p_zscore": "z-score of the logarithm"}
 _SIDES = ("pre", "post")
+SIDE_NAMES = {"pre": "presynaptic", "post": "postsynaptic"}
+_UNIT_ENDING = re.compile(r"_(nm[23]?|um[23]?|deg|vx)$")
+
+
+def readable_name(name: str) -> tuple[str, str]:
+    """Words for a column that nobody gave a label: the side first, counts as numbers of things, the unit apart.
+
+    Args:
+        name: Name of the column.
+
+    Returns:
+        The words, and the unit at the end of the name; empty without one.
+
+    >>> readable_name("n_vesicles_pre"), readable_name("post_spine_volume_um3"), readable_name("is_odd")
+    (('number of presynaptic vesicles', ''), ('postsynaptic spine volume', 'um3'), ('odd', ''))
+    """
+    found = _UNIT_ENDING.search(name)
+    words = (name[: found.start()] if found else name).strip("_").split("_")
+    is_count = len(words) > 1 and words[0] == "n"
+    words = words[1:] if len(words) > 1 and words[0] in ("n", "is", "has") else words
+    sides = [word for word in words if word in _SIDES]
+    if len(sides) == 1 and words[-1] in _SIDES:
+        words = [*words[-1:], *words[:-1]]
+    spelt = " ".join(SIDE_NAMES.get(word, word) for word in words if word)
+    return ("number of " * is_count + spelt) or name, found.group(1) if found else ""
 
 
 class Trait(BaseModel):
@@ -30,7 +55,7 @@ class Trait(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     name: str = Field(min_length=1, description="Name in every table of results.")
-    label: str = Field(default="", description="Name on axes and in the report; the name by default.")
+    label: str = Field(default="", description="Name on axes and in the report; by default the name in words.")
     kind: Kind = Field(
         description="binary and multiclass: classes; continuous: a number; zero_inflated: a size whose zeros mean that "
         "there is nothing to measure; count: whole numbers."
@@ -60,7 +85,10 @@ class Trait(BaseModel):
         description="Column whose values are never split between training and test synapses. By default post_root_id "
         "for the postsynaptic side, else pre_root_id.",
     )
-    unit: str | None = Field(default=None, description="Unit of the column, for labels.")
+    unit: str | None = Field(
+        default=None,
+        description="Unit of the column, for labels; by default what its name ends in, such as _nm.",
+    )
     transform: Transform = Field(
         default="none",
         description="none, zscore, log1p_zscore, or is_positive (a count to 0 or 1). By default zscore for continuous, "
@@ -81,8 +109,10 @@ class Trait(BaseModel):
             return given
         filled = {key: value for key, value in given.items() if value is not None}
         name = str(filled.get("name", ""))
-        filled.setdefault("label", name.replace("_", " "))
+        filled.setdefault("label", readable_name(name)[0])
         filled.setdefault("column", name)
+        if filled.get("kind") not in ("binary", "multiclass") and (unit := readable_name(str(filled["column"]))[1]):
+            filled.setdefault("unit", unit)
         filled.setdefault("group", "post_root_id" if filled.get("side") == "post" else "pre_root_id")
         filled.setdefault("transform", _TRANSFORM_OF.get(str(filled.get("kind")), "none"))
         if filled.get("level") == "neurite":

@@ -1,6 +1,6 @@
 // A table of a set for other programs: ids, root ids, and the columns that were chosen.
 import { labelled } from "./numbers.js";
-import { download, element } from "./page.js";
+import { element } from "./page.js";
 
 const quoted = (text) => (/[",\n]/.test(text) ? `"${String(text).replaceAll('"', '""')}"` : String(text));
 
@@ -20,7 +20,7 @@ export async function asCsv(run, rows, names) {
 }
 
 /** The choice of columns, and the button that saves. `first` is chosen from the start. */
-export function csvControls(run, rows, first, onFailure) {
+export function csvControls(run, set, first, onFailure) {
   const groups = new Map(run.about.roots.length ? [["Neurites", run.about.roots.map((name) => ({ name, label: `${name.split("_")[0]}synaptic root id` }))]] : []);
   for (const column of run.about.columns) groups.set(column.group, [...(groups.get(column.group) ?? []), { name: column.name, label: labelled(column) }]);
   const boxes = [];
@@ -33,7 +33,7 @@ export function csvControls(run, rows, first, onFailure) {
   const list = [...groups].map(([group, columns]) => element("fieldset", {}, element("legend", {}, group), ...columns.map(box)));
   const save = async () => {
     try {
-      download("synapses.csv", await asCsv(run, rows, boxes.filter((each) => each.checked).map((each) => each.value)));
+      await run.saveCsv(set, boxes.filter((each) => each.checked).map((each) => each.value));
     } catch (error) {
       onFailure(error.message, save);
     }

@@ -1,5 +1,5 @@
 // Filters: which synapses are shown.
-import { binned, rangeSlider } from "./histogram.js";
+import { rangeSlider } from "./histogram.js";
 import { labelled } from "./numbers.js";
 import { byId, element } from "./page.js";
 
@@ -73,9 +73,7 @@ function rangeInputs(run, column, filter, changed) {
   const slider = element("div", { className: "range" });
   const missing = element("input", { type: "checkbox", checked: Boolean(filter.missing), onchange: () => changed({ missing: missing.checked }) });
   const said = element("label", {}, missing, " no value");
-  // The filter has read the values already: this waits for nothing.
-  run.values(column.name).then((values) => {
-    const bins = binned(values);
+  run.histogram(column).then((bins) => {
     slider.replaceWith(rangeSlider(column, bins, filter, changed));
     said.lastChild.textContent = ` no value (${bins.nMissing.toLocaleString("en")})`;
   }).catch(() => {});

@@ -40,38 +40,36 @@ export class Ticks {
 }
 
 /** The gallery. `onFailure(message, retry)` is called when a column to sort by cannot be read. */
-export function gallery(run, rows, { ticks, colour, onChoose, onCompare, onFailure }) {
+export function gallery(run, set, { ticks, colour, onChoose, onCompare, onFailure }) {
   let page = 0;
-  let sorted = rows;
   let column = null;
-  let values = null;
+  let asked = 0;
   const grid = element("ol", { className: "thumbs gallery" });
   const place = element("span", { className: "muted", role: "status" });
   const order = element("select", { id: "gallery-order", "aria-label": "Sort by" });
   offerColumns(order, run, "as selected");
   const direction = element("select", { id: "gallery-direction", "aria-label": "Direction" },
     element("option", { value: "-1" }, "high to low"), element("option", { value: "1" }, "low to high"));
-  const nPages = () => Math.max(1, Math.ceil(sorted.length / PER_PAGE));
+  const nPages = () => Math.max(1, Math.ceil(set.n / PER_PAGE));
   const step = (by, text, id) => element("button", { type: "button", id, onclick: () => { page = Math.max(0, Math.min(nPages() - 1, page + by)); draw(); } }, text);
   const [previous, next] = [step(-1, "Previous", "gallery-previous"), step(1, "Next", "gallery-next")];
-  const sort = async () => {
-    try {
-      column = run.columnNamed(order.value) ?? null;
-      values = column ? await run.values(column.name) : null;
-      const sign = Number(direction.value);
-      const key = (row) => (Number.isNaN(values[row]) ? Infinity : sign * values[row]);
-      sorted = values ? [...rows].sort((a, b) => { const [left, right] = [key(a), key(b)]; return left === right ? 0 : left - right; }) : rows;
-      page = 0;
-      draw();
-    } catch (error) {
-      onFailure(error.message, sort);
-    }
+  const sort = () => {
+    column = run.columnNamed(order.value) ?? null;
+    page = 0;
+    draw();
   };
   order.addEventListener("change", sort);
   direction.addEventListener("change", sort);
-  const draw = () => {
-    grid.replaceChildren(...sorted.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map((row) =>
-      card(run, run.idOf(row), column ? valueText(column, values[row]) : "", { ticks, onChoose, onCompare })));
+  const draw = async () => {
+    const mine = ++asked;
+    try {
+      const shown = await run.page(set, { column, isDescending: direction.value === "-1", start: page * PER_PAGE, count: PER_PAGE });
+      if (mine !== asked) return;
+      grid.replaceChildren(...shown.map(({ id, value }) => card(run, id, column ? valueText(column, value) : "", { ticks, onChoose, onCompare })));
+    } catch (error) {
+      if (mine === asked) onFailure(error.message, draw);
+      return;
+    }
     place.textContent = `${page + 1} of ${nPages()}`;
     previous.disabled = page === 0;
     next.disabled = page >= nPages() - 1;
@@ -84,8 +82,7 @@ export function gallery(run, rows, { ticks, colour, onChoose, onCompare, onFailu
     return true;
   });
   if (colour) order.value = colour;
-  if (order.value) sort();
-  else draw();
+  sort();
   return element("div", { id: "gallery" }, element("div", { className: "row" }, order, direction),
     element("div", { className: "row" }, previous, place, next), grid);
 }

@@ -4,14 +4,12 @@ import { counted } from "./numbers.js";
 import { byId, element, say } from "./page.js";
 
 export const LABEL_COLUMN = "saved_label";
-let saved = { classes: [], rows: [], codes: [], tables: [] };
+let saved = { classes: [], counts: [], tables: [] };
 
 /** Read the saved labels and make them a column: the last label of each synapse. */
 export async function loadLabels(run) {
   saved = await run.savedLabels();
-  const values = new Float32Array(run.n).fill(NaN);
-  saved.rows.forEach((row, place) => { values[row] = saved.codes[place]; });
-  run.setColumn({ name: LABEL_COLUMN, label: "saved label", classes: saved.classes }, values);
+  run.setColumn({ name: LABEL_COLUMN, label: "saved label", classes: saved.classes }, saved.values);
 }
 
 /** When a table was saved, by its name; its time is UTC. */
@@ -28,7 +26,6 @@ export function showLabels(run, { onSelect, onColour, onChanged }) {
     panel.replaceChildren(element("p", { className: "muted" }, "Labels can be saved while the explorer runs with a folder for them, not in a copy."));
     return;
   }
-  const idsOf = (code) => saved.rows.filter((_, place) => saved.codes[place] === code);
   const act = async (what) => {
     try {
       await what();
@@ -36,8 +33,8 @@ export function showLabels(run, { onSelect, onColour, onChanged }) {
       showFailure(error.message, () => act(what));
     }
   };
-  const accept = (rows) => act(async () => {
-    const accepted = await run.acceptDefects(rows.map((row) => run.idOf(row)));
+  const accept = (code) => act(async () => {
+    const accepted = await run.acceptDefects(await run.labelled(saved, code));
     say(`${counted(accepted.n_new, "synapse")} added to accepted_defects.csv: later analyses leave them out.`);
   });
   const undo = (table) => act(async () => {
@@ -48,10 +45,9 @@ export function showLabels(run, { onSelect, onColour, onChanged }) {
     say("The labels were taken back.");
   });
   const used = saved.classes.map((label, code) => {
-    const rows = idsOf(code);
-    return element("li", {}, element("strong", {}, label), ` ${counted(rows.length, "synapse")} `, element("span", { className: "row" },
-      element("button", { type: "button", onclick: () => onSelect(rows), "aria-label": `Select the synapses labelled ${label}` }, "Select"),
-      run.about.can_accept ? element("button", { type: "button", onclick: () => accept(rows), "aria-label": `Leave the synapses labelled ${label} out of later analyses`,
+    return element("li", {}, element("strong", {}, label), ` ${counted(saved.counts[code], "synapse")} `, element("span", { className: "row" },
+      element("button", { type: "button", onclick: () => act(async () => onSelect(await run.labelled(saved, code))), "aria-label": `Select the synapses labelled ${label}` }, "Select"),
+      run.about.can_accept ? element("button", { type: "button", onclick: () => accept(code), "aria-label": `Leave the synapses labelled ${label} out of later analyses`,
         title: "Adds them to the table accepted_defects, which the pipelines leave out" }, "Leave out of analyses") : null));
   });
   const tables = saved.tables.map(({ table, label, n }) => element("li", {},
@@ -67,12 +63,12 @@ export function showLabels(run, { onSelect, onColour, onChanged }) {
 }
 
 /** The form that labels a set, and takes the last saving back. */
-export function labelControls(run, idsOf, chosenBy, onSaved) {
+export function labelControls(run, set, chosenBy, onSaved) {
   const input = element("input", { id: "label", maxLength: 64, autocomplete: "off", placeholder: "a label" });
   const done = element("span", { className: "muted", id: "label-saved" });
   const save = async (label) => {
     try {
-      const answer = await run.saveLabel(idsOf(), label, chosenBy());
+      const answer = await run.saveLabel(set, label, chosenBy());
       await loadLabels(run);
       onSaved();
       say(`Saved: ${answer.n} synapses labelled “${label}” in ${answer.table}.`);

@@ -15,7 +15,7 @@ export function learningControls(run, ticks, { onColumn, onSelect, labels }) {
   const said = element("p", { className: "muted", id: "ticked", role: "status" });
   const undo = element("button", { type: "button", id: "undo-tick", onclick: () => ticks.undo() }, "Undo");
   const clear = element("button", { type: "button", onclick: () => ticks.clear() }, "Clear");
-  const learn = run.canAsk ? element("button", { type: "button", id: "learn", "aria-pressed": String(isLearning), onclick: () => {
+  const learn = run.canAsk && !run.isLarge ? element("button", { type: "button", id: "learn", "aria-pressed": String(isLearning), onclick: () => {
     isLearning = !isLearning;
     learn.setAttribute("aria-pressed", String(isLearning));
     shown();
@@ -27,7 +27,8 @@ export function learningControls(run, ticks, { onColumn, onSelect, labels }) {
     onSelect(rows.sort((a, b) => score(values[b]) - score(values[a])).slice(0, NEXT));
   } }, text);
   const then = element("div", { className: "row" }, next(`Select the ${NEXT} likeliest`, "likeliest", (p) => p), next(`${NEXT} least certain`, "least-certain", (p) => -Math.abs(p - 0.5)));
-  const box = element("fieldset", { id: "learning" }, element("legend", {}, "Ticks"), said, element("div", { className: "row" }, undo, clear, learn), then, labels(() => ticks.ids(true)));
+  const why = run.isLarge ? element("small", { className: "muted" }, "The map is not coloured by ticks, and nothing is learnt from them: of so many synapses the explorer does not hold the features. Label the ticked ones instead.") : "";
+  const box = element("fieldset", { id: "learning" }, element("legend", {}, "Ticks"), said, why, element("div", { className: "row" }, undo, clear, learn), then, labels(() => ticks.ids(true)));
   const shown = () => {
     const [yes, no] = [ticks.ids(true).length, ticks.ids(false).length];
     said.textContent = yes + no ? `${counted(yes, "synapse")} ticked, ${no} crossed out.` : "Tick ✓ what has the label and cross out ✗ what has not, in the pictures below.";
@@ -48,6 +49,7 @@ export function learningControls(run, ticks, { onColumn, onSelect, labels }) {
 
 /** Draw the map by the ticks, or by what is learnt from them. */
 function recolour(run, ticks, onColumn, done = () => {}) {
+  if (run.isLarge) return;
   const values = new Float32Array(run.n).fill(NaN);
   for (const [id, ticked] of ticks.of) values[run.rowOf(id)] = ticked ? 0 : 1;
   run.setColumn({ name: COLUMNS.ticks, label: "ticked by hand", classes: ["ticked", "crossed out"] }, values);

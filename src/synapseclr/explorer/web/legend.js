@@ -12,23 +12,28 @@ export function rangeOf(values, look) {
   return chosen[0] < chosen[1] ? chosen : [chosen[0], chosen[0] + 1];
 }
 
-/** Draw the legend of the rows that pass the filters; `onLook(part)` changes the look of the map. */
-export function drawLegend(run, column, values, passing, look, onLook) {
-  const legend = byId("legend");
-  byId("palette-field").hidden = !values || column.classes.length > 0;
-  if (!values) return legend.replaceChildren();
-  const focused = legend.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+/** Number of rows by class; -1: without a value, 0: with a number. */
+export function countsOf(rows, values, column) {
   const counts = new Map();
-  for (const row of passing) {
+  for (const row of values ? rows : []) {
     const code = Number.isNaN(values[row]) ? WITHOUT_VALUE : column.classes.length ? values[row] : 0;
     counts.set(code, (counts.get(code) || 0) + 1);
   }
+  return counts;
+}
+
+/** Draw the legend of what passes the filters: `counts` by class, `range` of numbers; `onLook(part)` changes the look of the map. */
+export function drawLegend(run, column, { counts, range }, look, onLook) {
+  const legend = byId("legend");
+  byId("palette-field").hidden = !column || column.classes.length > 0;
+  if (!column) return legend.replaceChildren();
+  const focused = legend.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const colours = classColours(run, column);
   const named = column.classes.map((name, code) => [code, name, colours[code]]).filter(([code]) => counts.get(code));
   if (counts.get(WITHOUT_VALUE)) named.push([WITHOUT_VALUE, "no value", colourOf("unknown")]);
   const codes = [...(column.classes.length ? [] : [0]), ...named.map(([code]) => code)];
   const lines = named.map(([code, name, colour]) => entry({ code, name, colour, n: counts.get(code), codes, look, onLook }));
-  legend.replaceChildren(...(column.classes.length ? [] : scale(column, values, look, onLook)), ...lines);
+  legend.replaceChildren(...(column.classes.length ? [] : scale(column, range, look, onLook)), ...lines);
   if (focused) legend.querySelector(`[data-key="${focused}"]`)?.focus();
   return undefined;
 }
@@ -50,11 +55,10 @@ function entry({ code, name, colour, n, codes, look, onLook }) {
 }
 
 /** The palette and its ends, which can be typed. */
-function scale(column, values, look, onLook) {
-  const [low, high] = rangeOf(values, look);
+function scale(column, [low, high], look, onLook) {
   const ramp = element("div", { className: "ramp", role: "img", "aria-label": `Colours from ${numberText(low, column.unit)} to ${numberText(high, column.unit)}` });
   ramp.style.background = `linear-gradient(to right, ${PALETTES[look.palette].join(",")})`;
-  const end = (name, said, value) => element("input", { type: "number", step: "any", value: String(Number(value.toPrecision(4))),
+  const end = (name, said, value) => element("input", { type: "number", step: "any", value: String(Number(value.toPrecision(3))),
     "data-key": name, "aria-label": `${column.label}, ${said}`,
     onchange: (event) => onLook({ [name]: event.target.value === "" ? undefined : Number(event.target.value) }) });
   const isTyped = look.low !== undefined || look.high !== undefined;

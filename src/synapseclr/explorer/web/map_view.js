@@ -2,8 +2,9 @@
 import { showWalk } from "./axis_walk.js";
 import { classColours, paint } from "./colours.js";
 import { rangeOf, showAppearance, wireAppearance } from "./legend.js";
-import { byId } from "./page.js";
+import { byId, say } from "./page.js";
 import { PointMap } from "./point_map.js";
+import { TileLayer } from "./tile_layer.js";
 
 const MODES = ["pan", "lasso", "box", "line"];
 const OPERATIONS = ["new", "add", "subtract"];
@@ -12,15 +13,17 @@ const ZOOM = 1.4;
 
 export class MapView {
   /** `onChoose(id)`, `onRegion({ x, y, operation } or { points, operation })`, `onLine(line)`, `onUndo()`, `onLook(part)`;
-   *  `tip(row)` makes what is shown beside the pointer. */
-  constructor(run, { onChoose, onRegion, onLine, onUndo, onLook, tip }) {
+   *  `tip(id, value)` makes what is shown beside the pointer. */
+  constructor(run, { onChoose, onRegion, onLine, onUndo, onLook, onFailure, tip }) {
     Object.assign(this, { run, onChoose, onLine, onUndo, tip });
     this.map = new PointMap(byId("plot"));
     this.painted = {};
     const { map } = this;
-    map.addEventListener("choose", ({ detail }) => onChoose(run.idOf(detail.point)));
+    this.tiles = run.isLarge ? new TileLayer(map, run, onFailure) : null;
+    map.addEventListener("choose", ({ detail }) => onChoose(this.idOf(detail.point)));
+    map.addEventListener("miss", ({ detail }) => this.tiles && !this.tiles.points && this.chooseNearest(detail, onFailure));
     map.addEventListener("hover", ({ detail }) => this.showTip(detail));
-    map.addEventListener("region", ({ detail }) => onRegion(detail));
+    map.addEventListener("region", ({ detail }) => onRegion(detail.points && this.tiles ? { ...detail, ids: detail.points.map((point) => this.idOf(point)) } : detail));
     map.addEventListener("walk", ({ detail }) => { onLine(detail); this.setMode("pan"); });
     map.addEventListener("view", () => { byId("tip").hidden = true; });
     for (const mode of MODES) byId(mode).addEventListener("click", () => this.setMode(mode));
@@ -32,6 +35,17 @@ export class MapView {
     wireAppearance(map, onLook);
     this.setMode("pan");
     this.setOperation("new");
+  }
+
+  idOf(point) { return this.tiles ? this.tiles.idOf(point) : this.run.idOf(point); }
+
+  async chooseNearest(place, onFailure) {
+    try {
+      const id = await this.run.nearest(this.view, place);
+      if (id) this.onChoose(id);
+    } catch (error) {
+      onFailure(error.message);
+    }
   }
 
   /** Keys of the map: what they are called, what they do. */
@@ -68,10 +82,12 @@ export class MapView {
   }
 
   setMode(mode) {
+    if (mode === "line" && this.tiles) return say("The axis walk is not available for so many synapses.");
     this.mode = mode;
     this.map.setMode(mode === "line" ? "walk" : mode);
     for (const name of MODES) byId(name).setAttribute("aria-pressed", String(name === mode));
     byId("operations").hidden = mode !== "lasso" && mode !== "box";
+    return undefined;
   }
 
   setOperation(operation) {
@@ -83,21 +99,28 @@ export class MapView {
   draw(view) {
     const { map, run } = this;
     const { plane, shown, values, column, selected, name, look } = view;
+    this.view = view;
     const { axes, unit, downward } = run.about.map.planes[name];
     const isSolid = axes.length > 2;
     if (isSolid && this.mode === "line") this.setMode("pan");
-    byId("line").disabled = isSolid;
+    byId("line").disabled = isSolid || run.isLarge;
+    if (run.isLarge) byId("line").title = "The axis walk is not available for so many synapses";
     byId("pan").textContent = isSolid ? "Turn" : "Move";
-    map.setPoints({ ...plane, key: name, axes, unit, downward });
     map.setStyle({ size: look.size, opacity: look.opacity });
-    this.colour(values, column, look);
-    if (this.shown !== shown) map.setShown(this.shown = shown);
-    map.setSelection(selected.length ? selected : null);
+    if (this.tiles) {
+      this.tiles.show(view, { axes, unit, downward, look });
+      byId("plot").dataset.colour = column ? column.name : "";
+    } else {
+      map.setPoints({ ...plane, key: name, axes, unit, downward });
+      this.colour(values, column, look);
+      if (this.shown !== shown) map.setShown(this.shown = shown);
+      map.setSelection(selected.n ? selected.rows : null);
+    }
     showAppearance(map, look);
     this.mark(view);
-    byId("plot").dataset.points = String(shown.length);
-    byId("plot").dataset.selected = String(selected.length);
-    showWalk(run, isSolid ? null : view.walk, view, { onChoose: this.onChoose, onClose: () => this.onLine(null) });
+    byId("plot").dataset.points = String(view.n);
+    byId("plot").dataset.selected = String(selected.n);
+    showWalk(run, isSolid || run.isLarge ? null : view.walk, view, { onChoose: this.onChoose, onClose: () => this.onLine(null) });
     if (!this.first) this.first = this.firstPaint();
     return this.first;
   }
@@ -115,15 +138,16 @@ export class MapView {
   }
 
   /** Move the ring around the current synapse, and bring it into sight; nothing else is drawn anew. */
-  mark({ current, lasso, walk }) {
-    if (current >= 0 && current !== this.current) this.map.reveal(current);
+  mark({ current, at, lasso, walk }) {
+    if (at && current !== this.current) this.map.reveal(at);
     this.current = current;
-    this.map.setMarks({ current, lasso, walk });
+    this.map.setMarks({ at, lasso, walk });
   }
 
   firstPaint() {
     return new Promise((resolve) => {
-      this.map.addEventListener("view", () => setTimeout(() => { performance.mark("map-painted"); resolve(); }), { once: true });
+      if (this.tiles) this.tiles.onPainted = () => { performance.mark("map-painted"); this.tiles.onPainted = null; resolve(); };
+      else this.map.addEventListener("view", () => setTimeout(() => { performance.mark("map-painted"); resolve(); }), { once: true });
     });
   }
 
@@ -132,7 +156,7 @@ export class MapView {
     box.hidden = point < 0;
     if (point < 0) return;
     const frame = byId("map").getBoundingClientRect();
-    box.replaceChildren(this.tip(point));
+    box.replaceChildren(this.tip(this.idOf(point), this.tiles ? this.tiles.valueOf(point) : this.view.values?.[point]));
     box.style.left = `${Math.max(0, Math.min(x + 14, frame.width - 150))}px`;
     box.style.top = `${y + 14}px`;
   }

@@ -1,5 +1,5 @@
 // One neurite: its synapses on both sides, and its partners. Root ids are 64-bit numbers, and stay text or BigInt.
-import { failedPart } from "./failures.js";
+import { failedPart, showFailure } from "./failures.js";
 import { counted } from "./numbers.js";
 import { byId, element } from "./page.js";
 
@@ -7,19 +7,20 @@ const LISTED = 20;
 const COLUMN = "neurite";
 let asked = 0;
 
-/** Rows of a neurite's synapses, and its partners with the number of synapses with each, most first. */
-export async function neuriteOf(run, root) {
+/** A neurite among root ids of both sides: rows of its outputs and inputs, its partners with the number of synapses with
+ *  each, most first. */
+export function neuriteAmong(pre, post, root) {
   const wanted = BigInt(root);
-  const [pre, post] = await Promise.all(["pre_root_id", "post_root_id"].map((name) => (run.about.roots.includes(name) ? run.roots(name) : [])));
   const found = { root: String(root), outputs: rowsOf(pre, wanted), inputs: rowsOf(post, wanted) };
   const partners = (rows, others) => {
     const counts = new Map();
     for (const row of rows) if (others[row]) counts.set(others[row], (counts.get(others[row]) ?? 0) + 1);
     return [...counts].sort((a, b) => b[1] - a[1]).map(([other, n]) => [other.toString(), n]);
   };
-  found.targets = partners(found.outputs, post);
-  found.sources = partners(found.inputs, pre);
-  return found;
+  const [targets, sources] = [partners(found.outputs, post), partners(found.inputs, pre)];
+  const all = [...new Set([...found.outputs, ...found.inputs])].sort((a, b) => a - b);
+  return { ...found, all, targets, sources, nOutputs: found.outputs.length, nInputs: found.inputs.length, n: all.length, nTargets: targets.length,
+    nSources: sources.length };
 }
 
 function rowsOf(roots, wanted) {
@@ -30,10 +31,7 @@ function rowsOf(roots, wanted) {
 
 /** Make the neurite a column to colour and filter by. */
 export async function setNeuriteColumn(run, root) {
-  const found = await neuriteOf(run, root);
-  const values = new Float32Array(run.n).fill(NaN);
-  for (const row of found.outputs) values[row] = 0;
-  for (const row of found.inputs) values[row] = Number.isNaN(values[row]) ? 1 : 2;
+  const values = await run.neuriteValues(root);
   run.setColumn({ name: COLUMN, label: `neurite ${root}`, classes: ["its outputs", "its inputs", "from itself to itself"] }, values);
   return COLUMN;
 }
@@ -54,33 +52,43 @@ export async function showNeurite(run, root, { onRoot, onSelect, onColour }) {
   }
   let found;
   try {
-    found = await neuriteOf(run, root);
+    found = await run.neurite(root);
   } catch (error) {
     if (mine === asked) panel.replaceChildren(failedPart(error, () => showNeurite(run, root, { onRoot, onSelect, onColour })));
     return;
   }
   if (mine !== asked) return;
-  const { outputs, inputs } = found;
-  const all = [...new Set([...outputs, ...inputs])].sort((a, b) => a - b);
-  const select = (rows, text, id) => element("button", { type: "button", id, disabled: !rows.length, onclick: () => onSelect(rows) }, text);
+  const select = (which, n, text, id) => element("button", { type: "button", id, disabled: !n, onclick: async () => onSelect(await run.ofNeurite(found, which)) }, text);
   panel.replaceChildren(
     element("h2", { id: "neuron-id" }, `Neurite ${root}`),
-    ...(all.length ? [
-      element("p", {}, `${counted(outputs.length, "output")} to ${counted(found.targets.length, "partner")}, ${counted(inputs.length, "input")} from ${counted(found.sources.length, "partner")}.`),
+    ...(found.n ? [
+      element("p", {}, `${side(found.nOutputs, "output", "to", found.nTargets)}, ${side(found.nInputs, "input", "from", found.nSources)}.`),
       element("div", { className: "row" },
-        select(all, `Select all ${all.length.toLocaleString("en")}`, "neuron-all"), select(outputs, "Outputs", "neuron-outputs"),
-        select(inputs, "Inputs", "neuron-inputs"),
-        element("button", { type: "button", id: "neuron-colour", onclick: onColour }, "Colour the map by it")),
-      ...partnerTable("Partners of its outputs", found.targets, onRoot), ...partnerTable("Partners of its inputs", found.sources, onRoot),
+        select("all", found.n, `Select all ${found.n.toLocaleString("en")}`, "neuron-all"), select("outputs", found.nOutputs, "Outputs", "neuron-outputs"),
+        select("inputs", found.nInputs, "Inputs", "neuron-inputs"),
+        element("button", { type: "button", id: "neuron-colour", onclick: onColour }, "Colour the map by it"),
+        element("button", { type: "button", id: "neuron-export", onclick: () => save(run, found) }, "Save as CSV")),
+      ...partnerTable("Partners of its outputs", found.targets, found.nTargets, onRoot), ...partnerTable("Partners of its inputs", found.sources, found.nSources, onRoot),
     ] : [element("p", { role: "alert" }, "This run has no synapse of a neurite with this root id.")]),
   );
   panel.dataset.neuron = root;
 }
 
-function partnerTable(title, partners, onRoot) {
+const side = (n, kind, towards, partners) => (n ? `${counted(n, kind)} ${towards} ${counted(partners, "partner")}` : `no ${kind}s`);
+
+/** Save a neurite's synapses with the root ids of both sides, one of which is its own. */
+async function save(run, found) {
+  try {
+    await run.saveCsv(await run.ofNeurite(found, "all"), run.about.roots);
+  } catch (error) {
+    showFailure(error.message, () => save(run, found));
+  }
+}
+
+function partnerTable(title, partners, n, onRoot) {
   if (!partners.length) return [];
   const head = element("tr", {}, ...["root id", "synapses"].map((name) => element("th", { scope: "col" }, name)));
-  const rows = partners.slice(0, LISTED).map(([root, n]) => element("tr", {}, element("td", {}, rootLink(root, onRoot)), element("td", {}, n.toLocaleString("en"))));
-  return [element("h3", {}, partners.length > LISTED ? `${title}: the first ${LISTED} of ${partners.length.toLocaleString("en")}` : title),
+  const rows = partners.slice(0, LISTED).map(([root, count]) => element("tr", {}, element("td", {}, rootLink(root, onRoot)), element("td", {}, count.toLocaleString("en"))));
+  return [element("h3", {}, n > LISTED ? `${title}: the first ${LISTED} of ${n.toLocaleString("en")}` : title),
     element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))];
 }

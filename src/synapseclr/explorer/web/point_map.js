@@ -3,17 +3,19 @@
 // It knows of points, not of synapses. A point's number is its place in `x`; whoever draws a sample, such as the points of
 // a tile, keeps the table from points to rows of the run.
 //
-//   setPoints({ x, y, z, key, downward, unit, axes })  places; a new `key` shows the whole map; z: turned by dragging
+//   setPoints({ x, y, z, key, downward, unit, axes, extent })  places; a new `key` shows the whole map; z: turned by
+//                           dragging; extent: [low, high] by axis of the map where the points are a part of it
 //   setColours(bytes)       three bytes a point
 //   setShown(points)        numbers of the points that are drawn at all
 //   setSelection(points)    numbers of the bright ones, the others turn pale; null: all are alike
-//   setMarks({ current, lasso, walk })     ring, outline and line over the points
+//   setMarks({ at, lasso, walk })     ring around a place, outline and line over the points
 //   setStyle({ size, opacity })            pixels on the whole map, 0 to 1; undefined: by the number of points
 //   setMode("pan" | "lasso" | "box" | "walk"), operation = "new" | "add" | "subtract"
-//   fit(), zoomBy(factor), panBy(right_px, down_px), reveal(point), toScreen(x, y, z), toMap(px, py), nearest(px, py)
+//   fit(), zoomBy(factor), panBy(right_px, down_px), reveal(place), toScreen(x, y, z), toMap(px, py), nearest(px, py)
 //
 // Events (`addEventListener`, what happened is in `detail`):
-//   choose { point }        a click; hover { point, x_px, y_px }, point -1 where there is none
+//   choose { point }        a click; miss { x, y, reach } a click near no point, in a plane
+//   hover { point, x_px, y_px }, point -1 where there is none
 //   region { x, y, operation } drawn in a plane, in the map's units; in space { points, operation }
 //   walk { x, y }           a line from one end to the other
 //   view { x, y, pxPerUnit, isMoving }     the part of the map in sight, [low, high] each: what a layer of tiles asks for
@@ -73,7 +75,7 @@ export class PointMap extends EventTarget {
     this.renderer = new PointRenderer(this.canvas);
     this.renderer.onRestored = () => this.ask();
     Object.assign(this, { x: [], y: [], z: null, shown: [], selection: null, colours: null, style: {}, marks: {}, mode: "pan", operation: "new",
-      axes: [], unit: null, key: null, isStale: true, drawing: null });
+      axes: [], unit: null, key: null, extent: null, isStale: true, drawing: null });
     this.camera = { centre: [0, 0, 0], pxPerUnit: 1, whole: 1, yaw: 0, pitch: 0, isDeep: false, isDownward: false };
     this.listen();
     new ResizeObserver(() => this.resize()).observe(frame);
@@ -84,11 +86,11 @@ export class PointMap extends EventTarget {
 
   // What is drawn.
 
-  setPoints({ x, y, z = null, key = "", downward = false, unit = null, axes = [] }) {
+  setPoints({ x, y, z = null, key = "", downward = false, unit = null, axes = [], extent = null }) {
     if (this.x === x && this.key === key) return;
     const isNew = this.key !== key;
-    if (this.x.length !== x.length) this.order = shuffled(x.length);
-    Object.assign(this, { x, y, z, key, unit, axes, isStale: true });
+    if (this.order?.length !== x.length) this.order = shuffled(x.length);
+    Object.assign(this, { x, y, z, key, unit, axes, extent, isStale: true });
     Object.assign(this.camera, { isDeep: Boolean(z), isDownward: downward });
     if (isNew) {
       this.camera.yaw = z ? 0.5 : 0;
@@ -156,7 +158,7 @@ export class PointMap extends EventTarget {
     const wasWhole = this.camera.pxPerUnit === this.camera.whole;
     Object.assign(this.canvas, { width, height });
     this.overlay.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
-    if (wasWhole && this.x.length) this.fit(); else this.ask();
+    if (wasWhole && this.isReady) this.fit(); else this.ask();
   }
 
   /** Rows of the rotation from the map to what is seen: right, up, towards the eye. */
@@ -169,7 +171,7 @@ export class PointMap extends EventTarget {
 
   /** The whole map. */
   fit() {
-    const box = [this.x, this.y, ...(this.z ? [this.z] : [])].map(bounds);
+    const box = this.extent ?? [this.x, this.y, ...(this.z ? [this.z] : [])].map(bounds);
     const { camera } = this;
     camera.centre = [0, 1, 2].map((axis) => (box[axis] ? (box[axis][0] + box[axis][1]) / 2 : 0));
     const sizes = box.map(([low, high]) => high - low || 1);
@@ -226,11 +228,11 @@ export class PointMap extends EventTarget {
     this.moved();
   }
 
-  /** Bring a point into sight if it is not. */
-  reveal(point) {
-    const [px, py] = this.screenOf(point);
+  /** Bring a place of the map into sight if it is not. */
+  reveal(place) {
+    const [px, py] = this.toScreen(...place);
     if (px > 20 && py > 20 && px < this.width - 20 && py < this.height - 20) return;
-    this.camera.centre = [this.x[point], this.y[point], this.z ? this.z[point] : 0];
+    this.camera.centre = [place[0], place[1], place[2] ?? 0];
     this.moved();
   }
 
@@ -256,14 +258,16 @@ export class PointMap extends EventTarget {
   frameAt(now) {
     if (this.lastFrame && this.isMoving) this.renderer.pace(now - this.lastFrame);
     this.lastFrame = null;
-    if (this.isAsked && this.x.length && this.colours) {
+    if (this.isAsked && this.isReady) {
       this.isAsked = false;
       this.paint();
       if (this.isMoving) this.lastFrame = now;
     }
-    if (this.isMoving || this.isAsked && this.x.length && this.colours) requestAnimationFrame((next) => this.frameAt(next));
+    if (this.isMoving || this.isAsked && this.isReady) requestAnimationFrame((next) => this.frameAt(next));
     else this.isLooping = false;
   }
+
+  get isReady() { return Boolean((this.x.length || this.extent) && this.colours); }
 
   get usualSize() { return Math.max(2.2, Math.min(8, 420 / Math.sqrt(this.shown.length + 1))); }
 
@@ -298,7 +302,7 @@ export class PointMap extends EventTarget {
       parts.push(made);
     };
     const line = (corners, isClosed) => corners.map(([x, y], place) => `${place ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("") + (isClosed ? "Z" : "");
-    const { lasso, walk, current } = this.marks;
+    const { lasso, walk, at } = this.marks;
     const flat = (outline) => outline.x.map((x, place) => this.toScreen(x, outline.y[place]));
     if (lasso && !this.z) add("path", { class: "lasso", d: line(flat(lasso), true) });
     if (walk && !this.z) {
@@ -307,8 +311,8 @@ export class PointMap extends EventTarget {
       ends.forEach(([cx, cy], place) => add("circle", { class: "walk", cx, cy, r: place ? 4 : 6 }));
     }
     if (this.drawing?.path.length > 1) add("path", { class: this.mode === "walk" ? "walk" : "lasso", d: line(this.drawing.path, this.mode !== "walk") });
-    if (current >= 0 && current < this.x.length) {
-      const [cx, cy] = this.screenOf(current);
+    if (at) {
+      const [cx, cy] = this.toScreen(...at);
       add("circle", { class: "ring", cx, cy, r: Math.max(8, this.sizePx / 2 + 5) });
     }
     if (this.unit) {
@@ -451,7 +455,9 @@ export class PointMap extends EventTarget {
   click(here) {
     this.cancel();
     const point = this.nearest(...here);
-    if (point >= 0) this.say("choose", { point });
+    if (point >= 0) return this.say("choose", { point });
+    const [x, y] = this.toMap(...here);
+    return this.z ? undefined : this.say("miss", { x, y, reach: REACH_PX / this.camera.pxPerUnit });
   }
 
   /** Look, once a frame, what is under the pointer. */

@@ -7,7 +7,7 @@ const MAX_CORNERS = 80;
 /** Read the part of the address behind the hash. What it does not say is undefined. */
 export function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
-  const state = { filters: [], lasso: null, ids: null, compare: [] };
+  const state = { filters: [], lasso: null, ids: null, selection: null, compare: [] };
   for (const name of SIMPLE) if (parameters.get(name)) state[name] = parameters.get(name);
   for (const text of parameters.getAll("filter")) {
     const [name, ...parts] = text.split("~");
@@ -22,6 +22,7 @@ export function readAddress() {
   }
   state.compare = (parameters.get("compare") || "").split(".").filter((id) => /^\d{1,19}$/.test(id)).slice(0, 4);
   if (!/^\d{1,20}$/.test(state.neuron ?? "")) delete state.neuron;
+  if (/^[0-9a-f]{20}$/.test(parameters.get("selection") ?? "")) state.selection = parameters.get("selection");
   if (parameters.get("ids")) state.ids = parameters.get("ids").split(".").filter((id) => /^\d{1,19}$/.test(id));
   return readMap(parameters, state);
 }
@@ -41,11 +42,12 @@ export function writeAddress(state, replace = false) {
   } else if (state.ids && state.ids.length <= 200) {
     parameters.set("ids", state.ids.join("."));
   }
+  if (state.selection) parameters.set("selection", state.selection);
   if (state.compare?.length) parameters.set("compare", state.compare.join("."));
   const isWhole = writeMap(parameters, state);
   const hash = `#${parameters}`;
   if (hash !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
-  return isWhole;
+  return isWhole && !state.selection;
 }
 
 const short = (value) => String(Number(value.toPrecision(6)));

@@ -18,7 +18,15 @@ export async function showSynapse(run, id, { onChoose, onRoot, onCompare }) {
     return;
   }
   let details;
-  if (run.rowOf(id) < 0) {
+  let isThere;
+  try {
+    isThere = await run.has(id);
+  } catch (error) {
+    if (mine === asked) panel.replaceChildren(failedPart(error, () => showSynapse(run, id, { onChoose, onRoot, onCompare })));
+    return;
+  }
+  if (mine !== asked) return;
+  if (!isThere) {
     panel.replaceChildren(element("p", { role: "alert" }, `This run has no synapse “${id}”.`));
     return;
   }

@@ -116,10 +116,13 @@ def type_with_few_labels(
     if not members:
         config = config.model_copy(update={"label_fractions": ()})
     found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation, None, members, row_blocks)
-    for fraction, of_one in found.failed.groupby("fraction", sort=False):
+    # One line for all fractions that fail for the same reason, as without annotations all do.
+    by_fraction = found.failed.groupby("fraction", sort=False)["reason"].agg(["first", "size"])
+    for reason, failed in by_fraction.groupby("first", sort=False):
         logger.warning(
-            "Typing with %g %% labels: %d of %d draws are not evaluated: %s.",
-            *(100 * float(str(fraction)), len(of_one), config.n_label_seeds, of_one["reason"].iloc[0]),
+            "Typing with %s %% labels: %d of %d draws are not evaluated: %s.",
+            *(", ".join(f"{100 * fraction:g}" for fraction in failed.index), failed["size"].sum()),
+            *(len(failed) * config.n_label_seeds, reason),
         )
     return found.evaluation, found.failed
 

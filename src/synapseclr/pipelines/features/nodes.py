@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from synapseclr.analysis.column_labels import mean_label, scale_unit
 from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.analysis.features import (
     FeaturesConfig,
@@ -27,7 +28,7 @@ from synapseclr.analysis.occlusion import explain, followed_traits, summarise_ef
 from synapseclr.analysis.principal_axes import components_in_blocks
 from synapseclr.analysis.representations import BACKBONE, layer_array, layer_features, recorded_arrays
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
-from synapseclr.analysis.traits import Trait, Traits, counted_classes, values_by_class
+from synapseclr.analysis.traits import Trait, Traits, values_by_class
 from synapseclr.models import EncoderWeights
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
@@ -37,6 +38,7 @@ from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
 from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.training import PretrainingConfig
+from synapseclr.volumes import PUBLISHED_TRAITS
 from synapseclr.volumes.synapse_table import positions_in_store, table_rows
 
 logger = logging.getLogger(__name__)
@@ -216,9 +218,7 @@ def draw_occlusion_maps(occlusion_patches: pd.DataFrame, synapse_chunks: ChunkSt
 
 def draw_trait_summaries(trait_summaries: pd.DataFrame, traits: Traits) -> Figure:
     """Draw the traits by cell types."""
-    return trait_summary_panels(
-        trait_summaries, counted_classes(traits), {trait.name: trait.scale_label for trait in traits}
-    )
+    return trait_summary_panels(trait_summaries, traits)
 
 
 def draw_posteriors(
@@ -238,7 +238,7 @@ def draw_posteriors(
             continue
         table["measured"] = measured_n
         posteriors[trait.label] = table.dropna(subset=["mean"])
-        axis_labels[trait.label] = f"P({trait.class_names[1]})" if trait.is_class else trait.scale_label
+        axis_labels[trait.label] = f"P({trait.class_names[1]})" if trait.is_class else scale_unit(trait)
     return posterior_panels(posteriors, axis_labels)
 
 
@@ -271,11 +271,12 @@ def describe_features(
     occlusion_maps: Drawing,
     features: FeaturesConfig,
     config: ReportingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> dict[str, Any]:
     """Write the report's sections on what the features are made of, and on traits by cell types."""
     return pipeline_section(
         [
-            describe_trait_summaries(trait_summaries, trait_summaries_figure),
+            describe_trait_summaries(trait_summaries, trait_summaries_figure, traits),
             describe_components(component_traits, component_traits_figure, component_strip, features),
             describe_occlusion(occlusion_effects, occlusion_figure, occlusion_maps),
             describe_spectra(feature_clusters, layer_spectra_figure, feature_correlations),
@@ -370,7 +371,7 @@ def describe_occlusion(effects: pd.DataFrame, bars: Drawing, maps: Drawing) -> S
     return Section(title, [text], pictures, [table])
 
 
-def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing) -> Section:
+def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing, traits: Traits) -> Section:
     """Tabulate traits by the cell types on both sides."""
     title = "Traits by cell types"
     if trait_summaries.empty:
@@ -383,7 +384,7 @@ def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing) -> 
     caption = "Means with 90 % intervals by the bootstrap over neurites; uncertainty of imputed values is added."
     rows = [
         [
-            str(row["label"]),
+            f"{row['label']}, {mean_label(row['trait'], traits)}",
             f"{row['combination']}, {row['source']}",
             f"{row['mean']:.2f} [{row['lower_90']:.2f}, {row['upper_90']:.2f}]",
             f"{row['n']} / {row['n_neurites']}",
@@ -391,6 +392,6 @@ def describe_trait_summaries(trait_summaries: pd.DataFrame, figure: Drawing) -> 
         ]
         for row in trait_summaries.to_dict("records")
     ]
-    columns = ("trait", "cell types", "mean [90 % interval]", "synapses / neurites", "probability of the types")
+    columns = ("trait", "cell types", "value [90 % interval]", "synapses / neurites", "probability of the types")
     table = Table(columns, rows, "Traits by cell types", is_folded=True, has_numbers=True)
     return Section(title, [text], [Picture(figure, caption)], [table])

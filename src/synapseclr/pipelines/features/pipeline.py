@@ -110,6 +110,7 @@ def create_pipeline() -> Pipeline:
                     "occlusion_maps",
                     "params:features",
                     "params:reporting",
+                    "params:traits",
                 ],
                 "features_section",
                 name="describe_features",

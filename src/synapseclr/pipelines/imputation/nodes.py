@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import scale_unit
 from synapseclr.analysis.config import ImputationConfig
 from synapseclr.analysis.confusions import class_confusions
 from synapseclr.analysis.gaussian_processes.kernels import process_features
@@ -235,7 +236,7 @@ def draw_predictions(
                 f"explained variance {of_neurites['mean']:.2f} ± {of_neurites['std']:.2f}\n"
                 f"90 % interval holds {100 * of_neurites['coverage_90']:.0f} %"
             )
-    return predicted_against_measured(tables, notes, scales={trait.label: trait.scale_label for trait in traits})
+    return predicted_against_measured(tables, notes, units={trait.label: scale_unit(trait) for trait in traits})
 
 
 def count_confusions(held_out_predictions: pd.DataFrame) -> pd.DataFrame:

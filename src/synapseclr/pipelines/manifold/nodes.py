@@ -33,7 +33,7 @@ from synapseclr.analysis.representations import (
     recorded_layers,
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
-from synapseclr.analysis.traits import Traits, counted_classes
+from synapseclr.analysis.traits import Traits
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -276,7 +276,7 @@ def _sampled(axis_positions: pd.DataFrame, cluster: int, number: int) -> pd.Data
 
 def draw_axis_profiles(axis_profiles: pd.DataFrame, traits: Traits) -> Figure:
     """Draw how traits change along the axes."""
-    return axis_profile_panels(axis_profiles, counted_classes(traits))
+    return axis_profile_panels(axis_profiles, traits)
 
 
 def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synapseclr.analysis.column_labels import column_label, number_text
 from synapseclr.analysis.morphometry import MORPHOMETRY_LABELS, store_morphometry
 from synapseclr.errors import InputError
 from synapseclr.pipelines import Drawing, Figure
@@ -44,9 +45,9 @@ _COUNTS = {
     "n_synapses_without_files": "of these without files",
     "n_chunks": "chunks",
     "n_rejected": "rejected",
-    "n_padded": "padded at the volume's edge",
-    "n_pre_missing": "without presynaptic mask",
-    "n_post_missing": "without postsynaptic mask",
+    "n_padded": column_label("is_padded").name,
+    "n_pre_missing": column_label("is_pre_missing").name,
+    "n_post_missing": column_label("is_post_missing").name,
     "n_autapses": "autapses: both root ids are the same",
     "n_painted": "with a painted cleft, at the contact of the segments",
     "n_neurites": "neurites",
@@ -248,7 +249,7 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
     if rejected:
         listed = [[str(synapse_id), str(reason)] for synapse_id, reason in rejected.items()]
         tables.append(Table(("synapse id", "reason"), listed, f"{len(rejected)} rejected synapses", is_folded=True))
-    caption = "Cut-out sections per chunk, intensities without the value 0, and synapses with a flag."
+    caption = "Missing sections per chunk, intensities without the value 0, and synapses with a flag."
     warnings = list(preprocessing_report.get("warnings", ()))
     return Section("Data quality", warnings, [Picture(histograms, caption)], tables, part="appendix")
 
@@ -256,12 +257,15 @@ def describe_data(preprocessing_report: Mapping[str, Any], histograms: Drawing) 
 def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Section:
     """Tabulate the sizes of the synapses in physical units, with how much the chunk's border cuts off."""
     rows = []
-    for name, (label, unit) in MORPHOMETRY_LABELS.items():
+    for name in MORPHOMETRY_LABELS:
+        label, unit = column_label(name)
         values = synapse_morphometry[name].astype("float64").dropna()
         if len(values):
-            numbers = [values.mean()] if name.startswith("is_") else values.quantile([0.5, 0.05, 0.95])
-            shown = [_size_text(name, float(value)) for value in numbers]
-            rows.append([label, unit, *shown, *([""] * (3 - len(shown))), f"{len(values):,}"])
+            if name.startswith("is_"):
+                shown = [f"{100 * values.mean():.0f} % of the synapses", "", ""]
+            else:
+                shown = [number_text(float(value)) for value in values.quantile([0.5, 0.05, 0.95])]
+            rows.append([label, unit, *shown, f"{len(values):,}"])
     n_cut = int(synapse_morphometry["is_cleft_at_border"].sum())
     text = (
         "Sizes off the masks, in physical units; areas are of triangulated surfaces. Everything is measured inside of "
@@ -273,12 +277,6 @@ def describe_sizes(synapse_morphometry: pd.DataFrame, figure: Drawing) -> Sectio
     return Section(
         "Sizes of synapses", [text], [Picture(figure, caption)], [Table(columns, rows, has_numbers=True)], part="data"
     )
-
-
-def _size_text(name: str, value: float) -> str:
-    if name.startswith("is_") or name.endswith("_share"):
-        return f"{100 * value:.0f} %"
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def describe_examples(

@@ -19,7 +19,7 @@ from synapseclr.tracking import current_outbox, log_metrics, request_limits, set
 from synapseclr.training import EmbeddingConfig, PretrainingConfig, ProbeTargets
 from synapseclr.training.positives import NeuriteTable
 from synapseclr.training.serving import ServingConfig
-from synapseclr.volumes import ChunkStore
+from synapseclr.volumes import PUBLISHED_TRAITS, ChunkStore, Traits
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,9 @@ def draw_augmented_pairs(synapse_chunks: ChunkStore, config: PretrainingConfig) 
     )
 
 
-def plot_training_curve(training_history: pd.DataFrame) -> PlotlyFigure:
+def plot_training_curve(training_history: pd.DataFrame, traits: Traits = PUBLISHED_TRAITS) -> PlotlyFigure:
     """Draw losses, representation quality and learning rate over the epochs."""
-    return training_curve(training_history)
+    return training_curve(training_history, traits)
 
 
 def log_encoder_model(
@@ -153,25 +153,26 @@ def describe_pretraining(
     encoder_weights: EncoderWeights,
     pretraining: PretrainingConfig,
     config: ReportingConfig,
+    traits: Traits = PUBLISHED_TRAITS,
 ) -> dict[str, Any]:
     """Write the report's sections on the training and on what the network sees."""
     made_from = {"weights": encoder_weights.sha256, "chunks": encoder_weights.provenance.get("chunks_sha256")}
     return pipeline_section(
-        [describe_training(training_history), describe_views(augmented_pairs, pretraining)],
+        [describe_training(training_history, traits), describe_views(augmented_pairs, pretraining)],
         config,
         made_from={what: digest for what, digest in made_from.items() if digest is not None},
         evaluation={"epochs": int(training_history["epoch"].nunique())},
     )
 
 
-def describe_training(training_history: pd.DataFrame) -> Section:
+def describe_training(training_history: pd.DataFrame, traits: Traits) -> Section:
     """Tell where the training ended, with its curves."""
     last = training_history.iloc[-1]
     known = {"train_loss": "training loss", "validation_loss": "validation loss", "effective_rank": "effective rank"}
     ends = [f"{label} {last[name]:.3g}" for name, label in known.items() if name in training_history]
     text = f"After {training_history['epoch'].nunique()} epochs: {', '.join(ends)}."
     caption = "Loss with learning rate, the k-NN probe on annotated synapses, and the effective rank of the features."
-    return Section("Training", [text], [Picture(training_figure(training_history), caption)], part="appendix")
+    return Section("Training", [text], [Picture(training_figure(training_history, traits), caption)], part="appendix")
 
 
 def describe_views(pairs: Drawing, config: PretrainingConfig) -> Section:

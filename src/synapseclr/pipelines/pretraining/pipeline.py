@@ -33,7 +33,12 @@ def create_pipeline() -> Pipeline:
                 outputs=["encoder_weights", "training_history"],
                 name="train_encoder",
             ),
-            Node(plot_training_curve, inputs="training_history", outputs="training_curve", name="plot_training_curve"),
+            Node(
+                plot_training_curve,
+                inputs=["training_history", "params:traits"],
+                outputs="training_curve",
+                name="plot_training_curve",
+            ),
             Node(
                 log_encoder_model,
                 inputs=[
@@ -54,6 +59,7 @@ def create_pipeline() -> Pipeline:
                     "encoder_weights",
                     "params:pretraining",
                     "params:reporting",
+                    "params:traits",
                 ],
                 "pretraining_section",
                 name="describe_pretraining",
