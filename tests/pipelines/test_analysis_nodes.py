@@ -34,7 +34,8 @@ CONF = Path(__file__).parents[2] / "conf" / "base"
 
 def test_embeddings_of_other_synapses_are_refused():
     trained, other = simulated_embeddings(1.0, 1), simulated_embeddings(1.0, 2)[:50]
-    statistics = pd.DataFrame(0.0, trained.obs.index, [*STATISTIC_NAMES, *MASK_STATISTIC_NAMES])
+    names = list(dict.fromkeys([*STATISTIC_NAMES, *MASK_STATISTIC_NAMES]))
+    statistics = pd.DataFrame(0.0, trained.obs.index, names)
     statistics["synapse_id"] = trained.obs["synapse_id"]
     with pytest.raises(TableError, match=r"'random.synapse_embeddings' lacks 40 synapses"):
         score_traits(trained, other, trained, {}, statistics, statistics, ImputationConfig(), TRAITS)
