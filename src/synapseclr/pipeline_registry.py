@@ -36,8 +36,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Map every pipeline's name to the pipeline.
 
     ``analysis`` joins what follows from embeddings, ``analysis_without_images`` what of it needs no chunks,
-    ``__default__`` is the way from volumes to the report, ``demo`` the
-    same on a simulated volume. ``published_features`` and ``simulated_embeddings`` stand in for the way to embeddings.
+    ``__default__`` is the way from volumes to the report, ``demo`` the same on a simulated volume.
+    ``published_features`` and ``simulated_embeddings`` stand in for the way to embeddings.
 
     Each pipeline is a namespace of its nodes, a box in the graph; datasets and parameters keep their names. The
     command line takes node names without it (`commands/run.py`).

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 
 from synapseclr.analysis.headline import headline_markdown, headline_metrics
-from synapseclr.errors import UnreachableError
+from synapseclr.errors import UnreachableError, VolumeError
 from synapseclr.hooks.status import run_options
 from synapseclr.parameters import flatten_names, label_parameters
 from synapseclr.privacy import project_folder, redact_tree
@@ -198,7 +198,8 @@ class RunTracking(MlflowHook):
         if outbox is None:
             return
         if dataset_name == "synapse_chunks":
-            outbox.tags({"data_sha256": data.sha256})
+            with suppress(VolumeError):  # no store: the node says so, if it reads from it
+                outbox.tags({"data_sha256": data.sha256})
         elif dataset_name == "synapse_table" and (source := getattr(data, "attrs", {}).get("synapse_source")):
             outbox.tags({f"synapse_table.{name}": source[name] for name in _VERSION if name in source})
 
