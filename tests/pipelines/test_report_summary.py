@@ -122,8 +122,8 @@ def test_the_setting_is_told_in_physical_units(layout):
     config = PretrainingConfig(augmentation=augmentation, model={"in_channels": 1 if layout == "merged" else 2})
     found = {"chunk_size_vx": [256, 256, 52], "voxel_size_nm": [8.0, 8.0, 40.0]}
     rows = dict(describe_setting(found, config).tables[0].rows)
-    assert rows["chunk"].endswith("2.05 x 2.05 x 2.08 um")
-    assert rows["what the encoder sees"].startswith("a cube of 1.54 um as 96^3 voxels")
+    assert rows["chunk"].endswith("2.05 x 2.05 x 2.08 µm")
+    assert rows["what the encoder sees"].startswith("a cube of 1.54 µm as 96³ voxels")
     assert ("separate channels" in rows["what the encoder sees"]) == (layout == "separate")
 
 

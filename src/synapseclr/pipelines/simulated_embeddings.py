@@ -16,7 +16,6 @@ from synapseclr.analysis.representations import BACKBONE
 from synapseclr.pipelines.embedding.pipeline import describe_embeddings
 from synapseclr.simulation import SimulationConfig
 from synapseclr.storage.sharded_anndata import MatrixShards, ShardedMatrix
-from synapseclr.volumes import ANNOTATION_SCALES
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +53,8 @@ def simulate_convolution(embedding_shards: str, config: SimulationConfig) -> Sha
     return _without_traits(_write_shards(embedding_shards, config, draw, "a convolution"), config)
 
 
-def simulate_statistics(config: SimulationConfig) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Draw what chunks would tell of the synapses: statistics of masks and of images, and orientations of clefts.
-
-    The fourth table is that of annotation scales, which is empty: simulated traits were not measured in a unit.
-    """
+def simulate_statistics(config: SimulationConfig) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Draw what chunks would tell of the synapses: statistics of masks and of images, and orientations of clefts."""
     from synapseclr.simulation.embeddings import EmbeddingSimulation
 
     simulation, n = EmbeddingSimulation(config.embeddings), config.embeddings.n_synapses
@@ -67,7 +63,6 @@ def simulate_statistics(config: SimulationConfig) -> tuple[pd.DataFrame, pd.Data
         simulation.mask_statistics(range(n), MASK_STATISTIC_NAMES),
         simulation.image_statistics(range(n), STATISTIC_NAMES),
         orientation_table(synapse_id, normals_k3, np.full(len(synapse_id), _CLEFT_VOXELS)),
-        pd.DataFrame(columns=list(ANNOTATION_SCALES.columns)),
     )
 
 
@@ -109,7 +104,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 simulate_statistics,
                 "params:simulation",
-                ["mask_statistics", "chunk_statistics", "synapse_orientations", "annotation_scales"],
+                ["mask_statistics", "chunk_statistics", "synapse_orientations"],
                 name="simulate_statistics",
             ),
             Pipeline([untrained], namespace="random", parameters=parameters),

@@ -140,6 +140,7 @@ def test_unknown_scales_leave_the_measured_units_out():
     assert original_units(np.zeros(2), np.ones(2), "cleft_size_log1p_zscore", scales) == {}
     with pytest.raises(TableError, match="lacks the columns"):
         original_units(np.zeros(2), np.ones(2), "cleft_size_log1p_zscore", SCALES.drop(columns="scale"))
+    assert original_units(np.zeros(2), np.ones(2), "cleft_size_log1p_zscore", pd.DataFrame()) == {}  # no file
 
 
 def test_constant_features_predict_the_mean():

@@ -510,12 +510,15 @@ def original_units(mean_n: np.ndarray, sd_n: np.ndarray, trait: str, scales: pd.
 
     Returns:
         ``<raw column>_{mean,sd,lower_90,upper_90}`` to float64 (n,). Nothing if the table does not know how the trait
-        was scaled, as for annotations that came already transformed.
+        was scaled, as for annotations that came already transformed, or if it has no columns, as of a file that is
+        not there.
 
     Raises:
         TableError: If a column of ``scales`` is missing.
     """
     missing = [name for name in _COLUMNS if name not in scales]
+    if not len(scales.columns):
+        return {}
     if missing:
         raise TableError(
             f"'annotation_scales' lacks the columns {missing}: run `kedro run --pipeline=preprocessing` again."

@@ -188,6 +188,11 @@ def impute(
         Imputed traits, held-out predictions, scores per fold, calibration, the traits that could not be imputed, and
         what condensing the models of many synapses changes.
     """
+    if not len(annotation_scales.columns):
+        logger.warning(
+            "There is no annotation_scales.csv, which preprocessing writes: imputed traits are given as annotated, without "
+            "measured units."
+        )
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
     found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
     for row in found.unimputed.to_dict("records"):
