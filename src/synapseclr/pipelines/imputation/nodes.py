@@ -190,8 +190,8 @@ def impute(
     """
     if not len(annotation_scales.columns):
         logger.warning(
-            "There is no annotation_scales.csv, which preprocessing writes: imputed traits are given as annotated, without "
-            "measured units."
+            "There is no annotation_scales.csv, which preprocessing writes: imputed traits are given as annotated, "
+            "without measured units."
         )
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
     found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
