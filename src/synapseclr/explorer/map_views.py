@@ -94,7 +94,7 @@ class Latest(Generic[T]):
 
 @dataclass(frozen=True)
 class MapView:
-    """What the page shows.
+    """Description of what the page shows.
 
     Attributes:
         name: Its id.
@@ -460,7 +460,7 @@ class SynapseViews:
         return name
 
     def _drawn(self, body: dict[str, Any]) -> np.ndarray:
-        """What is shown, all of it or within an outline."""
+        """Synapses that are shown, all of them or those within an outline."""
         view = self.viewed(str(body.get("view")))
         outline = body.get("outline")
         if outline is None:

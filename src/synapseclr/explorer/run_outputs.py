@@ -238,7 +238,7 @@ def _rows_of(table: pd.DataFrame, synapse_id: np.ndarray) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class MappedSynapses:
-    """What the explorer reads of an AnnData: tables mapped from files, features lazy.
+    """Stand-in for the AnnData that the explorer reads: tables mapped from files, features lazy.
 
     Attributes:
         obs: One row per synapse, its columns mapped.

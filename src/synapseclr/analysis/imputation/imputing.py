@@ -311,7 +311,7 @@ def _impute_in_blocks(
 
 
 def _predict_condensed(*given: Any) -> dict[str, np.ndarray]:
-    """What :func:`_predict_block` returns, of all traits whose models are condensed."""
+    """Result of :func:`_predict_block`, of all traits whose models are condensed."""
     *parts, (inputs, condensed, scales) = given
     inputs_br = inputs.apply(*parts)
     columns: dict[str, np.ndarray] = {}
