@@ -177,7 +177,7 @@ class Visit:
         page.evaluate(LISTEN)
 
     def painted(self) -> str:
-        """What the map shows now."""
+        """State of the map that is drawn now, as text."""
         return str(self.page.evaluate(f"{PLOT}.painted"))
 
     def until(self, name: str, condition: str, *, picture: bool = True) -> None:

@@ -87,7 +87,7 @@ class QuadTree:
         return slice(int(starts[0]), int(stops[0]))
 
     def _ranges(self, cell_c: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where the cells of a level begin and end in the order."""
+        """Begin and end of the cells of a level in the order."""
         shift = np.uint64(2 * (_BITS - level))
         last_c = ((cell_c + np.uint64(1)) << shift) - np.uint64(1)
         starts = np.searchsorted(self.key_m, (cell_c << shift).astype(np.uint32))  # of the same type: no copy

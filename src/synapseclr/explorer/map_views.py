@@ -71,6 +71,13 @@ class Latest(Generic[T]):
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
+    def known(self, key: Hashable, message: str) -> T:
+        """The result of a key; raises TableError with this message if it is not kept."""
+        found = self.get(key)
+        if found is None:
+            raise TableError(message)
+        return found
+
     def put(self, key: Hashable, made: T) -> T:
         """Keep a result."""
         with self._lock:
@@ -272,15 +279,8 @@ class SynapseViews:
             self.tile(self.view({"colour": first.name, "paint": paint}).name, NO_SELECTION, plane, 0, 0, 0)
 
     def viewed(self, name: str) -> MapView:
-        """Find a view by its id.
-
-        Raises:
-            TableError: If it is not kept.
-        """
-        found = self._views.get(name)
-        if found is None:
-            raise TableError("The explorer has forgotten what this page shows: load the page again.")
-        return found
+        """Find a view by its id; raises TableError if it is not kept."""
+        return self._views.known(name, "The explorer has forgotten what this page shows: load the page again.")
 
     def _filter(self, given: Any, root: str) -> tuple[str, Column, dict[str, Any]]:
         found = self._keyed(str(given.get("name")), root) if isinstance(given, dict) else None
@@ -477,15 +477,8 @@ class SynapseViews:
         return is_inside_n & view.is_shown_n
 
     def selection(self, name: str) -> Selection:
-        """Find a selection by its id.
-
-        Raises:
-            TableError: If it is not kept.
-        """
-        found = self._selections.get(name)
-        if found is None:
-            raise TableError("The explorer has forgotten this selection: draw it again.")
-        return found
+        """Find a selection by its id; raises TableError if it is not kept."""
+        return self._selections.known(name, "The explorer has forgotten this selection: draw it again.")
 
     def mask(self, name: str) -> np.ndarray:
         """Synapses of a selection, bool (n,)."""
