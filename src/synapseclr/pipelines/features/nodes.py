@@ -29,6 +29,7 @@ from synapseclr.analysis.principal_axes import components_in_blocks
 from synapseclr.analysis.representations import BACKBONE, layer_array, layer_features, recorded_arrays
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import Trait, Traits, values_by_class
+from synapseclr.analysis.traits.passed_over import ANNOTATE, passed_over
 from synapseclr.models import EncoderWeights
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
@@ -93,8 +94,9 @@ def compare_components(
         components_np, _ = principal_components(features_nf, config.n_components, config.seed)
     obs, layer = synapse_embeddings.obs, config.component_layer
     table = component_traits(components_np, obs, layer, config, traits)
-    for row in table.loc[table["reason"].notna(), ["trait", "reason"]].drop_duplicates().itertuples(index=False):
-        logger.warning("Trait '%s' is not compared with components: %s.", row.trait, row.reason)
+    reasons = table.loc[table["reason"].notna(), ["trait", "reason"]].itertuples(index=False, name=None)
+    for sentence in passed_over(reasons, "not compared with all components", ANNOTATE):
+        logger.warning(sentence)
     examples = component_examples(
         components_np, obs["synapse_id"].to_numpy(), layer, config.n_drawn_components, config.n_examples
     )

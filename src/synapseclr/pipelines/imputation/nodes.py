@@ -45,6 +45,7 @@ from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.analysis.traits.folds import annotated_rows
+from synapseclr.analysis.traits.passed_over import ANNOTATE, passed_over
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.theme import METRIC_LABELS
@@ -150,9 +151,15 @@ def score_traits(
         "synapseclr+statistics": {BACKBONE: joined},
     }
     scores, unscored = score_representations(representations, obs, config, traits)
-    for row in unscored.to_dict("records"):
-        logger.warning("Trait '%s' is not scored: %s.", row["trait"], row["reason"])
+    _warn(unscored, "not scored")
     return scores, unscored
+
+
+def _warn(without: pd.DataFrame, outcome: str) -> None:
+    """Log the traits that something was not done for, and why."""
+    rows = without[["trait", "reason"]].itertuples(index=False, name=None)
+    for sentence in passed_over(rows, outcome, ANNOTATE):
+        logger.warning(sentence)
 
 
 def _layers_of(embeddings: AnnData, wanted_id: pd.Series, name: str) -> dict[str, np.ndarray]:
@@ -188,15 +195,14 @@ def impute(
         Imputed traits, held-out predictions, scores per fold, calibration, the traits that could not be imputed, and
         what condensing the models of many synapses changes.
     """
-    if not len(annotation_scales.columns):
+    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
+    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
+    if len(found.scores) and not len(annotation_scales.columns):
         logger.warning(
             "There is no annotation_scales.csv, which preprocessing writes: imputed traits are given as annotated, "
             "without measured units."
         )
-    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
-    for row in found.unimputed.to_dict("records"):
-        logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
+    _warn(found.unimputed, "not imputed")
     for row in found.condensation.to_dict("records"):
         logger.info(
             "Condensed models of %s change means by %.4f standard deviations and these by %.1f %% (root mean square).",
@@ -263,7 +269,9 @@ def measure_learning_curves(
 ) -> pd.DataFrame:
     """Score the imputation with growing numbers of labels."""
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    return learning_curves(features_nf, synapse_embeddings.obs, config, traits, row_blocks)
+    curves = learning_curves(features_nf, synapse_embeddings.obs, config, traits, row_blocks)
+    _warn(curves[curves["n_train"] == 0], "without a learning curve")
+    return curves
 
 
 def draw_learning_curves(curves: pd.DataFrame, traits: Traits) -> Figure:

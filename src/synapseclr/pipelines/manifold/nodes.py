@@ -34,6 +34,7 @@ from synapseclr.analysis.representations import (
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
 from synapseclr.analysis.traits import Traits
+from synapseclr.analysis.traits.passed_over import passed_over
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -54,6 +55,7 @@ from synapseclr.volumes.synapse_table import aligned_rows
 logger = logging.getLogger(__name__)
 
 _NO_CLUSTER = "none"
+_MEASURABLE = "It takes positions and cleft orientations of synapses on several neurites; nothing else depends on it."
 _MOST_INTERACTIVE = 10_000
 _MOST_DRAWN = 200_000  # where features exceed memory; more points would hide each other
 
@@ -191,9 +193,9 @@ def check_leakage(
             "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},
         }
     scores = measure_leakage(representations, obs, synapse_orientations, config.leakage)
-    reasons = scores[["effect", "reason"]].dropna().drop_duplicates()
-    for effect, reason in reasons.itertuples(index=False):
-        logger.warning("The effect '%s' is not measured: %s.", effect, reason)
+    reasons = scores[["effect", "reason"]].dropna().itertuples(index=False, name=None)
+    for sentence in passed_over(reasons, "not measured", _MEASURABLE, "effect", "effects"):
+        logger.warning(sentence)
     return scores, leakage_metrics(scores)
 
 
