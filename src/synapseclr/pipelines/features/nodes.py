@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from synapseclr.plotting.features import component_trait_map, correlation_map, s
 from synapseclr.plotting.occlusion import occlusion_bars, occlusion_maps
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
+from synapseclr.plotting.theme import representation_labels
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
 from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.training import PretrainingConfig
@@ -129,13 +130,13 @@ def draw_correlations(
     return correlation_map(correlation_mm, feature_tree.to_numpy(dtype=float), placed["cluster"].to_numpy(), title)
 
 
-def draw_spectra(layer_spectra: pd.DataFrame) -> Figure:
-    """Draw the principal component spectra."""
+def draw_spectra(layer_spectra: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> Figure:
+    """Draw the principal component spectra; the provenance of the features says what these are called."""
     notes = {}
     for (name, layer), rows in layer_spectra.groupby(["representation", "layer"], sort=False):
         ratio = effective_dimensions(rows["fraction"].to_numpy())["participation_ratio"]
         notes[(str(name), str(layer))] = f"(participation ratio {ratio:.1f})"
-    return spectrum_figure(layer_spectra, notes)
+    return spectrum_figure(layer_spectra, notes, representation_labels(provenance))
 
 
 def draw_component_traits(component_traits: pd.DataFrame, config: FeaturesConfig) -> Figure:
