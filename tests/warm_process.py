@@ -17,11 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 _ADDRESS = "SYNAPSECLR_WARM_PROCESS"  # of its socket; the workers of a test run inherit the variable
+_starting = threading.Lock()
 _PROJECT = Path(__file__).resolve().parents[1]
 _IMPORTED = (
     "alembic.command",
@@ -66,8 +68,9 @@ def run(command: list[str], timeout: int, **options: Any) -> subprocess.Complete
     """
     python, dash_m, module, *arguments = command
     assert (python, dash_m) == (sys.executable, "-m")
-    if _ADDRESS not in os.environ:
-        start()
+    with _starting:  # of two threads one starts it
+        if _ADDRESS not in os.environ:
+            start()
     with tempfile.TemporaryDirectory() as folder:
         printed = [str(Path(folder, name)) for name in ("stdout", "stderr")]
         task = {"module": module, "arguments": arguments, "printed": printed, "timeout": timeout}

@@ -1,10 +1,12 @@
 """Checkpoints: when they are written, and how a training continues from them."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+import warm_process
 
 from synapseclr.errors import CheckpointError, ConfigurationError, TrainingInterrupted
 from synapseclr.training import ProbeTargets, fit
@@ -171,28 +174,23 @@ def test_without_last_the_previous_one_is_continued(chunks, config, broken, whol
     assert fit(chunks, config, str(broken)).weights.sha256 == whole[1].weights.sha256
 
 
-TRAIN_ON_A_FULL_DISK = """
-import resource, sys
-from synapseclr.training import PretrainingConfig, fit
-from synapseclr.volumes import ChunkStore
-url, config, folder, limit = sys.argv[1:5]
-if limit != "0":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-try:
-    fit(ChunkStore(url), PretrainingConfig.model_validate_json(config), folder)
-except Exception as error:
-    print(type(error).__name__, error)
-"""
+@contextmanager
+def largest_file(n_bytes):
+    """No file of this process grows beyond a size: what is written beyond it fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_an_error_and_the_previous_last_stays(chunks, config, broken, whole):
     inner = run_folder(broken)
     before = (inner / LAST).read_bytes()
-    limit = str(len(before) // 2)
-    command = [sys.executable, "-c", TRAIN_ON_A_FULL_DISK, chunks.url, config.model_dump_json(), str(broken), limit]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    message = done.stdout.splitlines()[-1]
-    assert message.startswith("CheckpointError A checkpoint of ")
+    with largest_file(len(before) // 2), pytest.raises(CheckpointError, match=r"^A checkpoint of ") as failed:
+        fit(chunks, config, str(broken))
+    message = str(failed.value)
     assert f"could not be written to {inner} (File too large)" in message
     assert f"{LAST} there is intact: run the same command" in message
     assert (inner / LAST).read_bytes() == before
@@ -367,10 +365,9 @@ def test_a_signal_during_the_last_epochs_validation_loses_no_result(chunks, fine
 
 
 def test_kill_9_three_times_in_a_row():
-    script = Path(__file__).parents[2] / "scripts" / "kill_and_resume.py"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), "--times", "3"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    scripts, environment = Path(__file__).parents[2] / "scripts", os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "kill_and_resume", "--times", "3"]
+    done = warm_process.run(command, cwd=scripts, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("killed during") == 3
     assert "bit for bit" in done.stdout

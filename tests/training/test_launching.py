@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm_process
 from pydantic import ValidationError
 from torch import distributed
 
@@ -27,14 +29,15 @@ JOBS = Path(__file__).with_name("scale_jobs.py")
 
 @pytest.fixture(scope="module")
 def two_processes(tiny_config):
-    """A configuration of twelve epochs on two processes."""
-    return tiny_config.model_copy(update={"epochs": 12, "devices": 2})
+    """A configuration of six epochs on two processes."""
+    return tiny_config.model_copy(update={"epochs": 6, "devices": 2})
 
 
-def start(*arguments):
-    command = [sys.executable, str(JOBS), *map(str, arguments)]
+def run_job(*arguments):
+    """Run what one of several machines does, to its end."""
+    command = [sys.executable, "-m", JOBS.stem, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return warm_process.run(command, cwd=JOBS.parent, env=environment, timeout=300)
 
 
 def free_port():
@@ -107,7 +110,7 @@ def test_an_interrupted_job_of_two_continues_as_two_machines_would_train_it(chun
     assert caplog.text.count("SIGTERM: the training has stopped, its checkpoint is") == 1
     result = fit(chunks, two_processes, folder)
     assert caplog.text.count("Continuing the unfinished training") == 2
-    assert result.history["epoch"].tolist() == list(range(1, 13))
+    assert result.history["epoch"].tolist() == list(range(1, 7))
     assert not multiprocessing.active_children()
 
     meeting = {"endpoint": f"127.0.0.1:{free_port()}", "timeout_s": 60}
@@ -116,10 +119,10 @@ def test_an_interrupted_job_of_two_continues_as_two_machines_would_train_it(chun
     embedding = EmbeddingConfig.model_validate({"batch_size": 3, "device": "cpu", "n_rotations": 2, **machines})
     shared = tmp_path / "two"
     job = (chunks.url, config.model_dump_json(), embedding.model_dump_json(), shared)
-    agents = [start(*job), start(*job)]
-    outputs = [agent.communicate(timeout=300) for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], outputs
-    assert sorted(told.count('"train_loss"') for told, _ in outputs) == [0, 12]  # only machine 0 reports
+    with ThreadPoolExecutor() as both:
+        agents = list(both.map(lambda _: run_job(*job), range(2)))
+    assert [agent.returncode for agent in agents] == [0, 0], agents
+    assert sorted(agent.stdout.count('"train_loss"') for agent in agents) == [0, 6]  # only machine 0 reports
     for machine in (0, 1):
         weights = EncoderWeights.from_bytes((shared / f"machine-{machine}.weights").read_bytes(), "")
         assert weights.sha256 == result.weights.sha256
