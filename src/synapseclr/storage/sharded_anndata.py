@@ -48,9 +48,7 @@ _RECORDS = ".records"
 _PLAN = "plan.json"
 _PATIENCE_S, _POLL_S = 1800.0, 0.5
 _NAMES_AT_ONCE = 1_000_000
-_MEMORY_SHARE = (
-    14  # analyses in memory hold 6 to 7 copies of the features, 12.5 kB a synapse of 512: half of the memory
-)
+_MEMORY_SHARE = 14  # analyses hold six to seven copies of features in memory, 12.5 kB a synapse of 512
 _MOST_IN_MEMORY = 4.0e9  # bytes of features
 
 
