@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
-_NODE = re.compile(r"Stage \d+ of \d+, (\w+): ([\w.]+)")
+_NODE = re.compile(r"Node \d+ of \d+, (\w+): ([\w.]+)")
 _POLL_S = 0.05
 _SETTINGS = {"in_memory": "false", "simulation.embeddings.n_annotated": "1500"}
 

@@ -194,6 +194,7 @@ def analysis_inputs(embeddings, annotated=True, traits=TRAITS):
     history = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.1, 1.2]})
     return {
         "synapse_embeddings": embeddings,
+        "embedding_provenance": embeddings.uns["provenance"],
         "random.synapse_embeddings": simulated_embeddings(0.0, 2, annotated),
         "other_representations": {"imported": simulated_embeddings(5.0, 3, annotated)[::-1]},
         "synapse_chunks": MemoryStore(embeddings.obs["synapse_id"].to_numpy()),

@@ -12,6 +12,7 @@ from synapseclr.datasets import (
     AnnDataZarrDataset,
     EncoderWeightsDataset,
     FolderDataset,
+    OptionalProvenanceDataset,
     PrecomputedVolumeDataset,
 )
 from synapseclr.models import EncoderWeights, ModelConfig
@@ -57,9 +58,13 @@ def test_anndata_round_trip_keeps_ids_and_infinities(tmp_path, location):
         index=["7", "9"],
     )
     data = anndata.AnnData(np.ones((2, 3), np.float32), obs=obs, obsm={"projector.mlp.0": np.zeros((2, 2))})
-    dataset = AnnDataZarrDataset(filepath=path)
+    dataset, provenance = AnnDataZarrDataset(filepath=path), OptionalProvenanceDataset(filepath=path)
+    assert provenance.load() == {}
     dataset.save(data)
+    assert provenance.load() == {}
+    data.uns["provenance"] = {"seed": "0", "weights_sha256": "abc"}
     dataset.save(data)  # replaces
+    assert provenance.load() == {"seed": "0", "weights_sha256": "abc"}
     read = dataset.load()
     assert dataset.exists()
     assert read.obs["pre_root_id"].tolist() == [648_518_346_349_500_001, 2]

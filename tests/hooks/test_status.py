@@ -54,31 +54,24 @@ def walk(status, times, seconds):
         times[0] += seconds[node.name]
 
 
-def test_the_line_tells_the_stage_of_the_node_that_runs_and_the_nodes_done(start, times):
+def test_the_line_counts_nodes_and_finished_stages(start, times):
     lines = list(walk(start({"first": 60.0, "second": 120.0}), times, {"cut": 40, "view": 20, "train": 120}))
     assert lines == [
-        "Stage 1 of 2, first: cut; 0 of 3 nodes done (0:00 elapsed, about 3:00 left)",
-        "Stage 2 of 2, second: train; 1 of 3 nodes done (0:40 elapsed, about 2:20 left)",
-        "Stage 1 of 2, first: view; 2 of 3 nodes done (2:40 elapsed, about 0:20 left)",
+        "Node 1 of 3, first: cut; 0 of 2 stages done (0:00 elapsed, about 3:00 left)",
+        "Node 2 of 3, second: train; 0 of 2 stages done (0:40 elapsed, about 2:20 left)",
+        "Node 3 of 3, first: view; 1 of 2 stages done (2:40 elapsed, about 0:20 left)",
     ]
-
-
-def test_stages_are_numbered_along_the_way_to_the_report(start, monkeypatch):
-    monkeypatch.setattr("kedro.framework.project.pipelines", {"second": SECOND, "first": FIRST, "both": FIRST + SECOND})
-    status = start({})
-    status.before_dataset_loaded(FIRST.nodes[0])
-    assert status.line().startswith("Stage 2 of 2, first: cut;")
 
 
 def test_a_machine_that_is_slower_than_last_time_stays_so(start, times):
     *_, last = walk(start({"first": 30.0, "second": 120.0}), times, {"cut": 40, "view": 20, "train": 240})
-    assert last == "Stage 1 of 2, first: view; 2 of 3 nodes done (4:40 elapsed, about 0:20 left)"
+    assert last == "Node 3 of 3, first: view; 1 of 2 stages done (4:40 elapsed, about 0:20 left)"
 
 
 @pytest.mark.parametrize("before", [{}, {"first": 60.0}, {"first": 60.0, "second": "?"}])
 def test_of_a_first_run_nothing_is_known(start, times, before):
     *_, last = walk(start(before), times, {"cut": 40, "view": 20, "train": 120})
-    assert last == "Stage 1 of 2, first: view; 2 of 3 nodes done (2:40 elapsed)"
+    assert last == "Node 3 of 3, first: view; 1 of 2 stages done (2:40 elapsed)"
 
 
 def test_of_a_part_of_a_stage_nothing_is_known(start):
@@ -101,7 +94,7 @@ def test_on_a_terminal_it_is_one_line_that_goes_when_a_run_fails(start, times, m
     assert not caplog.records
     status.on_pipeline_error()
     written = console.file.getvalue()
-    assert "Stage 1 of 2, first: view; 2 of 3 nodes done (0:03 elapsed)" in written
+    assert "Node 3 of 3, first: view; 1 of 2 stages done (0:03 elapsed)" in written
     assert written.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # the cursor is back, the line erased
 
 
@@ -112,7 +105,7 @@ def test_processes_that_draw_bars_of_their_own_have_the_terminal(start, monkeypa
     with caplog.at_level(logging.INFO, "synapseclr"):
         status.before_node_run(node, {"params:pretraining": PretrainingConfig(devices=2)})
     assert [record.getMessage() for record in caplog.records] == [
-        "Stage 2 of 2, second: train; 0 of 3 nodes done (0:00 elapsed)"
+        "Node 1 of 3, second: train; 0 of 2 stages done (0:00 elapsed)"
     ]
     status.before_node_run(node, {})
     status.on_pipeline_error()

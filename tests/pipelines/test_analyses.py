@@ -287,8 +287,20 @@ def test_damaged_tables_are_named(catalog):
         NEURITE_CELL_TYPES.validate(neurites)
 
 
-def test_report_comes_out_without_annotations():
-    catalog = run_analyses(annotated=False)
+def test_report_comes_out_without_annotations(caplog):
+    with caplog.at_level("WARNING", "synapseclr"):
+        catalog = run_analyses(annotated=False)
+    warned = sorted(text for text in caplog.messages if "traits are" in text)
+    assert [text.partition(" (")[0] for text in warned] == [
+        *(
+            f"{n} traits are {outcome}"
+            for n in (2, 7)
+            for outcome in ("not imputed", "not scored", "without a learning curve")
+        ),
+        "9 traits are not compared with all components",
+    ]
+    assert all("pre_cell_type): no synapse is annotated. Annotate " in text for text in warned[:3])
+    assert all("and 1 more): no such column in the annotations. " in text for text in warned[3:6])
     assert catalog.load("evaluation")["representations"] == {}
     assert catalog.load("evaluation_metrics") == {}
     assert "No trait could be scored" in catalog.load("report")

@@ -22,6 +22,8 @@ from synapseclr.plotting.theme import new_figure
 from synapseclr.training import PretrainingConfig
 from synapseclr.volumes import TRAITS
 
+SIMULATED = {"simulation": '{"n_synapses": 1200}', "synapseclr_version": "0.1.0"}
+
 
 def _score(mean, std=0.02):
     return {"metric": "roc_auc", "mean": mean, "std": std, "folds": 3}
@@ -52,6 +54,12 @@ def test_better_worse_and_level_traits_are_told_apart():
     assert "better on 2 (postsynaptic cell type, presynaptic mitochondria), worse on 1" in sentences[2]
     assert "the best of all that costs no training, of 3 traits the trained encoder is better on none" in sentences[3]
     assert len(sentences) == 4
+    simulated = summarise_run(_evaluation(representations=representations), {}, provenance=SIMULATED)
+    assert simulated[0] == "Features and traits of 1,200 synapses were simulated, without images."
+    assert (
+        "Against the simulated untrained features, of 3 traits the simulated features are better on 1" in simulated[1]
+    )
+    assert "encoder" not in " ".join(simulated)
 
 
 def test_the_table_says_what_learning_adds_to_the_strongest_rival():
@@ -67,6 +75,9 @@ def test_the_table_says_what_learning_adds_to_the_strongest_rival():
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells["learning adds"] == "-0.050 (mask statistics)"
     assert cells["one untrained convolution"] == ""
+    simulated = describe_quality(pd.DataFrame(rows), unscored, new_figure(1, 1), "linear", provenance=SIMULATED)
+    assert list(simulated.tables[0].columns[2:4]) == ["simulated features", "simulated untrained features"]
+    assert "encoder was trained" in simulated.text[0]
     without_rivals = pd.DataFrame([row for row in rows if row["representation"] == "synapseclr"])
     assert describe_quality(without_rivals, unscored, new_figure(1, 1), "linear").tables[0].rows[0][-1] == ""
 

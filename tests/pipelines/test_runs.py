@@ -72,7 +72,7 @@ def test_a_run_of_some_pipelines_has_a_report_too(demo, tmp_path):
         (tmp_path / "08_reporting/sections").mkdir(parents=True, exist_ok=True)
         shutil.copy(demo.root / f"08_reporting/sections/{name}.json", tmp_path / "08_reporting/sections")
     printed = copy("--pipeline=reporting").stdout
-    assert "Stage 1 of 1, reporting: evaluate_run; 0 of 2 nodes done (0:0" in printed
+    assert "Node 1 of 2, reporting: evaluate_run; 0 of 1 stages done (0:0" in printed
     last = [line.split(maxsplit=1) for line in printed.strip().splitlines()[-4:]]
     assert [name for name, _ in last] == ["Finished:", "Report:", "Runs:", "Next:"]
     assert last[0][1].startswith("reporting in 0:")
@@ -237,7 +237,7 @@ def test_a_wrong_parameter_ends_the_run_before_any_node(demo, parameter, message
     printed = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert message in printed
-    assert "Stage 1 of" not in printed
+    assert "Node 1 of" not in printed
 
 
 def test_a_missing_volume_ends_in_a_sentence(demo, tmp_path):

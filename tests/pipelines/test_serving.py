@@ -171,7 +171,7 @@ def test_a_name_that_the_registry_cannot_have_ends_the_run_before_any_node(demo,
     printed = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert "registered_model" in printed
-    assert "Stage 1 of" not in printed
+    assert "Node 1 of" not in printed
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from synapseclr.plotting import (
     figure_png,
     neighbour_strips,
 )
+from synapseclr.plotting.theme import representation_labels
 
 VOXEL_SIZE_NM = (8.0, 8.0, 40.0)
 PNG = b"\x89PNG"
@@ -65,6 +66,14 @@ def test_detection_shows_scores_by_examples_and_kind(detection):
     five = overall.loc[(overall["method"] == "examples") & (overall["n_examples"] == 5), "mean"].item()
     assert left.lines[0].get_ydata()[-1] == pytest.approx(five)
     assert figure_png(figure).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "label"), [({"weights_sha256": "a"}, "SynapseCLR"), ({"simulation": "{}"}, "simulated features")]
+)
+def test_features_are_called_by_their_provenance(detection, provenance, label):
+    figure = detection_figure(detection, representation_labels(provenance))
+    assert label in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
 def test_no_known_defects_are_said_to_be_none(detection):

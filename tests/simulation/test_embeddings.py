@@ -4,10 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import roc_auc_score
 
+from synapseclr.analysis.config import OutliersConfig
 from synapseclr.analysis.handcrafted import CHUNK_STATISTICS, MASK_STATISTIC_NAMES, MASK_STATISTICS, STATISTIC_NAMES
+from synapseclr.analysis.outliers import unsupervised_score, whiten
 from synapseclr.analysis.traits import TRAITS, trait_values
-from synapseclr.simulation.embeddings import EmbeddingSimulation, EmbeddingSimulationConfig, simulate_embeddings
+from synapseclr.simulation.embeddings import (
+    DEFECTS,
+    EmbeddingSimulation,
+    EmbeddingSimulationConfig,
+    simulate_embeddings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +75,9 @@ def test_rows_do_not_depend_on_which_rows_are_asked_for(simulation):
     across = range(20_470, 20_500)  # of two units that are drawn on their own
     whole_nf, table = simulation.features(range(25_000)), simulation.table(range(25_000))
     np.testing.assert_array_equal(simulation.features(across), whole_nf[20_470:20_500])
+    backwards = EmbeddingSimulation(SETTINGS)  # the last shard first, as a run that goes on after a kill may have it
+    for rows in (range(20_480, 25_000), range(20_480)):
+        np.testing.assert_array_equal(backwards.features(rows), whole_nf[rows.start : rows.stop])
     pd.testing.assert_frame_equal(simulation.table(across), table[20_470:20_500].reset_index(drop=True))
 
 
@@ -89,10 +100,40 @@ def test_synapses_drawn_by_rows_are_like_those_drawn_at_once(simulation):
 
 
 def test_defects_are_known_and_rare(simulation):
-    table, features_nf = simulation.table(range(25_000)), simulation.features(range(25_000))
-    counts = table["defect"].value_counts()
+    counts = simulation.table(range(25_000))["defect"].value_counts()
     assert 150 < counts.drop("").sum() < 350
-    assert np.abs(features_nf[table["defect"] == "blank"]).mean() < 0.1 < np.abs(features_nf).mean()
+    assert counts.drop("").min() > 40
+
+
+def _areas(settings):
+    """ROC AUC of the distance from the mean in search of defects, by representation and kind."""
+    simulation, rows = EmbeddingSimulation(settings), range(settings.n_synapses)
+    kind_n = simulation.table(rows)["defect"].astype(str).to_numpy()
+    representations = {
+        "features": simulation.features(rows),
+        "untrained": simulation.untrained_features(rows),
+        "masks": simulation.mask_statistics(rows, MASK_STATISTIC_NAMES)[list(MASK_STATISTIC_NAMES)].to_numpy(),
+    }
+    areas = {}
+    for name, features_nf in representations.items():
+        distance_n = unsupervised_score(whiten(features_nf, OutliersConfig().shrinkage), "mahalanobis")
+        for kind in ("", *DEFECTS):
+            is_searched_n = kind_n == kind if kind else kind_n != ""
+            is_judged_n = is_searched_n | (kind_n == "")
+            areas[name, kind] = roc_auc_score(is_searched_n[is_judged_n], distance_n[is_judged_n])
+    return areas
+
+
+def test_defects_are_as_unusual_as_in_a_trained_encoder():
+    settings = EmbeddingSimulationConfig(n_synapses=5_000, n_features=256, defect_fraction=0.02)
+    areas = _areas(settings)
+    assert 0.8 < areas["features", ""] < 0.97
+    assert areas["features", "mixed"] < areas["features", "blank"]
+    assert min(areas["features", kind] for kind in DEFECTS) > 0.7
+    assert 0.5 < areas["untrained", ""] < areas["features", ""] - 0.15
+    assert min(areas["masks", kind] for kind in DEFECTS) > 0.8
+    without = _areas(settings.model_copy(update={"defect_strength": 0.0}))
+    assert without["features", "blank"] < 0.5
 
 
 def test_statistics_and_untrained_features_belong_to_the_same_synapses(simulation):

@@ -674,7 +674,10 @@ def _check_unlabelled(
         annotations.loc[labelled_n & np.isfinite(trait_values(annotations, trait)), trait.root_column].to_numpy()
         for trait in traits
     ]
-    if _known_types(truth, traits).index.isin(np.concatenate(labelled)).all():
+    known = _known_types(truth, traits)
+    if known.empty:
+        raise UnscorableTraitError("the type of no neurite is known")
+    if known.index.isin(np.concatenate(labelled)).all():
         raise UnscorableTraitError(_ALL_LABELLED)
 
 

@@ -367,6 +367,8 @@ def _test_trait(
             "reason": None,
         }
     )
+    if not len(rows_a):
+        return table.assign(reason="no synapse is annotated")
     if len(rows_a) < config.min_annotated:
         return table.assign(reason=f"{len(rows_a)} annotated synapses, at least {config.min_annotated} needed")
     if np.ptp(values_n[rows_a]) == 0:

@@ -14,12 +14,14 @@ from synapseclr.analysis.config import OcclusionConfig
 from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.analysis.traits import (
     Trait,
+    UnscorableTraitError,
     grouped_interval,
     linear_probe,
     trait_named,
     trait_values,
     values_by_class,
 )
+from synapseclr.analysis.traits.passed_over import passed_over
 from synapseclr.analysis.traits.probes import fold_coordinates
 from synapseclr.volumes.table_schema import COUNT, KEY, TEXT, Column, TableSchema
 
@@ -31,6 +33,7 @@ REGIONS = {"presynaptic": 1, "cleft": 2, "postsynaptic": 3}
 Embed = Callable[[Iterator[np.ndarray]], np.ndarray]
 """Embeds batches of chunks, uint8 (b, 2, x, y, z): features float32 (n, f), as those of the run."""
 
+_FOLLOWABLE = "Annotate synapses of more neurites, or name other traits in `features.occlusion.traits`."
 _DISTANCE = Column(rule=("in_range", {"min_value": -1e-6, "max_value": 2.000001}))
 
 OCCLUSION_EFFECTS = TableSchema(
@@ -180,10 +183,12 @@ def explain(
     patch_starts = np.cumsum([len(rows_k) * n_versions, *map(len, windows.values())])
     distance_kr = _cosine_distance(regions_krf[:, :1], regions_krf[:, 1:])
     synapse_id = obs["synapse_id"].to_numpy()
-    effects, patches = [], []
+    effects, patches, reasons = [], [], []
     for trait, values_n in values_by_class(obs, traits):
-        scores_v = _scores(trait, values_n, features_nf, versions_vf, obs, rows_k, config, penalties)
-        if scores_v is None:
+        try:
+            scores_v = _scores(trait, values_n, features_nf, versions_vf, obs, rows_k, config, penalties)
+        except UnscorableTraitError as reason:
+            reasons.append((trait.name, str(reason)))
             continue
         scores_kr = scores_v[: len(rows_k) * n_versions].reshape(len(rows_k), n_versions)
         table = pd.DataFrame({"synapse_id": synapse_id[rows_k], "trait": trait.name, "label": trait.label})
@@ -203,6 +208,8 @@ def explain(
             found.insert(0, "trait", trait.name)
             found.insert(0, "synapse_id", synapse_id[row])
             patches.append(found)
+    for sentence in passed_over(reasons, "not followed by occlusion", _FOLLOWABLE):
+        logger.warning(sentence)
     if not effects:
         return nothing
     return Occlusions(
@@ -271,21 +278,21 @@ def _scores(
     rows_k: np.ndarray,
     config: OcclusionConfig,
     penalties: Sequence[float],
-) -> np.ndarray | None:
-    """Score of every version by a probe that has not seen the neurites of the explained synapses; None if it cannot."""
+) -> np.ndarray:
+    """Score of every version by a probe that has not seen the neurites of the explained synapses.
+
+    Raises:
+        UnscorableTraitError: If too few synapses are left to train it.
+    """
     neurite_n = _neurites(obs, trait.group)
     is_free_n = np.isfinite(values_n) & ~np.isin(neurite_n, neurite_n[rows_k])
     train_a = np.flatnonzero(is_free_n)
     target_a = values_n[train_a]
     if len(train_a) < config.min_annotated or np.ptp(target_a) == 0:
-        logger.warning(
-            "Trait '%s' is not followed by occlusion: %d annotated synapses are of neurites that are not explained; it "
-            "takes %d, of more than one value.",
-            trait.name,
-            len(train_a),
-            config.min_annotated,
+        raise UnscorableTraitError(
+            f"{len(train_a)} annotated synapses are of neurites that are not explained; it takes "
+            f"{config.min_annotated}, of more than one value"
         )
-        return None
     train_ar, versions_vr = fold_coordinates(features_nf[train_a], versions_vf)
     groups_a = pd.factorize(neurite_n[train_a])[0]
     return linear_probe(train_ar, target_a, versions_vr, trait.is_class, groups_a, penalties, config.seed)

@@ -5,7 +5,7 @@ Blocks side by side have equal weight: none drowns the others by its number of c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,15 @@ def recorded_arrays(embeddings: AnnData) -> dict[str, Any]:
     """Every recorded layer as it lies, see :func:`layer_array`, in the order of :func:`recorded_layers`."""
     present = [BACKBONE, *(layer for layer in PROJECTOR_LAYERS if layer in embeddings.obsm)]
     return {layer: layer_array(embeddings, layer) for layer in present}
+
+
+def is_simulated(provenance: Mapping[str, Any] | None) -> bool:
+    """Tell whether features were drawn by the pipeline ``simulated_embeddings``, without images or an encoder.
+
+    Args:
+        provenance: Of the embeddings: ``uns["provenance"]``, where that pipeline records its settings.
+    """
+    return "simulation" in (provenance or {})
 
 
 def check_finite(features_nf: np.ndarray, name: str) -> None:

@@ -1,6 +1,6 @@
 """Kedro datasets for volumes, chunks, embeddings, weights and published files."""
 
-from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset
+from synapseclr.datasets.anndata_zarr import AnnDataFolderDataset, AnnDataZarrDataset, OptionalProvenanceDataset
 from synapseclr.datasets.cave_tables import CaveTableDataset
 from synapseclr.datasets.chunks import ChunkSourceDataset, ChunkStoreDataset, OnDemandDataset, QueryChunksDataset
 from synapseclr.datasets.files import (
@@ -49,6 +49,7 @@ __all__ = [
     "OptionalCSVDataset",
     "OptionalJSONDataset",
     "OptionalMatplotlibDataset",
+    "OptionalProvenanceDataset",
     "ParquetDataset",
     "PlotlyJSONDataset",
     "PrecomputedVolumeDataset",

@@ -219,6 +219,29 @@ class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData | ShardedMatrix", "
         return self._is_staged() or bool(self._filesystem.exists(f"{self._path}/zarr.json"))
 
 
+class OptionalProvenanceDataset(AtAddress, ReadOnlyDataset[dict[str, Any]]):
+    """What an annotated matrix was made from, without its features and tables; empty where there is no matrix.
+
+    Args:
+        filepath: Local path or fsspec URL of the Zarr group, which :class:`AnnDataZarrDataset` writes.
+        credentials: Passed to fsspec.
+        metadata: Of other Kedro plugins.
+    """
+
+    refusal = "The provenance at {filepath} is written with the matrix."
+
+    def load(self) -> dict[str, Any]:
+        """Read ``uns["provenance"]``."""
+        import anndata
+        import zarr
+
+        if not self._filesystem.exists(f"{self._path}/zarr.json"):
+            return {}
+        location, options = (self._path, None) if self._is_local else (self._filepath, self._credentials)
+        group = zarr.open_group(location, mode="r", storage_options=options)
+        return dict(anndata.io.read_elem(group["uns/provenance"])) if "uns/provenance" in group else {}
+
+
 class AnnDataFolderDataset(AtAddress, ReadOnlyDataset[dict[str, "AnnData"]]):
     """Every ``<name>.zarr`` of a folder, by name, in alphabetical order; nothing where there is no folder.
 

@@ -44,13 +44,12 @@ _PLACES = ("data_root", "results_root")
 class RunStatus:
     """Shows stage, node, elapsed and remaining time; at the end the headline figures, report and next command.
 
-    A stage is a pipeline; stages are numbered along the way from volumes to the report. The line tells the stage of the
-    node that runs now, and how many nodes of the run are done: Kedro runs the nodes of several stages in turn, as soon
-    as their inputs are there, so that the stage may go back by some, while the nodes only increase. On a terminal it is
-    one line below the bars, which is renewed twice a second; elsewhere, in files and notebooks, it is a log line at the
-    start of every node. The remaining time comes from the seconds that the stages took in the last run with the same
-    results folder, scaled by how long those that are finished took now; it is left out where a stage was never run, or
-    is run in part.
+    A stage is a pipeline. The line counts nodes, and the stages whose nodes are all done: Kedro runs the nodes of
+    several stages in turn, as soon as their inputs are there, so that the stage of the node that runs now goes back and
+    forth, while both counts only rise. On a terminal it is one line below the bars, which is renewed twice a second;
+    elsewhere, in files and notebooks, it is a log line at the start of every node. The remaining time comes from the
+    seconds that the stages took in the last run with the same results folder, scaled by how long those that are
+    finished took now; it is left out where a stage was never run, or is run in part.
     """
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class RunStatus:
         self._reset()
 
     def _reset(self) -> None:
-        self._todo: dict[str, set[str]] = {}  # by stage in their order, nodes that have not been finished
+        self._todo: dict[str, set[str]] = {}  # by stage, nodes that have not been finished
         self._n_nodes = 0
         self._expected: dict[str, float] | None = None
         self._spent: dict[str, float] = {}
@@ -74,7 +73,7 @@ class RunStatus:
         """Count what is to be done, and look up how long it took before."""
         self._close()
         self._reset()
-        for node in sorted(pipeline.nodes, key=_place):
+        for node in pipeline.nodes:
             self._todo.setdefault(_stage(node), set()).add(node.name)
         self._n_nodes = len(pipeline.nodes)
         self._expected = self._look_up(catalog) if _SECONDS in catalog else None
@@ -151,13 +150,13 @@ class RunStatus:
         if self._node is None:
             return ""
         stage = _stage(self._node)
-        number = 1 + list(self._todo).index(stage)
-        n_done = self._n_nodes - sum(map(len, self._todo.values()))
+        number = 1 + self._n_nodes - sum(map(len, self._todo.values()))
+        n_done = sum(not nodes for nodes in self._todo.values())
         name = self._node.name.removeprefix(f"{stage}.")
         times = f"{clock(time.monotonic() - self._begun)} elapsed"
         if (remaining := self.remaining_seconds()) is not None:
             times += f", about {clock(remaining)} left"
-        return f"Stage {number} of {len(self._todo)}, {stage}: {name}; {n_done} of {self._n_nodes} nodes done ({times})"
+        return f"Node {number} of {self._n_nodes}, {stage}: {name}; {n_done} of {len(self._todo)} stages done ({times})"
 
     def remaining_seconds(self) -> float | None:
         """Seconds to the end, as far as earlier runs tell; None if they do not."""
@@ -231,14 +230,6 @@ class RunStatus:
 def _stage(node: Node) -> str:
     """The pipeline that a node belongs to."""
     return min(node.tags, default=node.namespace or node.name)
-
-
-def _place(node: Node) -> int:
-    """Place of a node's pipeline in the registry, which lists them along the way to the report."""
-    from kedro.framework.project import pipelines
-
-    names, stage = list(pipelines), _stage(node)
-    return names.index(stage) if stage in names else len(names)
 
 
 def _may_start_processes(value: Any) -> bool:

@@ -13,12 +13,12 @@ from kedro.pipeline import Node, Pipeline
 from synapseclr import __version__
 from synapseclr.analysis.consensus import consensus_metrics
 from synapseclr.analysis.imputation.evaluation_document import evaluation_metrics, strongest_rival
-from synapseclr.analysis.representations import BACKBONE
+from synapseclr.analysis.representations import BACKBONE, is_simulated
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.errors import SynapseCLRError
 from synapseclr.parameters import flatten_names
 from synapseclr.plotting.report import Part, ReportingConfig, Section, Table, as_text, render_report, render_section
-from synapseclr.plotting.theme import METRIC_LABELS
+from synapseclr.plotting.theme import METRIC_LABELS, representation_labels
 from synapseclr.storage.foreign_files import parse_json
 from synapseclr.tracking import git_state
 from synapseclr.training import PretrainingConfig
@@ -131,7 +131,8 @@ def compose_report(
     parts = dict(zip(PIPELINES, pipeline_sections, strict=True))
     data = parts["preprocessing"].get("facts", {})
     provenance = parts["embedding"].get("facts", {}).get("provenance", {})
-    sections = [render_section(describe_setting(data, pretraining), config)]
+    setting = _describe_simulation(provenance) if is_simulated(provenance) else describe_setting(data, pretraining)
+    sections = [render_section(setting, config)]
     warnings = [text for part in parts.values() for text in part.get("warnings", ())]
     for name in _ORDER:
         part = parts[name]
@@ -151,7 +152,9 @@ def compose_report(
         facts,
         sections,
         footer=f"synapseclr {__version__}",
-        summary=summarise_run(evaluation, data, is_scored=bool(parts["imputation"]), traits=traits),
+        summary=summarise_run(
+            evaluation, data, is_scored=bool(parts["imputation"]), traits=traits, provenance=provenance
+        ),
         warnings=warnings,
         origin=describe_origin(data),
         explorer=config.explorer,
@@ -213,6 +216,7 @@ def summarise_run(
     data: Mapping[str, Any],
     is_scored: bool = True,
     traits: Sequence[Trait] = TRAITS,
+    provenance: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Tell of data, cell types, defects and rivals in sentences; what a run does not have is left out.
 
@@ -221,11 +225,14 @@ def summarise_run(
         data: Facts that preprocessing contributes.
         is_scored: Whether the representations have been scored at all.
         traits: Traits, in the order in which they are named.
+        provenance: Of the embeddings.
 
     Returns:
         One entry per subject.
     """
     sentences = [_data(evaluation, data)] if evaluation["n_synapses"] else []
+    if is_simulated(provenance) and sentences:
+        sentences = [f"Features and traits of {evaluation['n_synapses']:,} synapses were simulated, without images."]
     consensus = evaluation.get("consensus", {}).get("all", {}).get("corrected")
     if consensus:
         sentences.append(
@@ -234,8 +241,10 @@ def summarise_run(
             f"{_percent(consensus['upper_90'])}); single synapses are right for "
             f"{_percent(consensus['synapse_accuracy'])}."
         )
-    sentences += _defects(evaluation.get("outliers", {}))
-    return sentences + (_representation(evaluation.get("representations", {}), traits) if is_scored else [])
+    sentences += _defects(evaluation.get("outliers", {}), "simulated" if is_simulated(provenance) else "learned")
+    if not is_scored:
+        return sentences
+    return sentences + _representation(evaluation.get("representations", {}), traits, provenance)
 
 
 def _data(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -247,15 +256,18 @@ def _data(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     return f"{evaluation['n_synapses']:,} synapses{neurites} were embedded{left_out}.{training}"
 
 
-def _representation(representations: Mapping[str, Any], traits: Sequence[Trait]) -> list[str]:
+def _representation(
+    representations: Mapping[str, Any], traits: Sequence[Trait], provenance: Mapping[str, Any] | None
+) -> list[str]:
     trained = representations.get("synapseclr", {}).get(BACKBONE, {})
     if not trained:
         return ["No trait was annotated often enough to say how good the representation is."]
     names = [trait.name for trait in traits if trait.name in trained]
     sentences = []
     strongest = {name: strongest_rival(representations, name) for name in names}
+    subject = "the simulated features are" if is_simulated(provenance) else "the trained encoder is"
     rivals = (
-        ("the untrained encoder", representations.get("random", {}).get(BACKBONE, {})),
+        (f"the {representation_labels(provenance)['random']}", representations.get("random", {}).get(BACKBONE, {})),
         ("mask statistics", representations.get("mask_statistics", {}).get("statistics", {})),
         ("the best of all that costs no training", {name: found[1] for name, found in strongest.items() if found}),
     )
@@ -267,16 +279,16 @@ def _representation(representations: Mapping[str, Any], traits: Sequence[Trait])
         worse = [name for name in shared if is_clearly_above(rival[name], trained[name])]
         level = len(shared) - len(better) - len(worse)
         sentences.append(
-            f"Against {label}, of {len(shared)} traits the trained encoder is better on {_count(better, traits)}, "
+            f"Against {label}, of {len(shared)} traits {subject} better on {_count(better, traits)}, "
             f"worse on {_count(worse, traits)}, and on {level} the difference is within the spread over folds."
         )
     return sentences
 
 
-def _defects(found: Mapping[str, float]) -> list[str]:
+def _defects(found: Mapping[str, float], kind: str) -> list[str]:
     searched = (
-        (f"synapseclr_and_masks/{BACKBONE}", "by learned features joined with statistics of the masks"),
-        (f"synapseclr/{BACKBONE}", "by learned features alone"),
+        (f"synapseclr_and_masks/{BACKBONE}", f"by {kind} features joined with statistics of the masks"),
+        (f"synapseclr/{BACKBONE}", f"by {kind} features alone"),
         ("mask_statistics/statistics", "by statistics of the masks alone"),
     )
     scores = {label: found.get(f"outliers/{name}/mahalanobis/roc_auc") for name, label in searched}
@@ -335,6 +347,13 @@ def describe_setting(data: Mapping[str, Any], config: PretrainingConfig) -> Sect
         "Annotations serve for scores and for imputation only. All parameters are at the end."
     )
     return Section("What was run", [text], tables=[Table(("part", "setting"), rows)], part="data")
+
+
+def _describe_simulation(provenance: Mapping[str, Any]) -> Section:
+    """Tabulate the settings of simulated features, in place of those of a training."""
+    rows = [[name, as_text(value)] for name, value in json.loads(provenance["simulation"]).items()]
+    text = "No encoder was trained: features, traits and statistics were simulated by `simulated_embeddings`."
+    return Section("What was run", [text], tables=[Table(("simulation.embeddings", "setting"), rows)], part="data")
 
 
 def _channels(config: PretrainingConfig) -> str:

@@ -72,12 +72,15 @@ def correlation_map(correlation_mm: np.ndarray, linkage: np.ndarray, cluster_m: 
     return figure
 
 
-def spectrum_figure(spectra: pd.DataFrame, notes: Mapping[tuple[str, str], str]) -> Figure:
+def spectrum_figure(
+    spectra: pd.DataFrame, notes: Mapping[tuple[str, str], str], labels: Mapping[str, str] = REPRESENTATION_LABELS
+) -> Figure:
     """Principal component spectra of the layers.
 
     Args:
         spectra: As :func:`synapseclr.analysis.features.layer_spectra` returns it.
         notes: (representation, layer) to a few words for the legend, such as the participation ratio.
+        labels: Names of the representations for people.
 
     Returns:
         A figure: fraction of the variance per component on logarithmic axes, and the cumulative one. The first
@@ -92,7 +95,7 @@ def spectrum_figure(spectra: pd.DataFrame, notes: Mapping[tuple[str, str], str])
     for (name, layer), rows in spectra.groupby(["representation", "layer"], sort=False):
         colour = CYCLE[layers.index(layer) % len(CYCLE)]
         style = "-" if name == names[0] else "--"
-        prefix = "" if name == names[0] else f"{REPRESENTATION_LABELS.get(str(name), name)}: "
+        prefix = "" if name == names[0] else f"{labels.get(str(name), name)}: "
         label = f"{prefix}{LAYER_LABELS.get(str(layer), layer)} {notes.get((str(name), str(layer)), '')}"
         visible = rows[rows["fraction"] > 1e-9]
         left.loglog(visible["component"], visible["fraction"], style, color=colour, linewidth=1.4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from synapseclr.plotting.theme import (
     INK,
     MAIN_LAYERS,
     MUTED,
+    REPRESENTATION_LABELS,
     SMALL_PT,
     WIDEST_IN,
     fitting_panel_in,
@@ -113,13 +114,14 @@ def distance_panels(histograms: pd.DataFrame, results: pd.DataFrame, columns: in
     return figure
 
 
-def detection_figure(detection: pd.DataFrame) -> Figure:
+def detection_figure(detection: pd.DataFrame, labels: Mapping[str, str] = REPRESENTATION_LABELS) -> Figure:
     """Draw ROC AUC and precision over the number of examples, and ROC AUC per kind of defect.
 
     Args:
         detection: ``representation``, ``layer``, ``method``, ``kind``, ``n_examples``, ``metric``, ``mean``, ``std``,
             as :func:`synapseclr.analysis.outliers.evaluate_detection` returns it. Backbones and image statistics are
             drawn.
+        labels: Names of the representations for people.
 
     Returns:
         A figure with three panels. Bars are one standard deviation over draws of the examples; dashed is chance.
@@ -132,7 +134,7 @@ def detection_figure(detection: pd.DataFrame) -> Figure:
             style_axes(axes)
         note(middle, "no defects are known here")
         return figure
-    style = representation_style(list(dict.fromkeys(shown["representation"])))
+    style = representation_style(list(dict.fromkeys(shown["representation"])), labels)
     precision = next(metric for metric in shown["metric"] if metric != "roc_auc")
     _over_examples(left, shown[shown["metric"] == "roc_auc"], style, "ROC AUC")
     left.axhline(0.5, color=MUTED, linewidth=1, linestyle="--")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from synapseclr.analysis.representations import is_simulated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +63,14 @@ REPRESENTATION_LABELS = {
     "synapseclr_and_masks": "SynapseCLR and masks",
     "synapseclr_and_statistics": "SynapseCLR and statistics",
 }
+_SIMULATED_LABELS = {
+    "synapseclr": "simulated features",
+    "random": "simulated untrained features",
+    "random_convolution": "simulated untrained convolution",
+    "synapseclr+statistics": "simulated features and mask statistics",
+    "synapseclr_and_masks": "simulated features and masks",
+    "synapseclr_and_statistics": "simulated features and statistics",
+}
 LAYER_LABELS = {"encoder.fc": "backbone", "projector.mlp.0": "projector, middle", "projector.mlp.3": "projector, end"}
 MAIN_LAYERS = ("encoder.fc", "statistics")
 """Layers that stand for a representation: the backbone, or the statistics of one without layers."""
@@ -80,11 +91,23 @@ def class_colours(n_classes: int) -> tuple[str, ...]:
     return tuple(_MANY_COLOURS[number % len(_MANY_COLOURS)] for number in range(n_classes))
 
 
-def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:
+def representation_labels(provenance: Mapping[str, Any] | None = None) -> Mapping[str, str]:
+    """Names of representations for people, by their names in tables; simulated features are not called an encoder's.
+
+    Args:
+        provenance: Of the embeddings: ``uns["provenance"]``.
+    """
+    return REPRESENTATION_LABELS | (_SIMULATED_LABELS if is_simulated(provenance) else {})
+
+
+def representation_style(
+    names: list[str], labels: Mapping[str, str] = REPRESENTATION_LABELS
+) -> dict[str, tuple[str, str]]:
     """Label and colour of each representation; those without a fixed colour take the next free one of the cycle.
 
     Args:
         names: Representation names in order of appearance.
+        labels: From :func:`representation_labels`.
 
     Returns:
         Name to (label, colour).
@@ -92,7 +115,7 @@ def representation_style(names: list[str]) -> dict[str, tuple[str, str]]:
     free = [colour for colour in CYCLE if colour not in _REPRESENTATION_COLOURS.values()]
     others = [name for name in names if name not in _REPRESENTATION_COLOURS]
     colours = _REPRESENTATION_COLOURS | {name: free[index % len(free)] for index, name in enumerate(others)}
-    return {name: (REPRESENTATION_LABELS.get(name, name), colours[name]) for name in names}
+    return {name: (labels.get(name, name), colours[name]) for name in names}
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

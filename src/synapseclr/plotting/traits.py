@@ -18,6 +18,7 @@ from synapseclr.plotting.theme import (
     MAIN_LAYERS,
     METRIC_LABELS,
     MUTED,
+    REPRESENTATION_LABELS,
     SMALL_PT,
     WIDEST_IN,
     empty_figure,
@@ -49,7 +50,12 @@ _SOURCES = {"measured": ("o", CYCLE[0]), "imputed": ("s", CYCLE[1])}
 _PANELS_PER_ROW = 4
 
 
-def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], probe: str = "linear") -> Figure:
+def score_comparison(
+    summary: pd.DataFrame,
+    trait_labels: Mapping[str, str],
+    probe: str = "linear",
+    names: Mapping[str, str] = REPRESENTATION_LABELS,
+) -> Figure:
     """Dots with their spread over folds, per trait and representation.
 
     Args:
@@ -57,6 +63,7 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
             :func:`synapseclr.analysis.imputation.evaluation_document.summarise_scores` returns it.
         trait_labels: Trait name to its name for people; the order of the traits is taken from here.
         probe: Probe to show.
+        names: Names of the representations for people.
 
     Returns:
         A figure with one panel for classes (ROC AUC) and one for continuous traits (explained variance). Filled dots
@@ -64,7 +71,7 @@ def score_comparison(summary: pd.DataFrame, trait_labels: Mapping[str, str], pro
         chance.
     """
     shown = summary[summary["probe"] == probe]
-    style = representation_style(list(dict.fromkeys(shown["representation"])))
+    style = representation_style(list(dict.fromkeys(shown["representation"])), names)
     traits = {
         metrics: [name for name in trait_labels if name in set(shown.loc[shown["metric"].isin(metrics), "trait"])]
         for metrics in _PANELS

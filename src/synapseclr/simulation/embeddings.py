@@ -167,7 +167,11 @@ def _network(network: np.random.Generator, n_features: int) -> tuple[np.ndarray,
 
 def _through(weights: tuple[np.ndarray, np.ndarray], latent_nd: np.ndarray) -> np.ndarray:
     first_dh, second_hf = weights
-    found_nf: np.ndarray = np.maximum(np.tanh(latent_nd.astype(np.float32) @ first_dh) @ second_hf, 0)
+    return _rectified(np.tanh(latent_nd.astype(np.float32) @ first_dh) @ second_hf)
+
+
+def _rectified(values_nf: np.ndarray) -> np.ndarray:
+    found_nf: np.ndarray = np.maximum(values_nf, 0)
     return found_nf
 
 
@@ -182,17 +186,28 @@ class EmbeddingSimulationConfig(Parameters):
     synapses_per_neurite: float = Field(8.0, gt=0, description="Mean number of synapses of a neurite, on both sides.")
     n_annotated: int = Field(20_000, ge=0, description="Synapses with annotated traits, about.")
     defect_fraction: float = Field(0.002, ge=0, lt=1, description="Share of defective synapses.")
+    defect_strength: float = Field(
+        1.0, ge=0, description="Response of features to defects: 1 as in a trained encoder (ROC AUC about 0.9), 0 none."
+    )
     seed: int = Field(0, ge=0, description="Seed of every draw.")
 
 
 DEFECTS = ("blank", "foreign", "mixed")
-"""Kinds of defects: no structure, latent axes far from all others', the mean of two synapses."""
+"""Kinds of defects: no structure, latent axes far from all others', two synapses in one image."""
 
 _DRAW = 20_480  # rows that share a generator: what a row gets does not depend on which rows are asked for
 _TRAINED, _UNTRAINED, _CONVOLUTION = 0, 5, 6  # networks that make features of latent axes
 _UNTRAINED_NOISE = 1.0  # of features whose own spread is about 0.3: an untrained encoder sees the traits dimly
 _CONVOLUTION_FEATURES = 16
-_BLANK_EXTREMITY = 3.0  # of the masks of a chunk without structure, which holds no synapse
+# Response of features to a defect, where those of sound synapses have a spread of 0.5. Chosen so that Mahalanobis
+# distances behave as those of the demo's encoder: nearly all of what has no structure is found there (ROC AUC 0.99),
+# and less of what belongs to two synapses (0.85); 0.92 to 0.96 of all kinds at 512 features.
+_RESPONSES = {"blank": 0.7, "foreign": 0.15, "mixed": 0.1}
+_RESPONSE_SPREAD = 0.5  # of the response's logarithm, between defects
+_RESPONSE_SHARED = 0.5  # share of its variance along the direction of the kind; the rest lies in a few rare directions
+_N_RARE = 12
+_FOREIGN = 1.8, 0.3  # factor on the latent axes of foreign ones, and spread of its logarithm
+_MASK_EXTREMITY = {"blank": 3.0, "mixed": 1.8}  # factor on the latent axes that masks are made of
 _N_ORIENTED = 5_000
 _SHARED = (0.15, 0.10)
 _TYPE_EFFECTS = (1.5, 1.2)
@@ -273,22 +288,52 @@ class EmbeddingSimulation:
         return np.asarray(whole_nk[first : first + len(rows)])
 
     def _trained_features(self, unit: int) -> np.ndarray:
-        latent_nd, table = self._draw(unit)
-        features_nf = _through(self._weights, latent_nd)
         rng = np.random.default_rng([self.config.seed, 3, unit])
-        defect_n = table["defect"].to_numpy()
-        features_nf[defect_n == "blank"] = 0.0
-        mixed = np.flatnonzero(defect_n == "mixed")
-        features_nf[mixed] = (features_nf[mixed] + features_nf[rng.integers(len(table), size=len(mixed))]) / 2
+        features_nf = self._of_network(self._weights, _TRAINED, unit)
         features_nf += np.float32(0.05) * rng.standard_normal(features_nf.shape, np.float32)
         return features_nf
 
+    def _of_network(self, weights: tuple[np.ndarray, np.ndarray], network: int, unit: int) -> np.ndarray:
+        """Features float32 (n, f) without noise, defects included.
+
+        A blank image excites no hidden unit. Of two synapses in one image, the second of them cut off by a drawn share,
+        a unit takes the one that excites it more. To every defect features respond beyond that.
+        """
+        first_dh, second_hf = weights
+        latent_nd, table = self._draw(unit)
+        rng = np.random.default_rng([self.config.seed, 10, unit])
+        defect_n = table["defect"].to_numpy()
+        hidden_nh = np.tanh(latent_nd.astype(np.float32) @ first_dh)
+        hidden_nh[defect_n == "blank"] = 0.0
+        mixed = np.flatnonzero(defect_n == "mixed")
+        others_mh = hidden_nh[rng.integers(len(table), size=len(mixed))] * rng.random((len(mixed), 1))
+        hidden_nh[mixed] = np.where(np.abs(others_mh) > np.abs(hidden_nh[mixed]), others_mh, hidden_nh[mixed])
+        values_nf = hidden_nh @ second_hf
+        rows = np.flatnonzero(defect_n != "")
+        values_nf[rows] += self._responses(network, defect_n[rows], values_nf.shape[1], rng)
+        return _rectified(values_nf)
+
+    def _responses(self, network: int, defect_k: np.ndarray, n_features: int, rng: np.random.Generator) -> np.ndarray:
+        """Responses float32 (k, f) of features to defects: a shift by the kind, and a spread.
+
+        Both are along random directions, in which sound synapses differ little: latent axes fill a few dozen of them.
+        """
+        directions = np.random.default_rng([self.config.seed, 11, network])
+        shift_jf = directions.standard_normal((len(DEFECTS), n_features))
+        rare_rf = directions.standard_normal((_N_RARE, n_features)) / _N_RARE**0.5
+        code_k = np.array([DEFECTS.index(kind) for kind in defect_k], dtype=np.int64)
+        strength_k = self.config.defect_strength * np.array([_RESPONSES[kind] for kind in DEFECTS])[code_k]
+        strength_k = strength_k * np.exp(_RESPONSE_SPREAD * rng.normal(size=len(code_k)))
+        spread_kf = rng.normal(size=(len(code_k), _N_RARE)) @ rare_rf
+        along_kf = np.sqrt(_RESPONSE_SHARED) * shift_jf[code_k] + np.sqrt(1 - _RESPONSE_SHARED) * spread_kf
+        return (strength_k[:, None] * along_kf).astype(np.float32)
+
     def _noisy_features(self, network: int, n_features: int, unit: int) -> np.ndarray:
-        latent_nd, _ = self._draw(unit)
         weights = _network(np.random.default_rng([self.config.seed, network]), n_features)
         rng = np.random.default_rng([self.config.seed, network, unit])
-        noise_nf = np.float32(_UNTRAINED_NOISE) * rng.standard_normal((len(latent_nd), n_features), np.float32)
-        return np.asarray(_through(weights, latent_nd) + noise_nf)
+        features_nf = self._of_network(weights, network, unit)
+        features_nf += np.float32(_UNTRAINED_NOISE) * rng.standard_normal(features_nf.shape, np.float32)
+        return features_nf
 
     def _statistics(self, rows: range, names: Sequence[str], kind: tuple[int, int, float]) -> pd.DataFrame:
         found = pd.DataFrame(self._of_rows(rows, partial(self._mixed_axes, names, *kind)), columns=list(names))
@@ -298,7 +343,8 @@ class EmbeddingSimulation:
     def _mixed_axes(self, names: Sequence[str], stream: int, n_axes: int, noise: float, unit: int) -> np.ndarray:
         """Random combinations, of about unit spread, of the last latent axes; shares by the logistic function."""
         latent_nd, table = self._draw(unit)
-        latent_nd[table["defect"].to_numpy() == "blank"] *= _BLANK_EXTREMITY
+        for kind, factor in _MASK_EXTREMITY.items():
+            latent_nd[table["defect"].to_numpy() == kind] *= factor
         weights_dk = np.random.default_rng([self.config.seed, stream]).normal(size=(n_axes, len(names))) / n_axes**0.5
         drawn_nk = np.random.default_rng([self.config.seed, stream, unit]).normal(size=(len(latent_nd), len(names)))
         mixed_nk = latent_nd[:, _N_LATENT - n_axes :] @ weights_dk + noise * drawn_nk
@@ -313,7 +359,7 @@ class EmbeddingSimulation:
         """Latent axes float64 (n, d) and the table of one unit of rows."""
         config = self.config
         n = min(_DRAW, config.n_synapses - unit * _DRAW)
-        rng = np.random.default_rng([config.seed, 2, unit])
+        rng, defects = (np.random.default_rng([config.seed, stream, unit]) for stream in (2, 12))
         latent_nd = np.sqrt(1 - sum(_SHARED)) * rng.normal(size=(n, _N_LATENT))
         types, roots = [], []
         for side, share in enumerate(_SHARED):
@@ -328,7 +374,9 @@ class EmbeddingSimulation:
         is_annotated_n = rng.random(n) < config.n_annotated / config.n_synapses
         kind_n = rng.integers(len(DEFECTS), size=n)
         code_n = np.where(rng.random(n) < config.defect_fraction, kind_n, -1)
-        latent_nd[code_n == DEFECTS.index("foreign")] *= 2.5
+        foreign = np.flatnonzero(code_n == DEFECTS.index("foreign"))
+        factor, spread = _FOREIGN
+        latent_nd[foreign] *= factor * np.exp(spread * defects.normal(size=(len(foreign), 1)))
         first = unit * _DRAW + FIRST_ID
         columns: dict[str, np.ndarray | pd.Categorical] = {
             "synapse_id": np.arange(first, first + n, dtype=np.int64),

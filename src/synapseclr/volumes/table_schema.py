@@ -287,11 +287,11 @@ def as_ids(column: pd.Series, name: str, table_name: str, n_bits: int = 63) -> p
     return numbers.astype("uint64" if is_unsigned else "int64")
 
 
-def some(values: Any) -> str:
+def some(values: Any, n_shown: int = _SHOWN) -> str:
     """The first few of many values, for a message."""
     listed = list(values)
-    shown = ", ".join(map(str, listed[:_SHOWN]))
-    return shown if len(listed) <= _SHOWN else f"{shown} and {len(listed) - _SHOWN} more"
+    shown = ", ".join(map(str, listed[:n_shown]))
+    return shown if len(listed) <= n_shown else f"{shown} and {len(listed) - n_shown} more"
 
 
 def _checks(column: Column) -> Any:

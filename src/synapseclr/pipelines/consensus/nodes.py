@@ -31,6 +31,7 @@ from synapseclr.analysis.representations import Statistics
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import Traits
 from synapseclr.analysis.traits.calibration import reliability_table
+from synapseclr.analysis.traits.passed_over import ANNOTATE, passed_over
 from synapseclr.pipelines import AnnData, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, confusion_panels, consensus_figure
@@ -38,6 +39,7 @@ from synapseclr.plotting.traits import METHOD_LABELS, censored_figure, confusion
 logger = logging.getLogger(__name__)
 
 _TITLE = "Cell types of neurites"
+_TESTABLE = "Annotate more neurites, or set `consensus.label_fractions` to shares that can be tested; `[]` is none."
 _COLUMNS = (
     "annotated synapses per neurite",
     "evidence",
@@ -62,7 +64,7 @@ def type_neurites(
     members = typed_property(traits)
     evidence = summed_evidence(imputed_traits, synapse_embeddings.obs, members)
     if evidence.neurites.empty and members:
-        logger.warning("No neurite is typed: the cell type of no side was imputed.")
+        logger.warning("No neurite is typed: the cell type of no side was imputed. %s", ANNOTATE)
     neurites, held_out, fit = posteriors_of_sums(evidence, config)
     return neurites, held_out, evaluate_consensus(held_out, config), asdict(fit)
 
@@ -89,8 +91,10 @@ def classify(
         The classes of the neurites, those of the held-out ones, and their evaluation.
     """
     found = classify_neurites(imputed_traits, synapse_embeddings.obs, traits, config)
-    for name in sorted(set(classified_properties(traits)) - set(found.neurites["property"])):
-        logger.warning("The %s of no neurite is told: it was imputed on no side.", name)
+    untold = sorted(set(classified_properties(traits)) - set(found.neurites["property"]))
+    reasons = [(name, "its traits were imputed on no side") for name in untold]
+    for sentence in passed_over(reasons, "told of no neurite", ANNOTATE, "property", "properties"):
+        logger.warning(sentence)
     return found.neurites, found.held_out, found.evaluation
 
 
@@ -117,14 +121,13 @@ def type_with_few_labels(
     if not members:
         config = config.model_copy(update={"label_fractions": ()})
     found = evaluate_censored(features_nf, synapse_embeddings.obs, config, imputation, None, members, row_blocks)
-    # One line for all fractions that fail for the same reason, as without annotations all do.
-    by_fraction = found.failed.groupby("fraction", sort=False)["reason"].agg(["first", "size"])
-    for reason, failed in by_fraction.groupby("first", sort=False):
-        logger.warning(
-            "Typing with %s %% labels: %d of %d draws are not evaluated: %s.",
-            *(", ".join(f"{100 * fraction:g}" for fraction in failed.index), failed["size"].sum()),
-            *(len(failed) * config.n_label_seeds, reason),
-        )
+    n_failed = found.failed["fraction"].value_counts()
+    reasons = (
+        (f"{100 * fraction:g} % in {n_failed[fraction]} of {config.n_label_seeds} draws", reason)
+        for fraction, reason in found.failed[["fraction", "reason"]].itertuples(index=False, name=None)
+    )
+    for sentence in passed_over(reasons, "not tested", _TESTABLE, "label fraction", "label fractions"):
+        logger.warning(sentence)
     return found.evaluation, found.failed
 
 

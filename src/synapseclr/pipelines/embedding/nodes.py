@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from synapseclr import __version__
+from synapseclr.analysis.representations import is_simulated
 from synapseclr.models import EncoderWeights
 from synapseclr.models.encoders import SINGLE_CONVOLUTION
 from synapseclr.pipelines import AnnData
@@ -121,6 +122,8 @@ def describe_embedding(synapse_embeddings: AnnData, config: ReportingConfig) -> 
             f"{synapse_embeddings.obs['rotation_spread'].median():.2f} standard deviations between synapses (root mean "
             "square over the features, median over the synapses)."
         )
+    if is_simulated(provenance):
+        text.append("They were drawn from latent axes, as the traits were; no image and no encoder took part.")
     if "batch_norm_views" in provenance:
         text.append("The statistics of the encoder's batch norms were taken anew from views of these synapses.")
     return pipeline_section(

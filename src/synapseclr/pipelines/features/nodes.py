@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ from synapseclr.analysis.principal_axes import components_in_blocks
 from synapseclr.analysis.representations import BACKBONE, layer_array, layer_features, recorded_arrays
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import Trait, Traits, values_by_class
+from synapseclr.analysis.traits.passed_over import ANNOTATE, passed_over
 from synapseclr.models import EncoderWeights
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.features import component_trait_map, correlation_map, spectrum_figure
 from synapseclr.plotting.occlusion import occlusion_bars, occlusion_maps
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
+from synapseclr.plotting.theme import representation_labels
 from synapseclr.plotting.traits import HALF_WIDTH_90, posterior_panels, trait_summary_panels
 from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.training import PretrainingConfig
@@ -93,8 +95,9 @@ def compare_components(
         components_np, _ = principal_components(features_nf, config.n_components, config.seed)
     obs, layer = synapse_embeddings.obs, config.component_layer
     table = component_traits(components_np, obs, layer, config, traits)
-    for row in table.loc[table["reason"].notna(), ["trait", "reason"]].drop_duplicates().itertuples(index=False):
-        logger.warning("Trait '%s' is not compared with components: %s.", row.trait, row.reason)
+    reasons = table.loc[table["reason"].notna(), ["trait", "reason"]].itertuples(index=False, name=None)
+    for sentence in passed_over(reasons, "not compared with all components", ANNOTATE):
+        logger.warning(sentence)
     examples = component_examples(
         components_np, obs["synapse_id"].to_numpy(), layer, config.n_drawn_components, config.n_examples
     )
@@ -127,13 +130,13 @@ def draw_correlations(
     return correlation_map(correlation_mm, feature_tree.to_numpy(dtype=float), placed["cluster"].to_numpy(), title)
 
 
-def draw_spectra(layer_spectra: pd.DataFrame) -> Figure:
-    """Draw the principal component spectra."""
+def draw_spectra(layer_spectra: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> Figure:
+    """Draw the principal component spectra; the provenance of the features says what these are called."""
     notes = {}
     for (name, layer), rows in layer_spectra.groupby(["representation", "layer"], sort=False):
         ratio = effective_dimensions(rows["fraction"].to_numpy())["participation_ratio"]
         notes[(str(name), str(layer))] = f"(participation ratio {ratio:.1f})"
-    return spectrum_figure(layer_spectra, notes)
+    return spectrum_figure(layer_spectra, notes, representation_labels(provenance))
 
 
 def draw_component_traits(component_traits: pd.DataFrame, config: FeaturesConfig) -> Figure:

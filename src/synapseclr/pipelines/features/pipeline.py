@@ -55,7 +55,12 @@ def create_pipeline() -> Pipeline:
                 "feature_correlations",
                 name="draw_feature_correlations",
             ),
-            Node(draw_spectra, "layer_spectra", "layer_spectra_figure", name="draw_layer_spectra"),
+            Node(
+                draw_spectra,
+                ["layer_spectra", "embedding_provenance"],
+                "layer_spectra_figure",
+                name="draw_layer_spectra",
+            ),
             Node(
                 draw_component_traits,
                 ["component_traits", parameters],

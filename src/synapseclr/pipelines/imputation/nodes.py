@@ -37,6 +37,7 @@ from synapseclr.analysis.representations import (
     FeatureBlocks,
     Features,
     Statistics,
+    is_simulated,
     layer_features,
     recorded_layers,
     statistic_scores,
@@ -45,9 +46,10 @@ from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
 from synapseclr.analysis.traits.calibration import reliability_table
 from synapseclr.analysis.traits.folds import annotated_rows
+from synapseclr.analysis.traits.passed_over import ANNOTATE, passed_over
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
-from synapseclr.plotting.theme import METRIC_LABELS
+from synapseclr.plotting.theme import METRIC_LABELS, representation_labels
 from synapseclr.plotting.traits import (
     confusion_panels,
     learning_curve_figure,
@@ -61,9 +63,19 @@ from synapseclr.volumes.synapse_table import aligned_rows
 logger = logging.getLogger(__name__)
 
 _REPRESENTATION_COLUMNS = (
-    ("synapseclr", BACKBONE, "SynapseCLR"),
-    *((name, layer, label) for name, (layer, label) in RIVALS.items()),
-    ("synapseclr+statistics", BACKBONE, "SynapseCLR and mask statistics"),
+    ("synapseclr", BACKBONE),
+    *((name, layer) for name, (layer, _) in RIVALS.items()),
+    ("synapseclr+statistics", BACKBONE),
+)
+_LEARNED = (
+    "What learning adds is the distance to the best of the columns that cost no training: the untrained "
+    "encoder of the same architecture, averaged over the same poses; the mean over one untrained convolution; "
+    "statistics of the image (mean, variance and histogram of intensity, volumes of the masks); and statistics of "
+    "each mask and of what surrounds the cleft, both as normal scores of their ranks."
+)
+_SIMULATED = (
+    "All columns are simulated: no encoder was trained, and no image was measured. Their distances say how the "
+    "simulation was set, not what learning adds."
 )
 _PROBE_LABELS = {"linear": "linear probe", "knn": "k-NN probe"}
 _IMPUTATION_COLUMNS = (
@@ -151,9 +163,15 @@ def score_traits(
         "synapseclr+statistics": {BACKBONE: joined},
     }
     scores, unscored = score_representations(representations, obs, config, traits)
-    for row in unscored.to_dict("records"):
-        logger.warning("Trait '%s' is not scored: %s.", row["trait"], row["reason"])
+    _warn(unscored, "not scored")
     return scores, unscored
+
+
+def _warn(without: pd.DataFrame, outcome: str) -> None:
+    """Log the traits that something was not done for, and why."""
+    rows = without[["trait", "reason"]].itertuples(index=False, name=None)
+    for sentence in passed_over(rows, outcome, ANNOTATE):
+        logger.warning(sentence)
 
 
 def _layers_of(embeddings: AnnData, wanted_id: pd.Series, name: str) -> dict[str, np.ndarray]:
@@ -165,9 +183,10 @@ def _layers_of(embeddings: AnnData, wanted_id: pd.Series, name: str) -> dict[str
     return {layer: features_nf[rows_n] for layer, features_nf in recorded_layers(embeddings).items()}
 
 
-def draw_comparison(trait_scores: pd.DataFrame, traits: Traits) -> Figure:
-    """Compare the representations trait by trait."""
-    return score_comparison(summarise_scores(trait_scores), {trait.name: trait.label for trait in traits})
+def draw_comparison(trait_scores: pd.DataFrame, traits: Traits, provenance: Mapping[str, Any] | None = None) -> Figure:
+    """Compare the representations trait by trait; the provenance of the features says what these are called."""
+    labels = {trait.name: trait.label for trait in traits}
+    return score_comparison(summarise_scores(trait_scores), labels, names=representation_labels(provenance))
 
 
 def tabulate_comparison(trait_scores: pd.DataFrame, traits: Traits) -> pd.DataFrame:
@@ -189,15 +208,14 @@ def impute(
         Imputed traits, held-out predictions, scores per fold, calibration, the traits that could not be imputed, and
         what condensing the models of many synapses changes.
     """
-    if not len(annotation_scales.columns):
+    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
+    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
+    if len(found.scores) and not len(annotation_scales.columns):
         logger.warning(
             "There is no annotation_scales.csv, which preprocessing writes: imputed traits are given as annotated, "
             "without measured units."
         )
-    features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    found = impute_traits(features_nf, synapse_embeddings.obs, annotation_scales, config, traits, row_blocks)
-    for row in found.unimputed.to_dict("records"):
-        logger.warning("Trait '%s' is not imputed: %s.", row["trait"], row["reason"])
+    _warn(found.unimputed, "not imputed")
     for row in found.condensation.to_dict("records"):
         logger.info(
             "Condensed models of %s change means by %.4f standard deviations and these by %.1f %% (root mean square).",
@@ -264,7 +282,9 @@ def measure_learning_curves(
 ) -> pd.DataFrame:
     """Score the imputation with growing numbers of labels."""
     features_nf = process_features(synapse_embeddings, mask_statistics, config.gaussian_processes)
-    return learning_curves(features_nf, synapse_embeddings.obs, config, traits, row_blocks)
+    curves = learning_curves(features_nf, synapse_embeddings.obs, config, traits, row_blocks)
+    _warn(curves[curves["n_train"] == 0], "without a learning curve")
+    return curves
 
 
 def draw_learning_curves(curves: pd.DataFrame, traits: Traits) -> Figure:
@@ -314,13 +334,14 @@ def describe_imputation(
     confusions = None if class_confusions.empty else class_confusion_figure
     imputed = (imputation.gaussian_processes.layer, traits, confusions, condensation_errors)
     tables = (imputation_scores, imputation_calibration, unimputed_traits, learning_curves, summary)
+    provenance = synapse_embeddings.uns.get("provenance", {})
     return pipeline_section(
         [
-            describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits),
+            describe_quality(summary, unscored_traits, trait_score_comparison, config.probe, traits, provenance),
             describe_imputed(*tables, figures, *imputed),
         ],
         config,
-        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+        made_from=embedding_digests(provenance),
         evaluation={
             "n_synapses": int(synapse_embeddings.n_obs),
             **score_document(trait_scores, config.probe),
@@ -331,7 +352,12 @@ def describe_imputation(
 
 
 def describe_quality(
-    summary: pd.DataFrame, unscored: pd.DataFrame, comparison: Drawing, probe: str, traits: Sequence[Trait] = TRAITS
+    summary: pd.DataFrame,
+    unscored: pd.DataFrame,
+    comparison: Drawing,
+    probe: str,
+    traits: Sequence[Trait] = TRAITS,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Section:
     """Compare the representations.
 
@@ -341,6 +367,7 @@ def describe_quality(
         comparison: Figure of the linear probe's scores.
         probe: Probe to lead with; the other one follows in a folded table.
         traits: The parameter ``traits``.
+        provenance: Of the embeddings.
 
     Returns:
         Figure, one table per probe, and the traits without a score.
@@ -357,46 +384,46 @@ def describe_quality(
         f"How well annotated traits can be read off each representation, over {n_folds} folds split by neurite. "
         "ROC AUC: 0.5 is chance, 1 is perfect; of several classes it is the mean of each against the others. "
         "Explained variance: 0 is the mean, 1 is perfect, below 0 is worse than "
-        "the mean. What learning adds is the distance to the best of the columns that cost no training: the untrained "
-        "encoder of the same architecture, averaged over the same poses; the mean over one untrained convolution; "
-        "statistics of the image (mean, variance and histogram of intensity, volumes of the masks); and statistics of "
-        "each mask and of what surrounds the cleft, both as normal scores of their ranks."
+        f"the mean. {_SIMULATED if is_simulated(provenance) else _LEARNED}"
     )
+    names = representation_labels(provenance)
     other = "knn" if probe == "linear" else "linear"
     caption = "Scores of the linear probe: mean and standard deviation over folds. Dashed: chance."
-    tables.insert(0, _score_table(summary, probe, traits, is_folded=False))
-    tables.insert(1, _score_table(summary, other, traits, is_folded=True))
+    tables.insert(0, _score_table(summary, probe, traits, names, is_folded=False))
+    tables.insert(1, _score_table(summary, other, traits, names, is_folded=True))
     return Section("Representation quality", [text], [Picture(comparison, caption)], tables, part="comparison")
 
 
-def _score_table(summary: pd.DataFrame, probe: str, traits: Sequence[Trait], is_folded: bool) -> Table:
+def _score_table(
+    summary: pd.DataFrame, probe: str, traits: Sequence[Trait], names: Mapping[str, str], is_folded: bool
+) -> Table:
     """Traits by representations, the best mean of each row in bold."""
     chosen = summary[summary["probe"] == probe].to_dict("records")
     scores = {(row["representation"], row["layer"], row["trait"]): row for row in chosen}
     rows: list[list[str]] = []
     strong: set[tuple[int, int]] = set()
     for trait in traits:
-        cells = [scores.get((name, layer, trait.name)) for name, layer, _ in _REPRESENTATION_COLUMNS]
+        cells = [scores.get((name, layer, trait.name)) for name, layer in _REPRESENTATION_COLUMNS]
         means = [float("-inf") if cell is None else float(cell["mean"]) for cell in cells]
         if not any(cells):
             continue
         strong.add((len(rows), 2 + means.index(max(means))))
         texts = [_score_text(cell) for cell in cells]
-        rows.append([trait.label, METRIC_LABELS[trait.metric], *texts, _gain(means)])
-    columns = ("trait", "metric", *(label for _, _, label in _REPRESENTATION_COLUMNS), "learning adds")
+        rows.append([trait.label, METRIC_LABELS[trait.metric], *texts, _gain(means, names)])
+    columns = ("trait", "metric", *(names[name] for name, _ in _REPRESENTATION_COLUMNS), "learning adds")
     caption = (
         f"Scores of the {_PROBE_LABELS[probe]}: mean ± standard deviation over folds; best mean in bold. Last: "
-        "SynapseCLR less the best of what costs no training, which is named."
+        f"{names['synapseclr']} less the best of what costs no training, which is named."
     )
     return Table(columns, rows, caption, frozenset(strong), is_folded, has_numbers=True)
 
 
-def _gain(means: Sequence[float]) -> str:
+def _gain(means: Sequence[float], names: Mapping[str, str]) -> str:
     """Subtract the mean of the strongest rival, and name it; the first mean is that of the trained encoder."""
     trained, rivals = means[0], means[1 : 1 + len(RIVALS)]
     if not np.isfinite([trained, max(rivals)]).all():
         return ""
-    label = list(RIVALS.values())[rivals.index(max(rivals))][1]
+    label = names[list(RIVALS)[rivals.index(max(rivals))]]
     return f"{round(trained - max(rivals), 3) + 0.0:+.3f} ({label})"
 
 

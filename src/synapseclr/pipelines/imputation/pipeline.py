@@ -54,7 +54,10 @@ def create_pipeline() -> Pipeline:
                 name="score_traits",
             ),
             Node(
-                draw_comparison, ["trait_scores", "params:traits"], "trait_score_comparison", name="draw_trait_scores"
+                draw_comparison,
+                ["trait_scores", "params:traits", "embedding_provenance"],
+                "trait_score_comparison",
+                name="draw_trait_scores",
             ),
             Node(
                 tabulate_comparison,

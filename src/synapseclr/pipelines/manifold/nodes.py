@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from synapseclr.analysis.representations import (
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
 from synapseclr.analysis.traits import Traits
+from synapseclr.analysis.traits.passed_over import passed_over
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
     DrawnAxis,
@@ -47,13 +49,14 @@ from synapseclr.plotting.manifold import (
 )
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.sections import read_slabs, section_rows
-from synapseclr.plotting.theme import REPRESENTATION_LABELS, representation_style
+from synapseclr.plotting.theme import representation_labels, representation_style
 from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows
 
 logger = logging.getLogger(__name__)
 
 _NO_CLUSTER = "none"
+_MEASURABLE = "It takes positions and cleft orientations of synapses on several neurites; nothing else depends on it."
 _MOST_INTERACTIVE = 10_000
 _MOST_DRAWN = 200_000  # where features exceed memory; more points would hide each other
 
@@ -191,9 +194,9 @@ def check_leakage(
             "random": {BACKBONE: layer_features(random_embeddings)[random_rows]},
         }
     scores = measure_leakage(representations, obs, synapse_orientations, config.leakage)
-    reasons = scores[["effect", "reason"]].dropna().drop_duplicates()
-    for effect, reason in reasons.itertuples(index=False):
-        logger.warning("The effect '%s' is not measured: %s.", effect, reason)
+    reasons = scores[["effect", "reason"]].dropna().itertuples(index=False, name=None)
+    for sentence in passed_over(reasons, "not measured", _MEASURABLE, "effect", "effects"):
+        logger.warning(sentence)
     return scores, leakage_metrics(scores)
 
 
@@ -279,10 +282,11 @@ def draw_axis_profiles(axis_profiles: pd.DataFrame, traits: Traits) -> Figure:
     return axis_profile_panels(axis_profiles, traits)
 
 
-def draw_leakage(leakage_scores: pd.DataFrame) -> Figure:
-    """Draw the technical effects in the backbone's features."""
+def draw_leakage(leakage_scores: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> Figure:
+    """Draw the technical effects in the backbone's features; their provenance says what these are called."""
     backbone = leakage_scores[leakage_scores["layer"] == BACKBONE]
-    return leakage_panel(backbone, EFFECT_LABELS, representation_style(list(dict.fromkeys(backbone["representation"]))))
+    names = list(dict.fromkeys(backbone["representation"]))
+    return leakage_panel(backbone, EFFECT_LABELS, representation_style(names, representation_labels(provenance)))
 
 
 def describe_manifold(
@@ -300,13 +304,14 @@ def describe_manifold(
     """Write the report's sections on the plane with its clusters, and on technical effects in features."""
     figures = (manifold_overlays, manifold_clusters, manifold_axis_strip, manifold_axis_profiles)
     scatter = manifold_scatter if config.interactive else None
+    provenance = synapse_manifold.uns.get("provenance", {})
     return pipeline_section(
         [
             describe_plane(synapse_manifold, *figures, scatter),
-            describe_leakage(leakage_scores, leakage_figure, manifold_orientation),
+            describe_leakage(leakage_scores, leakage_figure, manifold_orientation, provenance),
         ],
         config,
-        made_from=embedding_digests(synapse_manifold.uns.get("provenance", {})),
+        made_from=embedding_digests(provenance),
     )
 
 
@@ -363,7 +368,12 @@ def describe_plane(
     return Section("Manifold", [text, of_clusters], pictures, interactive=scatter)
 
 
-def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Drawing, orientation: Drawing) -> Section:
+def describe_leakage(
+    leakage_scores: pd.DataFrame,
+    leakage_figure: Drawing,
+    orientation: Drawing,
+    provenance: Mapping[str, Any] | None = None,
+) -> Section:
     """Say what features should not know, and how well it can be read off them."""
     text = (
         "The cleft's orientation is an accident of how the tissue was cut, and so is the place in the volume, apart "
@@ -383,11 +393,11 @@ def describe_leakage(leakage_scores: pd.DataFrame, leakage_figure: Drawing, orie
             "Regions of one colour would be shaped by orientation.",
         ),
     ]
-    backbone = leakage_scores[leakage_scores["layer"] == BACKBONE]
+    backbone, labels = leakage_scores[leakage_scores["layer"] == BACKBONE], representation_labels(provenance)
     rows = [
         [
             EFFECT_LABELS[str(row["effect"])],
-            f"{REPRESENTATION_LABELS.get(str(row['representation']), row['representation'])}, {row['probe']}",
+            f"{labels.get(str(row['representation']), row['representation'])}, {row['probe']}",
             *(f"{row[name]:.3f}" for name in ("score", "null_upper_95", "p_value")),
         ]
         if np.isfinite(row["score"])

@@ -67,7 +67,7 @@ def create_pipeline() -> Pipeline:
                 "manifold_orientation",
                 name="draw_manifold_orientation",
             ),
-            Node(draw_leakage, "leakage_scores", "leakage_figure", name="draw_leakage"),
+            Node(draw_leakage, ["leakage_scores", "embedding_provenance"], "leakage_figure", name="draw_leakage"),
             Node(
                 describe_manifold,
                 [

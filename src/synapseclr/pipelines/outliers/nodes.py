@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure
 from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table, embedding_digests, pipeline_section
 from synapseclr.plotting.searches import detection_figure
 from synapseclr.plotting.sections import contact_sheet, read_slabs
-from synapseclr.plotting.theme import LAYER_LABELS, REPRESENTATION_LABELS
+from synapseclr.plotting.theme import LAYER_LABELS, representation_labels
 from synapseclr.storage.sharded_anndata import is_lazy
 from synapseclr.volumes.synapse_table import aligned_rows, rows_of_ids
 
@@ -183,9 +184,9 @@ def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore
     return contact_sheet(slabs, synapse_chunks.voxel_size_nm, titles, synapse_id_n=drawn["synapse_id"].tolist())
 
 
-def draw_detection(outlier_detection: pd.DataFrame) -> Figure:
-    """Draw how well the known defects are found in each representation."""
-    return detection_figure(outlier_detection)
+def draw_detection(outlier_detection: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> Figure:
+    """Draw how well the known defects are found in each representation; provenance says what these are called."""
+    return detection_figure(outlier_detection, representation_labels(provenance))
 
 
 def describe_outliers(
@@ -199,11 +200,11 @@ def describe_outliers(
     config: ReportingConfig,
 ) -> dict[str, Any]:
     """Write the report's section on the likeliest defects, and on how well known ones are found."""
-    figures = (outlier_sheet, outlier_detection_figure)
+    figures, provenance = (outlier_sheet, outlier_detection_figure), synapse_embeddings.uns.get("provenance", {})
     return pipeline_section(
-        [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers)],
+        [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers, provenance)],
         config,
-        made_from=embedding_digests(synapse_embeddings.uns.get("provenance", {})),
+        made_from=embedding_digests(provenance),
         evaluation={"outliers": outlier_metrics} if len(outlier_detection) else {},
     )
 
@@ -214,6 +215,7 @@ def describe_candidates(
     sheet: Drawing,
     detection: Drawing,
     config: OutliersConfig,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Section:
     """Show the likeliest defects, and tell how well known ones are found."""
     n_examples = int(outlier_candidates["is_example"].sum())
@@ -243,15 +245,14 @@ def describe_candidates(
         "Outliers",
         text,
         [candidates, Picture(detection, caption)],
-        [_detection_table(outlier_detection)],
+        [_detection_table(outlier_detection, representation_labels(provenance))],
     )
 
 
-def _detection_table(detection: pd.DataFrame) -> Table:
+def _detection_table(detection: pd.DataFrame, names: Mapping[str, str]) -> Table:
     """Methods and numbers of examples by representation, over all kinds of defects."""
     overall = detection[detection["kind"] == "all kinds"]
-    names = overall[["representation", "layer"]].drop_duplicates().itertuples(index=False, name=None)
-    columns = list(names)
+    columns = list(overall[["representation", "layer"]].drop_duplicates().itertuples(index=False, name=None))
     cells = {
         (row["representation"], row["layer"], row["method"], row["n_examples"], row["metric"]): row
         for row in overall.to_dict("records")
@@ -264,9 +265,6 @@ def _detection_table(detection: pd.DataFrame) -> Table:
         label = _METHODS.get(method, f"{n_examples} example{plural}")
         texts = [f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if n_examples else "") for row in found]
         rows.append([label, "ROC AUC" if metric == "roc_auc" else metric.replace("_", " "), *texts])
-    headings = [
-        ", ".join(filter(None, (REPRESENTATION_LABELS.get(name, name), LAYER_LABELS.get(layer))))
-        for name, layer in columns
-    ]
+    headings = [", ".join(filter(None, (names.get(name, name), LAYER_LABELS.get(layer)))) for name, layer in columns]
     caption = "Detection of known defects: mean ± standard deviation over draws of the examples."
     return Table(("method", "metric", *headings), rows, caption, is_folded=True, has_numbers=True)

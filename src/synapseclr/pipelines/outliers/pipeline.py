@@ -48,7 +48,12 @@ def create_pipeline() -> Pipeline:
                 "outlier_sheet",
                 name="draw_candidates",
             ),
-            Node(draw_detection, "outlier_detection", "outlier_detection_figure", name="draw_detection"),
+            Node(
+                draw_detection,
+                ["outlier_detection", "embedding_provenance"],
+                "outlier_detection_figure",
+                name="draw_detection",
+            ),
             Node(
                 describe_outliers,
                 [
