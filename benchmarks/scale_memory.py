@@ -79,7 +79,8 @@ def run_node(folder: Path, node: str) -> None:
     from synapseclr.pipelines.outliers.nodes import rank_outliers
 
     def parquet(name: str) -> ParquetDataset:
-        return ParquetDataset(filepath=str(folder / f"{name}.parquet"))
+        in_memory = not name.endswith("_statistics")
+        return ParquetDataset(filepath=str(folder / f"{name}.parquet"), in_memory=in_memory)
 
     def matrix(name: str) -> AnnDataZarrDataset:
         return AnnDataZarrDataset(filepath=str(folder / f"{name}.zarr"), in_memory=False)

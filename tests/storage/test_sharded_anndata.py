@@ -59,7 +59,7 @@ def test_shards_become_a_matrix_that_is_read_whole_and_lazily(dataset):
         assert is_lazy(found.X) is not in_memory
         np.testing.assert_array_equal(np.asarray(found.X), FEATURES_NF)
         np.testing.assert_array_equal(np.asarray(found.obsm["projector.mlp.0"]), FEATURES_NF[:, :2])
-        pd.testing.assert_frame_equal(found.obs, OBS)
+        pd.testing.assert_frame_equal(found.obs.set_axis(found.obs.index.astype(object)), OBS)
         assert found.uns["layer_of_X"] == "encoder.fc"
     filesystem, path = dataset._filesystem, dataset._path
     assert [name.rpartition("/")[2] for name in filesystem.ls(path.rpartition("/")[0], detail=False)] == ["a.zarr"]

@@ -342,7 +342,7 @@ class OutliersConfig(Parameters):
         description="Synapses, drawn at random, among which knn and lof search where features exceed memory.",
     )
     n_evaluated: int = Field(
-        default=100_000,
+        default=20_000,
         ge=2,
         description="Synapses, drawn at random, on which the detection is measured where features exceed memory.",
     )

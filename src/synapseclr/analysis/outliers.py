@@ -171,14 +171,18 @@ def whiten(features_nf: Features, shrinkage: float) -> np.ndarray:
             f"Outliers cannot be searched: all {raw_nf.shape[1]} features of the {len(raw_nf)} synapses are constant. "
             "The encoder has collapsed, or there is a single synapse."
         )
-    kept_nf = raw_nf[:, varies_f]
-    scaled_nf = (kept_nf - kept_nf.mean(axis=0)) / spread_f[varies_f]
+    scaled_nf = raw_nf[:, varies_f]  # a copy
+    del raw_nf
+    scaled_nf -= scaled_nf.mean(axis=0)
+    scaled_nf /= spread_f[varies_f]
     # The f x f covariance and not the n x f matrix is decomposed: n may be a million.
     variance_p, axes_fp = np.linalg.eigh(scaled_nf.T @ scaled_nf / len(scaled_nf))
     kept_p = variance_p > 1e-9 * variance_p.max()
     variance_p, axes_fp = variance_p[kept_p], axes_fp[:, kept_p]
     scale_p = np.sqrt((1 - shrinkage) * variance_p + shrinkage * variance_p.mean())
-    return np.asarray(scaled_nf @ axes_fp / scale_p)
+    white_np = scaled_nf @ axes_fp
+    white_np /= scale_p
+    return np.asarray(white_np)
 
 
 _PLACES = ("centre_x_nm", "centre_y_nm", "centre_z_nm")
@@ -328,7 +332,7 @@ def with_links(ranked: pd.DataFrame, obs: pd.DataFrame, neuroglancer: Neuroglanc
         obs: All synapses.
         neuroglancer: Where links lead.
     """
-    rows_r = match_ids(ranked["synapse_id"], obs["synapse_id"], lambda missing: f"No synapses {missing}.")
+    rows_r = match_ids(ranked["synapse_id"], obs["synapse_id"].to_numpy(), lambda missing: f"No synapses {missing}.")
     return ranked.assign(
         neuroglancer_url=pd.Series(synapse_links(obs.iloc[rows_r], neuroglancer), ranked.index, object)
     )

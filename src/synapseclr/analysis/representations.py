@@ -15,6 +15,7 @@ import pandas as pd
 from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES
 from synapseclr.errors import SynapseCLRError
 from synapseclr.storage.sharded_anndata import is_lazy
+from synapseclr.storage.stored_table import StoredTable
 from synapseclr.volumes.synapse_table import aligned_rows
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ def check_blocks(features: Features, name: str) -> None:
         check_finite(part_nf, name)
 
 
+Statistics = pd.DataFrame | StoredTable
+"""A table of statistics: ``synapse_id`` and a column per statistic; may hold more synapses than are wanted."""
+
+
 def normal_scores(statistics_nk: np.ndarray) -> np.ndarray:
     """Replace every value by the normal quantile of its rank in its column (van der Waerden scores).
 
@@ -147,20 +152,68 @@ def normal_scores(statistics_nk: np.ndarray) -> np.ndarray:
     Returns:
         float32 (n, k); equal values share their mean rank, so a constant column becomes 0.
     """
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
     scores_nk = np.empty(statistics_nk.shape, np.float32)
     for column, value_n in enumerate(np.asarray(statistics_nk).T):  # one by one: there may be millions of rows
-        scores_nk[:, column] = ndtri((rankdata(value_n) - 0.5) / len(value_n))
+        scores_nk[:, column] = _normal_scores(value_n)
     return scores_nk
 
 
-def statistics_of(table: pd.DataFrame, names: Sequence[str], synapse_id: np.ndarray, called: str) -> np.ndarray:
+def _normal_scores(value_n: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    rank_n = rankdata(value_n)
+    rank_n -= 0.5
+    rank_n /= len(value_n)
+    return np.asarray(ndtri(rank_n, out=rank_n))
+
+
+def statistic_scores(
+    table: Statistics,
+    names: Sequence[str],
+    synapse_id: np.ndarray,
+    called: str,
+    rows_s: np.ndarray | None = None,
+) -> np.ndarray:
+    """Normal scores of statistics, ranked among all synapses wanted, column by column.
+
+    Args:
+        table: Statistics; one that stays in its file is never held as a whole.
+        names: Columns wanted.
+        synapse_id: int64 (n,): the synapses among which values are ranked.
+        called: Name of the table, for messages.
+        rows_s: int (s,): those of the n whose scores are returned; None: all.
+
+    Returns:
+        float32 (s, k).
+
+    Raises:
+        TableError: If a synapse has no statistics.
+        SynapseCLRError: If values are not finite.
+    """
+    rows_n = aligned_rows(synapse_id, table["synapse_id"].to_numpy(), called)
+    scores_sk = np.empty((len(rows_n if rows_s is None else rows_s), len(names)), np.float32)
+    is_finite_n = np.ones(len(rows_n), bool)
+    for column, name in enumerate(names):
+        value_n = _in_order(table[name].to_numpy(), rows_n).astype(np.float32, copy=False)
+        is_finite_n &= np.isfinite(value_n)
+        score_n = _normal_scores(value_n)
+        scores_sk[:, column] = score_n if rows_s is None else score_n[rows_s]
+    check_finite(np.where(is_finite_n, np.float32(0), np.float32(np.nan))[:, None], called)
+    return scores_sk
+
+
+def _in_order(value_t: np.ndarray, rows_n: np.ndarray) -> np.ndarray:
+    """Rows of a column; the column itself where these are all of it in order."""
+    is_whole = len(rows_n) == len(value_t) and (not len(rows_n) or rows_n[-1] == len(rows_n) - 1)
+    return value_t if is_whole and np.array_equal(rows_n, np.arange(len(rows_n))) else value_t[rows_n]
+
+
+def statistics_of(table: Statistics, names: Sequence[str], synapse_id: np.ndarray, called: str) -> np.ndarray:
     """Statistics float32 (n, k) of the synapses wanted, column by column: no copy of the table is made.
 
     Args:
-        table: ``synapse_id`` and a column per statistic; may hold more synapses.
+        table: Statistics.
         names: Columns wanted.
         synapse_id: int64 (n,).
         called: Name of the table, for messages.
@@ -168,25 +221,24 @@ def statistics_of(table: pd.DataFrame, names: Sequence[str], synapse_id: np.ndar
     rows_n = aligned_rows(synapse_id, table["synapse_id"].to_numpy(), called)
     statistics_nk = np.empty((len(rows_n), len(names)), np.float32)
     for column, name in enumerate(names):
-        statistics_nk[:, column] = table[name].to_numpy()[rows_n]
+        statistics_nk[:, column] = _in_order(table[name].to_numpy(), rows_n)
     return statistics_nk
 
 
-def with_statistics(embeddings: AnnData, layer: str, mask_statistics: pd.DataFrame) -> FeatureBlocks:
+def with_statistics(embeddings: AnnData, layer: str, mask_statistics: Statistics) -> FeatureBlocks:
     """A recorded layer and the statistics of the masks of the same synapses, as normal scores.
 
     Args:
         embeddings: Synapses by features.
         layer: Recorded layer.
-        mask_statistics: ``synapse_id`` and a column per statistic; may hold more synapses.
+        mask_statistics: Statistics of the masks.
 
     Raises:
         SynapseCLRError: If a synapse has no statistics, or features are not finite.
     """
     synapse_id = embeddings.obs["synapse_id"].to_numpy()
-    statistics_nk = statistics_of(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
-    check_finite(statistics_nk, "mask_statistics")
+    scores_nk = statistic_scores(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
     features = layer_array(embeddings, layer)
     if not is_lazy(features):
         features = layer_features(embeddings, layer)
-    return FeatureBlocks((features, normal_scores(statistics_nk)))
+    return FeatureBlocks((features, scores_nk))

@@ -452,8 +452,9 @@ class RowBlocks:
                 progress.advance(bar, names.get(name, 0))
 
             from dask.callbacks import Callback
+            from threadpoolctl import threadpool_limits
 
-            with Callback(posttask=advance):
+            with Callback(posttask=advance), threadpool_limits(1, user_api="blas"):  # as in _call
                 dask.compute(*tasks, scheduler="threads", num_workers=self.config.threads, optimize_graph=True)
 
     def _by_workers(self, tasks: list[Any]) -> Iterator[str]:
@@ -495,8 +496,13 @@ def _bounds(arrays: Sequence[Any], n_rows: int, rows: int) -> NDArray[np.int64]:
 
 
 def _call(function: Callable[..., Any], shared: tuple[tuple[Any, ...], dict[str, Any]], *arrays: np.ndarray) -> Arrays:
+    from threadpoolctl import threadpool_limits
+
     arguments, options = shared
-    return dict(function(*(np.asarray(array) for array in arrays), *arguments, **options))
+    # Blocks are computed side by side. Threads of libraries within them wait for each other by spinning: where another
+    # process has a core, three quarters of the time went there. This limit is of this thread, and of PyTorch.
+    with threadpool_limits(1, user_api="openmp"):
+        return dict(function(*(np.asarray(array) for array in arrays), *arguments, **options))
 
 
 def _keep(folder: ObjectFolder, key: str, result: Arrays) -> str:

@@ -23,6 +23,7 @@ from kedro.io.core import get_filepath_str
 
 from synapseclr.storage.addresses import is_local, open_filesystem
 from synapseclr.storage.atomic_files import check_file, parse_json_object, read_json_object, update_json, written_whole
+from synapseclr.storage.stored_table import STORED_FROM_BYTES, StoredTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +123,33 @@ class CSVDataset(_WholeFile, kedro_datasets.pandas.CSVDataset):
 
 
 class ParquetDataset(_WholeFile, kedro_datasets.pandas.ParquetDataset):
-    """``pandas.ParquetDataset``."""
+    """``pandas.ParquetDataset``, which may leave a table in its file.
+
+    Args:
+        in_memory: True: load a pandas table; False: a :class:`~synapseclr.storage.stored_table.StoredTable`, whose
+            columns are read when they are asked for; ``auto``: that from 0.2 GB on.
+        **options: Those of ``pandas.ParquetDataset``.
+    """
+
+    def __init__(self, *, in_memory: bool | str = True, **options: Any) -> None:
+        super().__init__(**options)
+        if in_memory not in (True, False, "auto"):
+            raise DatasetError(f"in_memory is {in_memory!r}; it must be true, false or auto.")
+        self._in_memory = in_memory
+
+    def load(self) -> pd.DataFrame | StoredTable:
+        """Load the table, or open it; raises OutputError if the file is not as it was written."""
+        path = get_filepath_str(self._get_load_path(), self._protocol)
+        is_opened = self._in_memory is False or (self._in_memory == "auto" and self._is_large(path))
+        if not is_opened:
+            return super().load()
+        if self._is_plain_local_file:
+            check_file(path)
+            return StoredTable(path)
+        return StoredTable(f"{self._protocol}://{path}", self._storage_options)
+
+    def _is_large(self, path: str) -> bool:
+        return bool(self._fs.exists(path)) and self._fs.size(path) > STORED_FROM_BYTES
 
 
 class JSONDataset(_WholeFile, kedro_datasets.json.JSONDataset):

@@ -47,6 +47,7 @@ BLOCK_ROWS = 80 * CHUNK_ROWS
 _RECORDS = ".records"
 _PLAN = "plan.json"
 _PATIENCE_S, _POLL_S = 1800.0, 0.5
+_NAMES_AT_ONCE = 1_000_000
 _MEMORY_SHARE = 6  # copies of the features that analyses in memory hold at their peak: 12.5 kB a synapse of 512
 _MOST_IN_MEMORY = 4.0e9  # bytes of features
 
@@ -96,7 +97,9 @@ def open_lazily(
     """
     import anndata
 
-    return anndata.AnnData(**lazy_parts(location, storage_options, address, block_rows))
+    # Names are the ids, which are checked where they are written; checking them takes 100 bytes a synapse.
+    with anndata.settings.override(check_uniqueness=False):
+        return anndata.AnnData(**lazy_parts(location, storage_options, address, block_rows))
 
 
 def lazy_parts(
@@ -139,9 +142,37 @@ def lazy_parts(
                 else anndata.io.read_elem(found)
                 for layer, found in member.members()
             }
-        elif name in ("X", "obs", "var", "uns", "varm", "layers", "obsp", "varp"):
+        elif name == "obs":
+            parts[name] = _read_obs(member)
+        elif name in ("X", "var", "uns", "varm", "layers", "obsp", "varp"):
             parts[name] = anndata.io.read_elem(member)
     return parts
+
+
+def _read_obs(group: Any) -> pd.DataFrame:
+    """Read the table of observations, whose names take 27 bytes each here: as Python's strings they take 76."""
+    import anndata
+    import pandas as pd
+    import pyarrow as pa
+
+    index = str(group.attrs["_index"])
+    columns = {str(name): anndata.io.read_elem(group[name]) for name in group.attrs["column-order"]}
+    stored = group[index]
+    if not hasattr(stored, "shape"):
+        names = pd.Index(anndata.io.read_elem(stored))
+    else:
+        parts = [
+            pa.array(stored[first : first + _NAMES_AT_ONCE].astype(object), pa.large_string(), from_pandas=True)
+            for first in range(0, stored.shape[0], _NAMES_AT_ONCE)
+        ]
+        names = pd.Index(pd.array(pa.chunked_array(parts, pa.large_string()), dtype="string[pyarrow]"))
+        pa.default_memory_pool().release_unused()
+    return pd.DataFrame(columns, index=names.rename(None if index == "_index" else index), copy=False)
+
+
+def _with_plain_names(obs: pd.DataFrame) -> pd.DataFrame:
+    """Give observations names of a type that all versions of AnnData read."""
+    return obs.set_axis(obs.index.astype(object)) if obs.index.dtype == "string" else obs
 
 
 def _as_dask(array: Any, name: str, digest: str, block_rows: int) -> Any:
@@ -187,11 +218,14 @@ def write_sharded(data: AnnData, folder: str | Path) -> None:
             if type(array).__name__ != "DataFrame" and is_dense(array) and (is_lazy(array) or len(array) > CHUNK_ROWS)
         }
         if not long:
+            if data.obs.index.dtype == "string":
+                data = data.copy()
+                data.obs = _with_plain_names(data.obs)
             data.write_zarr(folder)
             return
         rest = anndata.AnnData(
             X=None if "X" in long else data.X,
-            obs=data.obs,
+            obs=_with_plain_names(data.obs),
             var=data.var,
             uns=dict(data.uns),
             obsm={layer: data.obsm[layer] for layer in data.obsm if f"obsm/{layer}" not in long},
@@ -403,7 +437,7 @@ class MatrixShards:
             raise OutputError(f"{self.url} lacks {len(left)} of {self.n_shards} shards, such as {left[0]}.")
         with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
             group: Any = zarr.open_group(self.folder.url, mode="r+", storage_options=self.folder.storage_options)
-            rest = anndata.AnnData(obs=obs, uns=dict(uns))
+            rest = anndata.AnnData(obs=_with_plain_names(obs), uns=dict(uns))
             rest.strings_to_categoricals()
             width = int(self.widths["X"])
             anndata.io.write_elem(group, "obs", rest.obs)

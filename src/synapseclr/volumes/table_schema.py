@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from synapseclr.errors import TableError
+from synapseclr.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
@@ -80,6 +81,9 @@ GROUPED_MEANS = {
 """A mean with its interval over neurites."""
 
 
+T = TypeVar("T", pd.DataFrame, StoredTable)
+
+
 @dataclass(frozen=True)
 class TableSchema:
     """Columns and rules of a table. ``validate`` makes it a validator for Kedro's catalog.
@@ -98,12 +102,27 @@ class TableSchema:
     may_be_empty: bool = True
     only_these: bool = False
 
-    def validate(self, table: pd.DataFrame) -> pd.DataFrame:
+    def validate(self, table: T) -> T:
         """Check a table and give its columns their types.
+
+        A table that stays in its file is checked column by column, and returned as it is.
 
         Raises:
             TableError: With everything that is wrong, column by column, and the rows concerned.
         """
+        if isinstance(table, StoredTable):
+            self._check_presence(table)
+            for name in [name for name in self.columns if name in table]:
+                alone = replace(self, columns={name: self.columns[name]}, only_these=False)
+                try:
+                    alone._validated(table[[name]])
+                except TableError:  # which tells the rows by their key
+                    alone._validated(table[list(dict.fromkeys([self.key or name, name]))])
+                    raise
+            return table
+        return self._validated(table)
+
+    def _validated(self, table: pd.DataFrame) -> pd.DataFrame:
         table = strip_names(table, self.columns)
         self._check_presence(table)
         typed = table.copy(deep=False)
@@ -136,7 +155,7 @@ class TableSchema:
             name=self.name,
         )
 
-    def _check_presence(self, table: pd.DataFrame) -> None:
+    def _check_presence(self, table: pd.DataFrame | StoredTable) -> None:
         needed = [name for name, column in self.columns.items() if not column.optional]
         check_columns(table, needed, self.name)
         if table.empty and not self.may_be_empty:
@@ -200,7 +219,7 @@ def strip_names(table: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
     return table.rename(columns=wanted) if wanted else table
 
 
-def check_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:
+def check_columns(table: pd.DataFrame | StoredTable, columns: list[str], name: str) -> None:
     """Raise a :class:`TableError` that names the missing columns, and what to do where the reason can be seen."""
     missing = [column for column in columns if column not in table.columns]
     if missing:
@@ -211,7 +230,7 @@ def check_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:
         )
 
 
-def _reason_of_missing(table: pd.DataFrame, missing: list[str]) -> str:
+def _reason_of_missing(table: pd.DataFrame | StoredTable, missing: list[str]) -> str:
     """Advice on a table that lacks columns, with a space in front; empty where nothing is recognised."""
     present = [str(column) for column in table.columns]
     for separator, called in _SEPARATORS.items():

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from synapseclr.analysis.config import GaussianProcessConfig, Kernel
 from synapseclr.analysis.representations import (
     Features,
+    Statistics,
     blocks_of,
     layer_array,
     layer_features,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_FITTED = 20_000
 
 
-def process_features(embeddings: AnnData, mask_statistics: pd.DataFrame, config: GaussianProcessConfig) -> Features:
+def process_features(embeddings: AnnData, mask_statistics: Statistics, config: GaussianProcessConfig) -> Features:
     """Features that the processes are fitted on: the layer of the parameters, with the statistics of the masks."""
     if config.with_masks:
         return with_statistics(embeddings, config.layer, mask_statistics)

@@ -27,6 +27,7 @@ from synapseclr.analysis.neurite_classes import (
     property_metrics,
     typed_property,
 )
+from synapseclr.analysis.representations import Statistics
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import Traits
 from synapseclr.analysis.traits.calibration import reliability_table
@@ -100,7 +101,7 @@ def draw_classes(held_out_neurite_classes: pd.DataFrame) -> Figure:
 
 def type_with_few_labels(
     synapse_embeddings: AnnData,
-    mask_statistics: pd.DataFrame,
+    mask_statistics: Statistics,
     config: ConsensusConfig,
     imputation: ImputationConfig,
     traits: Traits,

@@ -36,10 +36,10 @@ from synapseclr.analysis.representations import (
     BACKBONE,
     FeatureBlocks,
     Features,
+    Statistics,
     layer_features,
-    normal_scores,
     recorded_layers,
-    with_statistics,
+    statistic_scores,
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, Traits
@@ -100,8 +100,8 @@ def score_traits(
     random_embeddings: AnnData,
     convolution_embeddings: AnnData,
     other_representations: dict[str, AnnData],
-    chunk_statistics: pd.DataFrame,
-    mask_statistics: pd.DataFrame,
+    chunk_statistics: Statistics,
+    mask_statistics: Statistics,
     config: ImputationConfig,
     traits: Traits,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,14 +125,15 @@ def score_traits(
         Tidy scores, and the traits that could not be scored with the reason.
     """
     obs = synapse_embeddings.obs
-    rows_n = aligned_rows(obs["synapse_id"].to_numpy(), chunk_statistics["synapse_id"].to_numpy(), "chunk_statistics")
-    image_nk = normal_scores(chunk_statistics[list(STATISTIC_NAMES)].to_numpy(np.float32)[rows_n])
-    joined = with_statistics(synapse_embeddings, BACKBONE, mask_statistics)
-    if is_lazy(synapse_embeddings.X):  # only annotated synapses are scored; ranks stay those among all
-        rows_s = annotated_rows(obs, traits)
+    # Of features that exceed memory only the annotated synapses are scored; ranks stay those among all.
+    rows_s = annotated_rows(obs, traits) if is_lazy(synapse_embeddings.X) else None
+    synapse_id = obs["synapse_id"].to_numpy()
+    image_nk = statistic_scores(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics", rows_s)
+    masks_nk = statistic_scores(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics", rows_s)
+    if rows_s is not None:
         synapse_embeddings = synapse_embeddings[rows_s].to_memory()
-        obs, image_nk = synapse_embeddings.obs, image_nk[rows_s]
-        joined = FeatureBlocks((layer_features(synapse_embeddings), joined.parts[1][rows_s]))
+        obs = synapse_embeddings.obs
+    joined = FeatureBlocks((layer_features(synapse_embeddings), masks_nk))
     others = {
         name: _layers_of(embeddings, obs["synapse_id"], name)
         for name, embeddings in {
@@ -146,7 +147,7 @@ def score_traits(
         "synapseclr": recorded_layers(synapse_embeddings),
         **others,
         "trivial_statistics": {"statistics": image_nk},
-        "mask_statistics": {"statistics": joined.parts[1]},
+        "mask_statistics": {"statistics": masks_nk},
         "synapseclr+statistics": {BACKBONE: joined},
     }
     scores, unscored = score_representations(representations, obs, config, traits)
@@ -176,7 +177,7 @@ def tabulate_comparison(trait_scores: pd.DataFrame, traits: Traits) -> pd.DataFr
 
 def impute(
     synapse_embeddings: AnnData,
-    mask_statistics: pd.DataFrame,
+    mask_statistics: Statistics,
     annotation_scales: pd.DataFrame,
     config: ImputationConfig,
     traits: Traits,
@@ -256,7 +257,7 @@ def draw_confusions(confusions: pd.DataFrame, traits: Traits) -> Figure:
 
 def measure_learning_curves(
     synapse_embeddings: AnnData,
-    mask_statistics: pd.DataFrame,
+    mask_statistics: Statistics,
     config: ImputationConfig,
     traits: Traits,
     row_blocks: RowBlocksConfig = HERE,

@@ -27,6 +27,7 @@ from synapseclr.analysis.outliers import (
 from synapseclr.analysis.representations import (
     FeatureBlocks,
     Features,
+    Statistics,
     is_lazy_features,
     layer_array,
     layer_features,
@@ -53,8 +54,8 @@ _METHODS = {
 
 def rank_outliers(
     synapse_embeddings: AnnData,
-    mask_statistics: pd.DataFrame,
-    chunk_statistics: pd.DataFrame,
+    mask_statistics: Statistics,
+    chunk_statistics: Statistics,
     accepted_defects: pd.DataFrame,
     config: OutliersConfig,
     neuroglancer: NeuroglancerConfig,
@@ -92,7 +93,7 @@ def rank_outliers(
 
 
 def join_features(
-    synapse_embeddings: AnnData, mask_statistics: pd.DataFrame, chunk_statistics: pd.DataFrame, config: OutliersConfig
+    synapse_embeddings: AnnData, mask_statistics: Statistics, chunk_statistics: Statistics, config: OutliersConfig
 ) -> Features:
     """Set the layer that is searched beside a block of the statistics that the parameters join to it."""
     synapse_id = synapse_embeddings.obs["synapse_id"].to_numpy()
@@ -112,8 +113,8 @@ def join_features(
 def measure_detection(
     synapse_embeddings: AnnData,
     random_embeddings: AnnData,
-    mask_statistics: pd.DataFrame,
-    chunk_statistics: pd.DataFrame,
+    mask_statistics: Statistics,
+    chunk_statistics: Statistics,
     simulation_truth: pd.DataFrame,
     config: OutliersConfig,
 ) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -166,7 +167,7 @@ def _synapses_in_memory(embeddings: AnnData, synapse_id: np.ndarray) -> AnnData:
     return embeddings[np.sort(rows_m)].to_memory()
 
 
-def _statistics(table: pd.DataFrame, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
+def _statistics(table: Statistics, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
     """Statistics float32 (n, k) of the synapses wanted."""
     return statistics_of(table, columns, synapse_id, name)
 
