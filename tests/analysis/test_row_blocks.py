@@ -5,6 +5,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 
 from synapseclr.analysis.row_blocks import Moments, RowBlocks, RowBlocksConfig, sample_rows
 from synapseclr.errors import OutputError, SynapseCLRError
@@ -95,6 +96,16 @@ def test_chosen_rows_come_in_their_order(features_nf, config):
     np.testing.assert_array_equal(found_mf, features_nf[rows_m])
     np.testing.assert_array_equal(label_m, rows_m)
     assert sample_rows(7, 41, seed=3).tolist() == [*range(7)]
+
+
+def test_few_rows_of_stored_features_are_read_without_going_over_all(features_nf, config, tmp_path, monkeypatch):
+    stored = zarr.create_array(str(tmp_path / "a.zarr"), data=features_nf, chunks=(4, features_nf.shape[1]))
+    blocks = RowBlocks("sample", (da.from_array(stored, chunks=(20, -1), inline_array=True), np.arange(N)), config)
+    monkeypatch.setattr(RowBlocks, "map", lambda *_, **__: pytest.fail("all blocks were read"))
+    rows_m = sample_rows(N, N // 10, seed=3)
+    found_mf, label_m = blocks.rows(rows_m)
+    np.testing.assert_array_equal(found_mf, features_nf[rows_m])
+    np.testing.assert_array_equal(label_m, rows_m)
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(features_nf, config, tmp_path):

@@ -9,6 +9,33 @@ import pytest
 from explorer_runs import FIRST_ID, HOSTILE, N_SMALL
 from gestures import click_synapse, drag, draw_lasso, isolated_cluster, outline_of, place_of
 
+_ODD_ON_TOP = """() => {
+    const top = document.querySelector("#plot").pointMap.order.slice(-10000);
+    return top.reduce((sum, point) => sum + point % 2, 0) / top.length;
+}"""
+_INK_WHILE_MOVING = """() => {
+    const map = document.querySelector("#plot").pointMap, { renderer } = map, { gl } = renderer;
+    const { drawingBufferWidth: width, drawingBufferHeight: height } = gl;
+    const pixels = new Uint8Array(4 * width * height), paper = map.paper.map((part) => Math.round(255 * part));
+    const ink = () => {
+        renderer.sample = 4000;
+        map.paint();
+        gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+        let n = 0;
+        const isInk = (at) => paper.some((part, place) => Math.abs(part - pixels[at + place]) > 8);
+        for (let at = 0; at < pixels.length; at += 4) n += isInk(at);
+        return n;
+    };
+    map.isMoving = false;
+    const rest = ink();
+    map.panBy(20, 10);
+    const moved = ink();
+    map.zoomBy(1.2);
+    const zoomed = ink();
+    map.fit();
+    return [rest, moved, zoomed, renderer.counts(true).reduce((one, other) => one + other)];
+}"""
+
 
 def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explorer):
     page = open_page(explorer.address)
@@ -40,6 +67,10 @@ def test_a_click_shows_the_synapse_and_its_neighbours_lead_on(open_page, explore
     page.wait_for_selector(f'#neuron[data-neuron="{root}"]')
     page.locator("#neuron-colour").click()
     page.locator("#legend").get_by_text("its outputs (2)").wait_for()
+    colour = page.locator("#colour")  # a root id is shortened in the middle, and there in full for who asks
+    assert colour.locator("option:checked").inner_text() == f"neurite {root[:4]}…{root[-6:]}"
+    assert colour.get_attribute("title") == f"neurite {root}"
+    assert colour.locator("option:checked").get_attribute("aria-label") == f"neurite {root}"
     page.locator("#neuron-outputs").click()
     page.get_by_text("2 synapses selected").wait_for()
     assert f"neuron={root}" in page.url  # above 2^53 and 2^63: numbers would round it
@@ -240,6 +271,12 @@ def test_a_hundred_thousand_synapses_are_drawn_clicked_and_chosen(open_page, big
     assert page.locator("#plot").get_attribute("data-points") == "100000"
     page.locator("#colour").select_option("outlier_score")
     page.wait_for_selector("#plot[data-colour=outlier_score]")
+    assert page.evaluate(_ODD_ON_TOP) == pytest.approx(0.5, abs=0.03)  # no class lies on top
+    rest, moved, zoomed, n_painted = page.evaluate(_INK_WHILE_MOVING)
+    assert n_painted < 10_000  # as on a slow machine
+    assert moved == pytest.approx(rest, rel=0.1)  # nothing seems to be lost
+    assert rest < zoomed < 2 * rest
+    page.wait_for_function("!document.querySelector('#plot').pointMap.isMoving")
     outlying = int(np.argmin(big_explorer.outputs.planes["UMAP"][:, 0]))
     click_synapse(page, big_explorer.outputs, outlying)
     assert page.locator("#synapse .thumbs button").count() == 12

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,10 +29,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from pydantic import Field
 
+from synapseclr.analysis.feature_rows import FeatureRows
 from synapseclr.errors import OutputError, SynapseCLRError
 from synapseclr.parameters import Parameters
 from synapseclr.storage.object_folder import ObjectFolder
-from synapseclr.storage.sharded_anndata import BLOCK_ROWS, is_lazy
+from synapseclr.storage.sharded_anndata import BLOCK_ROWS, is_lazy, stored_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +45,7 @@ Arrays = dict[str, np.ndarray]
 
 _known_moments: dict[str, Moments] = {}  # of this process, by the digest of what they are of: passes cost minutes
 _MOST_KNOWN = 16
+_ROWS_AT_ONCE = 256  # single rows read between two steps of a progress bar
 _VERSION = 1  # goes up when the same function would give other results
 
 
@@ -227,6 +230,7 @@ class RowBlocks:
         (self.n_rows,) = lengths
         self.is_lazy = any(is_lazy(array) for array in arrays)
         self.bounds = _bounds(arrays, self.n_rows, self.config.rows)
+        self._given = tuple(arrays)
         sizes = tuple(int(size) for size in np.diff(self.bounds))
         self.arrays = tuple(
             array.rechunk({0: sizes, **dict.fromkeys(range(1, array.ndim), -1)}) if is_lazy(array) else array
@@ -340,11 +344,29 @@ class RowBlocks:
         """
         if not self.is_lazy:
             return tuple(np.asarray(array[rows_m]) for array in self.arrays)
+        if self._are_few(rows_m):
+            return self._few_rows(rows_m)
         is_chosen_n = np.zeros(self.n_rows, bool)
         is_chosen_n[rows_m] = True
         with RowBlocks(self.name, (*self.arrays, is_chosen_n), self.config) as blocks:
             found = blocks.map(_chosen, description=f"Sample for {self.name}").columns()
         return tuple(found[str(part)] for part in range(len(self.arrays)))
+
+    def _are_few(self, rows_m: np.ndarray) -> bool:
+        """Tell whether the stored chunks that hold some rows are less than half of all."""
+        stored = [stored_array(array) if array.dtype == np.float32 else None for array in self._given if is_lazy(array)]
+        return all(array is not None and 2 * len(rows_m) * array.chunks[0] < self.n_rows for array in stored)
+
+    def _few_rows(self, rows_m: np.ndarray) -> tuple[np.ndarray, ...]:
+        from rich.progress import track
+
+        pieces = np.array_split(rows_m, max(1, math.ceil(len(rows_m) / _ROWS_AT_ONCE)))
+        read = [FeatureRows(array) if is_lazy(array) else array for array in self._given]
+        found = [
+            [np.asarray(array[rows_p]) for array in read]
+            for rows_p in track(pieces, description=f"Sample for {self.name}")
+        ]
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
     def forget(self) -> None:
         """Delete the results that are kept of finished blocks."""

@@ -48,15 +48,15 @@ _RECORDS = ".records"
 _PLAN = "plan.json"
 _PATIENCE_S, _POLL_S = 1800.0, 0.5
 _NAMES_AT_ONCE = 1_000_000
-_MEMORY_SHARE = 6  # copies of the features that analyses in memory hold at their peak: 12.5 kB a synapse of 512
+_MEMORY_SHARE = 14  # analyses hold six to seven copies of features in memory, 12.5 kB a synapse of 512
 _MOST_IN_MEMORY = 4.0e9  # bytes of features
 
 
 def fits_in_memory(stored_bytes: float) -> bool:
     """Tell whether features are few enough for the analyses to hold them in memory, several times over.
 
-    They are up to 4 GB, about a million synapses with their projector layers, and up to a sixth of the machine's (or
-    the container's) memory.
+    They are up to 4 GB, and up to a fourteenth of the machine's (or the container's) memory, so that these copies take
+    half of it: 900,000 synapses of 512 features with 24 GB.
 
     Args:
         stored_bytes: Size of the matrix's files.

@@ -61,7 +61,7 @@ class FittedClasses:
     """
 
     def __init__(self, conditioned: _Conditioned) -> None:
-        self._conditioned = conditioned
+        self.conditioned = conditioned
 
     def posterior(self, query_nr: np.ndarray) -> ClassPosterior:
         """Posterior at kernel inputs of the synapses to predict."""
@@ -69,7 +69,7 @@ class FittedClasses:
 
         with linear_algebra(), torch.no_grad():
             parts = [
-                self._conditioned.predict(query_nr[start : start + _CHUNK]) for start in range(0, len(query_nr), _CHUNK)
+                self.conditioned.predict(query_nr[start : start + _CHUNK]) for start in range(0, len(query_nr), _CHUNK)
             ]
         mean_kn, variance_kn, prior_n = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
         return ClassPosterior(mean_kn, variance_kn, prior_n)

@@ -5,7 +5,7 @@ latent means are sums over these, which differ in weights and in the length scal
 scales, between which all others are interpolated, give every model's mean by one product of matrices, equal to the
 model's own up to single precision. Variances, a triangular system per model and synapse otherwise, are not equal: the
 logarithm of posterior over prior variance is regressed on the same kernels, at synapses drawn at random. What that
-changes is measured at further synapses.
+changes is measured at further synapses. Of several classes, each is a latent function of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from synapseclr.analysis.gaussian_processes.exact import ExactModel
 from synapseclr.analysis.gaussian_processes.models import FittedProcess, Posterior, class_probability
+from synapseclr.analysis.gaussian_processes.multiclass import FittedClasses
 from synapseclr.analysis.imputation.ensemble import Member, MemberModel, Prediction, mixture
 from synapseclr.volumes.table_schema import NOT_NEGATIVE, POSITIVE_COUNT, TEXT, TableSchema
 
@@ -31,6 +32,7 @@ _MOST_REGRESSED = 1_000  # annotated synapses whose kernels variances are regres
 _PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _KERNEL_VALUES = 400_000  # held at a time: 1.6 MB, which stay in the processor's cache
 _LEAST_LOG_RATIO = -12.0
+_SAMPLES = 16  # of the latent functions of several classes, and as many mirrored; others for each model
 
 CONDENSATION_ERRORS = TableSchema(
     "The table of errors of condensed models",
@@ -62,27 +64,29 @@ class Condensation(NamedTuple):
 class CondensedModels:
     """The m models of a trait over c annotated synapses, j length scales and r kernel inputs; arrays are float32.
 
+    A model has a latent function, or one of each of k classes: q = m or m k functions, those of a model side by side.
+
     Attributes:
         near_cr: The columns of the annotated synapses' inputs that radial kernels see.
         scale_j: Length scales.
-        radial_jcm: Weights of kernels at these.
-        linear_rm: Weights of the inputs.
-        constant_m: Float64.
-        prior_m2: Prior variance: a constant, and the factor of the squared norm of the inputs; float64.
+        radial_jcq: Weights of kernels at these.
+        linear_rq: Weights of the inputs.
+        constant_q: Float64.
+        prior_q2: Prior variance: a constant, and the factor of the squared norm of the inputs; float64.
         regressed: Index of a length scale, and number of annotated synapses; variances are regressed on their kernels.
-        variance_bm: Coefficients of the logarithm of posterior over prior variance; b terms, see :func:`_terms`.
+        variance_bq: Coefficients of the logarithm of posterior over prior variance; b terms, see :func:`_terms`.
         rescale_m3: Centre, scale and noise of the target; float64.
         is_class: As of :class:`~synapseclr.analysis.imputation.ensemble.MemberModel`.
     """
 
     near_cr: np.ndarray
     scale_j: np.ndarray
-    radial_jcm: np.ndarray
-    linear_rm: np.ndarray
-    constant_m: np.ndarray
-    prior_m2: np.ndarray
+    radial_jcq: np.ndarray
+    linear_rq: np.ndarray
+    constant_q: np.ndarray
+    prior_q2: np.ndarray
     regressed: tuple[int, int]
-    variance_bm: np.ndarray
+    variance_bq: np.ndarray
     rescale_m3: np.ndarray
     is_class: bool
 
@@ -97,22 +101,28 @@ class CondensedModels:
         return Prediction(mean_on, sd_on, mean_on, sd_on, ood_n)
 
     def _predict(self, inputs_nr: np.ndarray) -> Prediction:
-        mean_nm, terms_nb = self._latent_means(inputs_nr)
-        ratio_nm = np.exp(np.clip((terms_nb @ self.variance_bm).astype(np.float64), _LEAST_LOG_RATIO, 0.0))
-        prior_nm = self.prior_m2[:, 0] + np.square(inputs_nr).sum(axis=1)[:, None] * self.prior_m2[:, 1]
+        mean_nq, terms_nb = self._latent_means(inputs_nr)
+        ratio_nq = np.exp(np.clip((terms_nb @ self.variance_bq).astype(np.float64), _LEAST_LOG_RATIO, 0.0))
+        prior_nq = self.prior_q2[:, 0] + np.square(inputs_nr).sum(axis=1)[:, None] * self.prior_q2[:, 1]
+        none = np.empty(0, np.int64)
+        n_classes = mean_nq.shape[1] // len(self.rescale_m3)
         members = []
         for m, (centre, scale, noise) in enumerate(self.rescale_m3):
-            mean_n, variance_n = mean_nm[:, m], prior_nm[:, m] * ratio_nm[:, m]
-            if self.is_class:
-                posterior = Posterior(mean_n[None], variance_n[None], prior_nm[None, :, m], 0.0)
-                mean_n, variance_n = class_probability(posterior)
+            own = slice(m * n_classes, (m + 1) * n_classes)
+            mean_kn, prior_kn, ratio_kn = mean_nq[:, own].T, prior_nq[:, own].T, ratio_nq[:, own].T
+            variance_kn = prior_kn * ratio_kn
+            if n_classes > 1:
+                mean_on, variance_on = _softmax_moments(mean_kn, variance_kn, m)
+            elif self.is_class:
+                mean_n, variance_n = class_probability(Posterior(mean_kn, variance_kn, prior_kn, 0.0))
+                mean_on, variance_on = mean_n[None], variance_n[None]
             else:
-                mean_n, variance_n = mean_n * scale + centre, variance_n * scale**2 + noise
-            members.append(Member(mean_n[None], variance_n[None], ratio_nm[:, m], np.empty(0, np.int64)))
-        return mixture(members, np.empty(0, np.int64))
+                mean_on, variance_on = mean_kn * scale + centre, variance_kn * scale**2 + noise
+            members.append(Member(mean_on, variance_on, ratio_kn.mean(axis=0), none))
+        return mixture(members, none)
 
     def _latent_means(self, inputs_nr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Latent means float64 (n, m), and what variances are regressed on, float32 (n, b)."""
+        """Latent means float64 (n, q), and what variances are regressed on, float32 (n, b)."""
         import torch
 
         query = torch.as_tensor(inputs_nr, dtype=torch.float32)
@@ -121,15 +131,30 @@ class CondensedModels:
         half_squared -= 0.5 * near.square().sum(dim=1)[:, None]
         half_squared -= 0.5 * centre.square().sum(dim=1)
         half_squared.clamp_(max=0.0)
-        mean = query @ torch.as_tensor(self.linear_rm)
+        mean = query @ torch.as_tensor(self.linear_rq)
         place, n_regressed = self.regressed
         kernel, kept = torch.empty_like(half_squared), half_squared[:, :n_regressed]
         for j, scale in enumerate(self.scale_j):
             torch.mul(half_squared, 1.0 / float(scale) ** 2, out=kernel)
-            torch.addmm(mean, kernel.exp_(), torch.as_tensor(self.radial_jcm[j]), out=mean)
+            torch.addmm(mean, kernel.exp_(), torch.as_tensor(self.radial_jcq[j]), out=mean)
             if j == place:
                 kept = kernel[:, :n_regressed].clone()
-        return mean.double().numpy() + self.constant_m, _terms(query, kept).numpy()
+        return mean.double().numpy() + self.constant_q, _terms(query, kept).numpy()
+
+
+def _softmax_moments(mean_kn: np.ndarray, variance_kn: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the softmax of independent normal variables, each float64 (k, n), over mirrored samples."""
+    import torch
+
+    half_sk = np.random.default_rng(seed).standard_normal((_SAMPLES, len(mean_kn)), np.float32)
+    draw_s1k = torch.as_tensor(np.concatenate([half_sk, -half_sk])[:, None])
+    mean_nk, spread_nk = (
+        torch.as_tensor(np.ascontiguousarray(each_kn.T), dtype=torch.float32)
+        for each_kn in (mean_kn, np.sqrt(variance_kn))
+    )
+    chance_snk = torch.softmax(torch.addcmul(mean_nk, draw_s1k, spread_nk), dim=-1)
+    variance_nk, mean_nk = torch.var_mean(chance_snk, dim=0, correction=0)
+    return mean_nk.double().numpy().T, variance_nk.double().numpy().T
 
 
 def _terms(query: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -141,6 +166,24 @@ def _terms(query: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.ones_like(norm), query, squares, norm, norm.sqrt(), kernel], dim=1)
 
 
+class _Function(NamedTuple):
+    """One of the independent functions whose sum is a latent function, given training synapses.
+
+    Attributes:
+        train: float (a, r).
+        weight_a: Weights of the kernels there.
+        constant: Mean.
+        scales: See :func:`_hyper_parameters`.
+        n_radial: Leading inputs that radial kernels see; None: all.
+    """
+
+    train: torch.Tensor
+    weight_a: np.ndarray
+    constant: float
+    scales: tuple[np.ndarray, np.ndarray, np.ndarray]
+    n_radial: int | None
+
+
 def condense(models: Sequence[MemberModel], inputs_dr: np.ndarray) -> Condensation | None:
     """Condense the models of a trait.
 
@@ -149,59 +192,58 @@ def condense(models: Sequence[MemberModel], inputs_dr: np.ndarray) -> Condensati
         inputs_dr: Kernel inputs of some thousand synapses drawn at random, in random order.
 
     Returns:
-        The condensed models; None for those that cannot be: other kernels than ``rbf+linear``, several classes, and
-        the variational process.
+        The condensed models; None for those that cannot be: other kernels than ``rbf+linear``, and the variational
+        process.
     """
-    processes = [model.process for model in models if isinstance(model.process, FittedProcess)]
-    parts = [part for process in processes for part in _parts(process)]
-    if len(processes) < len(models) or not all(_parts(process) for process in processes):
+    by_column = [functions for model in models for functions in _latent_functions(model.process)]
+    if not by_column or not all(by_column):
         return None
-    kernels = [part.prior.kernel for part in parts]
-    if not all(hasattr(kernel.base_kernel, "weighted_sums") for kernel in kernels):
-        return None
-    centre_cr, row_of = _distinct([part.train.double().numpy() for part in parts])
-    n_radial = parts[0].prior.kernel.base_kernel.n_radial or centre_cr.shape[1]
-    scales = [_hyper_parameters(part) for part in parts]
-    nodes_j = _length_scales(np.concatenate([length_o for length_o, *_ in scales]))
-    n_models, n_inputs = len(models), centre_cr.shape[1]
-    radial_jcm = np.zeros((len(nodes_j), len(centre_cr), n_models))
-    linear_rm, constant_m, prior_m2 = np.zeros((n_inputs, n_models)), np.zeros(n_models), np.zeros((n_models, 2))
-    of_model = [m for m, process in enumerate(processes) for _ in _parts(process)]
-    for m, part, rows_a, (length_o, variance_o, factor_o) in zip(of_model, parts, row_of, scales, strict=True):
-        weight_a = part.weights.double().numpy()
-        for length, variance, factor in zip(length_o, variance_o, factor_o, strict=True):
-            np.add.at(radial_jcm[..., m].T, rows_a, factor * weight_a[:, None] * _lagrange(length, nodes_j))
-            linear_rm[:, m] += factor * variance * (part.train.double().numpy().T @ weight_a)
-            prior_m2[m] += factor * np.array([1.0, variance])
-        constant_m[m] += part.prior.mean
+    together = [(q, function) for q, functions in enumerate(by_column) for function in functions]
+    centre_cr, row_of = _distinct([function.train for _, function in together])
+    n_radial = together[0][1].n_radial or centre_cr.shape[1]
+    nodes_j = _length_scales(np.concatenate([function.scales[0] for _, function in together]))
+    n_columns, n_inputs = len(by_column), centre_cr.shape[1]
+    radial_jcq = np.zeros((len(nodes_j), len(centre_cr), n_columns))
+    linear_rq, constant_q, prior_q2 = np.zeros((n_inputs, n_columns)), np.zeros(n_columns), np.zeros((n_columns, 2))
+    for q, function in together:
+        rows_a = row_of[id(function.train)]
+        for length, variance, factor in zip(*function.scales, strict=True):
+            np.add.at(radial_jcq[..., q].T, rows_a, factor * function.weight_a[:, None] * _lagrange(length, nodes_j))
+            linear_rq[:, q] += factor * variance * (function.train.double().numpy().T @ function.weight_a)
+            prior_q2[q] += factor * np.array([1.0, variance])
+        constant_q[q] += function.constant
     regressed = (len(nodes_j) // 2, min(_MOST_REGRESSED, len(centre_cr)))
     order_c = np.random.default_rng(0).permutation(len(centre_cr))  # those regressed on come first
+    targets = [
+        (model.process.centre, model.process.scale, model.process.noise)
+        if isinstance(model.process, FittedProcess)
+        else (0.0, 1.0, 0.0)
+        for model in models
+    ]
     unfitted = CondensedModels(
         centre_cr[order_c, :n_radial].astype(np.float32),
         nodes_j,
-        radial_jcm[:, order_c].astype(np.float32),
-        linear_rm.astype(np.float32),
-        constant_m,
-        prior_m2,
+        radial_jcq[:, order_c].astype(np.float32),
+        linear_rq.astype(np.float32),
+        constant_q,
+        prior_q2,
         regressed,
-        np.zeros((0, n_models), np.float32),
-        np.array([(process.centre, process.scale, process.noise) for process in processes]),
+        np.zeros((0, n_columns), np.float32),
+        np.array(targets),
         models[0].is_class,
     )
-    return _with_variances(unfitted, models, processes, inputs_dr)
+    return _with_variances(unfitted, models, inputs_dr)
 
 
-def _with_variances(
-    condensed: CondensedModels, models: Sequence[MemberModel], processes: Sequence[FittedProcess], inputs_dr: np.ndarray
-) -> Condensation:
+def _with_variances(condensed: CondensedModels, models: Sequence[MemberModel], inputs_dr: np.ndarray) -> Condensation:
     """Regress the variances on most of the drawn synapses, and measure on the others what changes."""
     from dataclasses import replace
 
     n_tested = max(1, round(_TESTED * len(inputs_dr)))
     fitted_fr, tested_tr = inputs_dr[n_tested:], inputs_dr[:n_tested]
-    log_ratio_fm = np.stack([_log_ratio(process, fitted_fr) for process in processes], axis=1)
+    log_ratio_fq = np.concatenate([_log_ratio(model.process, fitted_fr) for model in models], axis=1)
     terms_fb = condensed._latent_means(fitted_fr)[1].astype(np.float64)
-    found = replace(condensed, variance_bm=_ridge(terms_fb, log_ratio_fm).astype(np.float32))
+    found = replace(condensed, variance_bq=_ridge(terms_fb, log_ratio_fq).astype(np.float32))
     full = mixture([model.predict(tested_tr) for model in models], np.empty(0, np.int64))
     short = found.predict(tested_tr)
     shift_on, relative_on = (short.mean_on - full.mean_on) / full.sd_on, short.sd_on / full.sd_on - 1
@@ -215,17 +257,21 @@ def _with_variances(
     return Condensation(found, errors)
 
 
-def _log_ratio(process: FittedProcess, inputs_nr: np.ndarray) -> np.ndarray:
+def _log_ratio(process: FittedProcess | FittedClasses, inputs_nr: np.ndarray) -> np.ndarray:
+    """Logarithm of posterior over prior variance of every latent function, float64 (n, k)."""
+    if isinstance(process, FittedClasses):
+        found = process.posterior(inputs_nr)
+        return np.asarray(np.log(found.variance_kn / found.prior_variance_n).T)
     _, variance_on, prior_on = process.latent(inputs_nr)
-    return np.asarray(np.log(variance_on[0] / prior_on[0]))
+    return np.asarray(np.log(variance_on / prior_on).T)
 
 
-def _ridge(terms_fb: np.ndarray, target_fm: np.ndarray) -> np.ndarray:
-    """Coefficients (b, m) by ridge regression on standardised terms; the penalty is the best on a fifth of the rows."""
+def _ridge(terms_fb: np.ndarray, target_fq: np.ndarray) -> np.ndarray:
+    """Coefficients (b, q) by ridge regression on standardised terms; the penalty is the best on a fifth of the rows."""
     centre_b, spread_b = terms_fb.mean(axis=0), terms_fb.std(axis=0)
     varies_b = spread_b > 1e-9 * np.maximum(np.abs(centre_b), 1e-30)
     standard_fv = (terms_fb[:, varies_b] - centre_b[varies_b]) / spread_b[varies_b]
-    level_m = target_fm.mean(axis=0)
+    level_q = target_fq.mean(axis=0)
     n_held = max(1, len(terms_fb) // 5)
     held, others = slice(0, n_held), slice(n_held, None)
 
@@ -233,41 +279,63 @@ def _ridge(terms_fb: np.ndarray, target_fm: np.ndarray) -> np.ndarray:
         part_fv = standard_fv[rows]
         gram_vv = part_fv.T @ part_fv
         gram_vv[np.diag_indices_from(gram_vv)] += penalty * len(part_fv)
-        return np.asarray(np.linalg.solve(gram_vv, part_fv.T @ (target_fm[rows] - level_m)))
+        return np.asarray(np.linalg.solve(gram_vv, part_fv.T @ (target_fq[rows] - level_q)))
 
     loss = {
-        penalty: float(np.square(standard_fv[held] @ solve(others, penalty) + level_m - target_fm[held]).sum())
+        penalty: float(np.square(standard_fv[held] @ solve(others, penalty) + level_q - target_fq[held]).sum())
         for penalty in _PENALTIES
     }
-    coefficient_vm = solve(slice(None), min(loss, key=lambda penalty: loss[penalty]))
-    coefficient_bm = np.zeros((terms_fb.shape[1], target_fm.shape[1]))
-    coefficient_bm[varies_b] = coefficient_vm / spread_b[varies_b][:, None]
-    coefficient_bm[0] = level_m - centre_b[varies_b] @ coefficient_bm[varies_b]
-    return coefficient_bm
+    coefficient_vq = solve(slice(None), min(loss, key=lambda penalty: loss[penalty]))
+    coefficient_bq = np.zeros((terms_fb.shape[1], target_fq.shape[1]))
+    coefficient_bq[varies_b] = coefficient_vq / spread_b[varies_b][:, None]
+    coefficient_bq[0] = level_q - centre_b[varies_b] @ coefficient_bq[varies_b]
+    return coefficient_bq
 
 
 def _root_mean_square(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values).mean()))
 
 
-def _parts(process: FittedProcess) -> tuple[Any, ...]:
-    """The independent functions whose sum is an exact process's latent function; () for others."""
-    return tuple(process.latent.parts) if isinstance(process.latent, ExactModel) else ()
+def _latent_functions(process: FittedProcess | FittedClasses) -> list[list[_Function]]:
+    """The functions that make up each latent function of a process; an empty list for one that cannot be condensed."""
+    if isinstance(process, FittedClasses):
+        given = process.conditioned
+        if not hasattr(given.kernel.base_kernel, "weighted_sums"):
+            return [[]]
+        scales = _hyper_parameters(given.kernel, 1.0)
+        weights_ka, mean_k = given.weights_ka.double().numpy(), given.mean_k.double().numpy()
+        n_radial = given.kernel.base_kernel.n_radial
+        return [
+            [_Function(given.train, weight_a, float(mean), scales, n_radial)]
+            for weight_a, mean in zip(weights_ka, mean_k, strict=True)
+        ]
+    if not isinstance(process.latent, ExactModel):
+        return [[]]
+    functions = []
+    for part in process.latent.parts:
+        kernel = part.prior.kernel
+        if not hasattr(kernel.base_kernel, "weighted_sums"):
+            return [[]]
+        scales = _hyper_parameters(kernel, part.prior.squares_o)
+        weight_a, constant = part.weights.double().numpy(), float(part.prior.mean)
+        functions.append(_Function(part.train, weight_a, constant, scales, kernel.base_kernel.n_radial))
+    return [functions]
 
 
-def _distinct(inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Distinct rows of several arrays, and the place of every array's rows among these."""
-    together = np.concatenate(inputs)
+def _distinct(inputs: Sequence[torch.Tensor]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Distinct rows of several arrays, and by an array's identity the places of its rows among these."""
+    arrays = list({id(each): each for each in inputs}.items())
+    together = np.concatenate([each.double().numpy() for _, each in arrays])
     _, first_c, row_n = np.unique(together.astype(np.float32), axis=0, return_index=True, return_inverse=True)
-    ends = np.cumsum([len(part) for part in inputs])[:-1]
-    return together[first_c], np.split(row_n.reshape(-1), ends)
+    ends = np.cumsum([len(each) for _, each in arrays])[:-1]
+    rows = np.split(row_n.reshape(-1), ends)
+    return together[first_c], {name: rows_a for (name, _), rows_a in zip(arrays, rows, strict=True)}
 
 
-def _hyper_parameters(part: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hyper_parameters(kernel: Any, squares_o: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Length scales, variances of the linear part, and factors of the outputs that count, each float64 (o,)."""
-    kernel = part.prior.kernel
     base = kernel.base_kernel
-    factor_o = (part.prior.squares_o * kernel.outputscale.detach().reshape(-1)).double().numpy()
+    factor_o = (squares_o * kernel.outputscale.detach().reshape(-1)).double().numpy()
     length_o = base.lengthscale.detach().reshape(-1).double().numpy()
     variance_o = base.variance.detach().reshape(-1).double().numpy()
     counts_o = factor_o != 0

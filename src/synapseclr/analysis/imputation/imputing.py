@@ -303,6 +303,10 @@ def _impute_in_blocks(
                 _predict_condensed, together, description="Imputing traits", key=key("condensed", *names)
             )
             table.update(all_found.columns())
+            for *_, split in condensed:
+                if split.is_multiclass:
+                    name = f"{split.trait.name}_class"
+                    table[name] = np.array(split.class_names, dtype=object)[table[name]]
     for name in sampled.traits.columns[1:]:
         table[name][rows_s] = sampled.traits[name].to_numpy()
     ordered = pd.DataFrame({name: table[name] for name in sampled.traits.columns}, copy=False)
@@ -317,9 +321,8 @@ def _predict_condensed(*given: Any) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for models, correction, split in condensed:
         stated = models.predict(inputs_br)
-        mean_ob, sd_ob = correction.apply(stated.mean_on, stated.sd_on)
-        columns |= _columns(replace(stated, mean_on=mean_ob, sd_on=sd_ob), split, scales)
-    return _narrow(columns)
+        columns |= _block_columns(stated, correction, split, scales)
+    return columns
 
 
 _one_at_a_time = threading.Lock()  # settings of gpytorch belong to the process; torch has threads of its own
@@ -331,14 +334,17 @@ def _predict_block(*given: Any) -> dict[str, np.ndarray]:
     with _one_at_a_time:
         inputs_br = inputs.apply(*parts)
         stated = mixture([model.predict(inputs_br) for model in models], split.rows_a)
+    return _block_columns(stated, correction, split, scales)
+
+
+def _block_columns(
+    stated: Prediction, correction: Correction, split: TraitSplit, scales: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """Corrected columns of a block in float32; names of classes as codes, since objects cannot be stored."""
     mean_ob, sd_ob = correction.apply(stated.mean_on, stated.sd_on)
     columns = _columns(replace(stated, mean_on=mean_ob, sd_on=sd_ob), split, scales)
     if split.is_multiclass:
         columns[f"{split.trait.name}_class"] = mean_ob.argmax(axis=0).astype(np.int16)
-    return _narrow(columns)
-
-
-def _narrow(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: values_b.astype(np.float32) if values_b.dtype == np.float64 else values_b
         for name, values_b in columns.items()

@@ -1,6 +1,6 @@
 // Filters: which synapses are shown.
 import { rangeSlider } from "./histogram.js";
-import { labelled } from "./numbers.js";
+import { labelled, shortIds } from "./numbers.js";
 import { byId, element } from "./page.js";
 
 const MISSING = -1; // code of synapses without a value, in filters by class
@@ -28,6 +28,11 @@ export const openFilter = (column) => (column.classes.length
   ? { name: column.name, classes: [...column.classes.map((_, code) => code), MISSING] }
   : { name: column.name, low: null, high: null, missing: true });
 
+function columnOption(column) {
+  const [full, short] = [labelled(column), shortIds(labelled(column))];
+  return element("option", { value: column.name, ...(short === full ? {} : { title: full, "aria-label": full }) }, short);
+}
+
 /** Offer all columns, under their headings. */
 export function offerColumns(select, run, first) {
   const chosen = select.value;
@@ -37,7 +42,7 @@ export function offerColumns(select, run, first) {
     groups.get(column.group).push(column);
   }
   select.replaceChildren(element("option", { value: "" }, first), ...[...groups].map(([group, columns]) =>
-    element("optgroup", { label: group }, ...columns.map((column) => element("option", { value: column.name }, labelled(column))))));
+    element("optgroup", { label: group }, ...columns.map(columnOption))));
   select.value = chosen;
 }
 

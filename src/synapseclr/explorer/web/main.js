@@ -114,6 +114,7 @@ async function load(wanted, changed = null) {
 function showControls() {
   byId("plane").value = view.name ?? "";
   byId("colour").value = view.column ? view.column.name : "";
+  byId("colour").title = byId("colour").selectedOptions[0]?.title ?? ""; // the whole name where it is shortened
 }
 
 async function draw(loaded, changed = null) {

@@ -16,7 +16,7 @@ export class MapView {
    *  `tip(id, value)` makes what is shown beside the pointer. */
   constructor(run, { onChoose, onRegion, onLine, onUndo, onLook, onFailure, tip }) {
     Object.assign(this, { run, onChoose, onLine, onUndo, tip });
-    this.map = new PointMap(byId("plot"));
+    this.map = new PointMap(byId("plot"), run.isLarge);
     this.painted = {};
     const { map } = this;
     this.tiles = run.isLarge ? new TileLayer(map, run, onFailure) : null;

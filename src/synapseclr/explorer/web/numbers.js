@@ -14,6 +14,9 @@ export function numberText(value, unit = "") {
 /** Name of a column with its unit. */
 export const labelled = (column) => (column.unit ? `${column.label} (${column.unit})` : column.label);
 
+/** A text in which long ids are shortened in the middle, where room is short: their ends tell them apart. */
+export const shortIds = (text) => text.replace(/\d{12,}/g, (id) => `${id.slice(0, 4)}…${id.slice(-6)}`);
+
 /** A column's value at a row, as text. */
 export function valueText(column, value) {
   if (Number.isNaN(value)) return "no value";

@@ -36,12 +36,12 @@ const PALE = 0.86; // share of paper in the colour of what is not selected
 const SVG = "http://www.w3.org/2000/svg";
 
 /** The numbers below n in an order that is random and the same every time (Fisher and Yates, a linear generator). */
-function shuffled(n) {
+export function shuffled(n) {
   const order = Uint32Array.from({ length: n }, (_, place) => place);
   let seed = 1;
   for (let last = n - 1; last > 0; last--) {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    const other = seed % (last + 1);
+    const other = Math.floor((seed / 2 ** 32) * (last + 1)); // the lower bits of such a generator repeat
     [order[last], order[other]] = [order[other], order[last]];
   }
   return order;
@@ -63,8 +63,9 @@ function roundLength(length) {
 }
 
 export class PointMap extends EventTarget {
-  /** @param {HTMLElement} frame Filled by the map. */
-  constructor(frame) {
+  /** @param {HTMLElement} frame Filled by the map.
+   *  @param {boolean} hasTiles Something is to be seen below the points. */
+  constructor(frame, hasTiles = false) {
     super();
     this.frame = frame;
     this.canvas = document.createElement("canvas");
@@ -72,7 +73,7 @@ export class PointMap extends EventTarget {
     this.overlay.setAttribute("aria-hidden", "true");
     frame.replaceChildren(this.canvas, this.overlay);
     frame.pointMap = this;
-    this.renderer = new PointRenderer(this.canvas);
+    this.renderer = new PointRenderer(this.canvas, !hasTiles);
     this.renderer.onRestored = () => this.ask();
     Object.assign(this, { x: [], y: [], z: null, shown: [], selection: null, colours: null, style: {}, marks: {}, mode: "pan", operation: "new",
       axes: [], unit: null, key: null, extent: null, isStale: true, drawing: null });
@@ -157,6 +158,7 @@ export class PointMap extends EventTarget {
     if (this.canvas.width === width && this.canvas.height === height) return;
     const wasWhole = this.camera.pxPerUnit === this.camera.whole;
     Object.assign(this.canvas, { width, height });
+    this.renderer.clear(this.paper);
     this.overlay.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     if (wasWhole && this.isReady) this.fit(); else this.ask();
   }
@@ -249,23 +251,23 @@ export class PointMap extends EventTarget {
     this.isAsked = true;
     if (!this.isLooping) {
       this.isLooping = true;
-      this.lastFrame = null;
-      requestAnimationFrame((now) => this.frameAt(now));
+      requestAnimationFrame(() => this.loop());
     }
   }
 
-  /** A frame of the loop, which runs while something moves: the time between two painted ones sets the pace. */
-  frameAt(now) {
-    if (this.lastFrame && this.isMoving) this.renderer.pace(now - this.lastFrame);
-    this.lastFrame = null;
-    if (this.isAsked && this.isReady) {
+  /** A frame of the loop, which runs while something moves. A frame is begun when the former one has been painted, so that
+   *  a slow machine shows where the view is now instead of catching up with where it was. */
+  loop() {
+    if (!this.renderer.isBusy() && this.isAsked && this.isReady) {
       this.isAsked = false;
       this.paint();
-      if (this.isMoving) this.lastFrame = now;
     }
-    if (this.isMoving || this.isAsked && this.isReady) requestAnimationFrame((next) => this.frameAt(next));
+    if (this.isMoving || this.isAsked && this.isReady) requestAnimationFrame(() => this.loop());
     else this.isLooping = false;
   }
+
+  /** The background's colour, 0 to 1. */
+  get paper() { return channels(colourOf("paper")).map((channel) => channel / 255); }
 
   get isReady() { return Boolean((this.x.length || this.extent) && this.colours); }
 
@@ -285,7 +287,7 @@ export class PointMap extends EventTarget {
     const view = { turn: [0, 1, 2].flatMap((axis) => [right[axis], up[axis], near[axis]]), centre, isDeep,
       scale: [(2 * pxPerUnit) / this.width, (2 * pxPerUnit) / this.height, -1 / this.radius],
       size: (this.sizePx * this.canvas.width) / this.width, opacity: this.style.opacity ?? this.usualOpacity };
-    this.renderer.draw(view, channels(colourOf("paper")).map((channel) => channel / 255), this.isMoving);
+    this.renderer.draw(view, this.paper, this.isMoving);
     this.drawOverlay();
     const corners = isDeep ? null : [this.toMap(0, 0), this.toMap(this.width, this.height)];
     const ordered = (axis) => corners && corners.map((corner) => corner[axis]).sort((a, b) => a - b);
@@ -434,7 +436,7 @@ export class PointMap extends EventTarget {
     if (this.mode === "lasso") this.drawing.path.push(here);
     else if (this.mode === "walk") this.drawing.path = [from, here];
     else this.drawing.path = [from, [here[0], from[1]], here, [from[0], here[1]]];
-    this.ask();
+    this.drawOverlay(); // the points stay as they are
   }
 
   cancel() {
