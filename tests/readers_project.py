@@ -91,7 +91,7 @@ def set_up(project: Path, lab: Path) -> Reader:
     reader.types(make_environment.replace("/lab/", f"{lab}/"))
     mine = project / "conf/mine"
     assert yaml.safe_load((mine / "globals.yml").read_text())["data_root"] == "data/mine"
-    for pipeline in ("consensus", "imputation", "manifold"):
+    for pipeline in ("consensus", "features", "imputation", "manifold"):
         shutil.copytree(project / "conf/test" / pipeline, mine / pipeline)
     for pipeline, change in SMALL.items():
         (mine / pipeline).mkdir(exist_ok=True)
