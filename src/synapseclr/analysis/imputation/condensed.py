@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from synapseclr.analysis.gaussian_processes.exact import ExactModel
-from synapseclr.analysis.gaussian_processes.models import FittedProcess, Posterior, class_probability
+from synapseclr.analysis.gaussian_processes.models import FittedProcess
 from synapseclr.analysis.gaussian_processes.multiclass import FittedClasses
 from synapseclr.analysis.imputation.ensemble import Member, MemberModel, Prediction, mixture
 from synapseclr.volumes.table_schema import NOT_NEGATIVE, POSITIVE_COUNT, TEXT, TableSchema
@@ -32,6 +32,7 @@ _MOST_REGRESSED = 1_000  # annotated synapses whose kernels variances are regres
 _PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _KERNEL_VALUES = 400_000  # held at a time: 1.6 MB, which stay in the processor's cache
 _LEAST_LOG_RATIO = -12.0
+_NODES = 16  # of a quadrature
 _SAMPLES = 16  # of the latent functions of several classes, and as many mirrored; others for each model
 
 CONDENSATION_ERRORS = TableSchema(
@@ -106,6 +107,8 @@ class CondensedModels:
         prior_nq = self.prior_q2[:, 0] + np.square(inputs_nr).sum(axis=1)[:, None] * self.prior_q2[:, 1]
         none = np.empty(0, np.int64)
         n_classes = mean_nq.shape[1] // len(self.rescale_m3)
+        if self.is_class and n_classes == 1:
+            chance_nq, chance_variance_nq = _logistic_moments(mean_nq, prior_nq * ratio_nq)
         members = []
         for m, (centre, scale, noise) in enumerate(self.rescale_m3):
             own = slice(m * n_classes, (m + 1) * n_classes)
@@ -114,8 +117,7 @@ class CondensedModels:
             if n_classes > 1:
                 mean_on, variance_on = _softmax_moments(mean_kn, variance_kn, m)
             elif self.is_class:
-                mean_n, variance_n = class_probability(Posterior(mean_kn, variance_kn, prior_kn, 0.0))
-                mean_on, variance_on = mean_n[None], variance_n[None]
+                mean_on, variance_on = chance_nq[:, own].T, chance_variance_nq[:, own].T
             else:
                 mean_on, variance_on = mean_kn * scale + centre, variance_kn * scale**2 + noise
             members.append(Member(mean_on, variance_on, ratio_kn.mean(axis=0), none))
@@ -140,6 +142,26 @@ class CondensedModels:
             if j == place:
                 kept = kernel[:, :n_regressed].clone()
         return mean.double().numpy() + self.constant_q, _terms(query, kept).numpy()
+
+
+def _logistic_moments(mean_nq: np.ndarray, variance_nq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the logistic function of normal variables, each float64 (n, q).
+
+    By the quadrature of :func:`~synapseclr.analysis.gaussian_processes.models.class_probability`, in single precision.
+    """
+    import torch
+
+    nodes_h, weights_h = np.polynomial.hermite_e.hermegauss(_NODES)
+    node_h11, weight_h11 = (
+        torch.as_tensor(each_h, dtype=torch.float32)[:, None, None] for each_h in (nodes_h, weights_h / weights_h.sum())
+    )
+    mean_nq32, spread_nq = (
+        torch.as_tensor(each_nq, dtype=torch.float32) for each_nq in (mean_nq, np.sqrt(variance_nq))
+    )
+    chance_hnq = torch.addcmul(mean_nq32, node_h11, spread_nq).sigmoid_()
+    first_nq = (weight_h11 * chance_hnq).sum(dim=0)
+    second_nq = (chance_hnq - first_nq).square_().mul_(weight_h11).sum(dim=0)
+    return first_nq.double().numpy(), second_nq.double().numpy()
 
 
 def _softmax_moments(mean_kn: np.ndarray, variance_kn: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
