@@ -188,7 +188,8 @@ class BlockResults:
         for found in self:
             for name, values in found.items():
                 joined.setdefault(name, []).append(values)
-        return {name: np.concatenate(values) for name, values in joined.items()}
+        # One after the other, parts freed: together they may be gigabytes.
+        return {name: np.concatenate(joined.pop(name)) for name in list(joined)}
 
     def lazy(self, name: str) -> Any:
         """One of the arrays as a dask array whose blocks are read from the files; of results in memory, joined."""

@@ -182,7 +182,7 @@ class TableSchema:
         import pandera.errors
 
         try:
-            self.pandera.validate(table, lazy=True)
+            self.pandera.validate(table.copy(deep=False), lazy=True, inplace=True)  # else Pandera copies all of it
         except pandera.errors.SchemaErrors as error:
             cases = error.failure_cases
             said = [
