@@ -98,11 +98,11 @@ def spectrum_figure(
         prefix = "" if name == names[0] else f"{labels.get(str(name), name)}: "
         label = f"{prefix}{LAYER_LABELS.get(str(layer), layer)} {notes.get((str(name), str(layer)), '')}"
         visible = rows[rows["fraction"] > 1e-9]
-        left.loglog(visible["component"], visible["fraction"], style, color=colour, linewidth=1.4)
-        right.semilogx(rows["component"], rows["cumulative"], style, color=colour, linewidth=1.4, label=label)
+        left.loglog(visible["component"], visible["fraction"], style, color=colour, linewidth=1.4, label=label)
+        right.semilogx(rows["component"], rows["cumulative"], style, color=colour, linewidth=1.4)
     right.axhline(0.9, color=MUTED, linewidth=0.9, linestyle=":")
     right.set_ylim(0, 1.02)
-    legend(right, loc="lower right")
+    legend(left, loc="lower left")  # where no falling spectrum is
     return figure
 
 
