@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
-from synapseclr.analysis.row_blocks import Moments, RowBlocks, RowBlocksConfig, sample_rows
+from synapseclr.analysis.row_blocks import BlockResults, Moments, RowBlocks, RowBlocksConfig, sample_rows
 from synapseclr.errors import OutputError, SynapseCLRError
 
 N, F = 500, 5
@@ -96,6 +96,19 @@ def test_chosen_rows_come_in_their_order(features_nf, config):
     np.testing.assert_array_equal(found_mf, features_nf[rows_m])
     np.testing.assert_array_equal(label_m, rows_m)
     assert sample_rows(7, 41, seed=3).tolist() == [*range(7)]
+
+
+def test_results_of_uneven_blocks_are_joined_in_their_order():
+    rng = np.random.default_rng(0)
+    parts = tuple(
+        {"x": rng.random((n, 2)).astype(kind), "s": np.full(n, "a" * n)}
+        for n, kind in ((1, "f4"), (5, "f4"), (0, "f4"), (3, "f8"))
+    )
+    found = BlockResults(parts).columns()
+    for name, values in found.items():
+        expected = np.concatenate([part[name] for part in parts])
+        assert values.dtype == expected.dtype
+        np.testing.assert_array_equal(values, expected)
 
 
 def test_few_rows_of_stored_features_are_read_without_going_over_all(features_nf, config, tmp_path, monkeypatch):

@@ -183,13 +183,22 @@ class BlockResults:
         return np.concatenate([found[name] for found in self])
 
     def columns(self) -> Arrays:
-        """Join all arrays over the blocks, in memory; every file is read once."""
-        joined: dict[str, list[np.ndarray]] = {}
+        """Join all arrays over the blocks, in memory; every file is read once, and no block is held for long."""
+        joined: dict[str, np.ndarray] = {}
+        filled: dict[str, int] = {}
         for found in self:
             for name, values in found.items():
-                joined.setdefault(name, []).append(values)
-        # One after the other, parts freed: together they may be gigabytes.
-        return {name: np.concatenate(joined.pop(name)) for name in list(joined)}
+                start, end = filled.get(name, 0), filled.get(name, 0) + len(values)
+                whole = joined.get(name, values[:0])
+                kind = np.result_type(whole, values)
+                if end > len(whole) or kind != whole.dtype:
+                    # As long as all blocks would be if they were like this one; what is not filled takes no memory.
+                    longer = np.empty((max(end, len(self) * len(values)), *values.shape[1:]), kind)
+                    longer[:start] = whole[:start]
+                    joined[name] = whole = longer
+                whole[start:end] = values
+                filled[name] = end
+        return {name: whole[: filled[name]] for name, whole in joined.items()}
 
     def lazy(self, name: str) -> Any:
         """One of the arrays as a dask array whose blocks are read from the files; of results in memory, joined."""
