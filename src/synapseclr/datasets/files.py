@@ -18,6 +18,7 @@ import kedro_datasets.pandas
 import kedro_datasets.plotly
 import kedro_datasets.text
 import pandas as pd
+import pyarrow
 from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import get_filepath_str
 
@@ -142,7 +143,9 @@ class ParquetDataset(_WholeFile, kedro_datasets.pandas.ParquetDataset):
         path = get_filepath_str(self._get_load_path(), self._protocol)
         is_opened = self._in_memory is False or (self._in_memory == "auto" and self._is_large(path))
         if not is_opened:
-            return super().load()
+            table = super().load()
+            pyarrow.default_memory_pool().release_unused()  # as much as the table
+            return table
         if self._is_plain_local_file:
             check_file(path)
             return StoredTable(path)

@@ -157,6 +157,11 @@ QueryValue = Annotated[tuple[int, ...] | str, BeforeValidator(parse_query)]
 """Type of a parameter that holds synapse ids or the path of a chunk."""
 
 
+def _values(ids: ArrayLike) -> NDArray[Any]:
+    """Ids as an array. NumPy asks a series for attributes, which pandas seeks among its names: a hash table of all."""
+    return ids.to_numpy() if isinstance(ids, pd.Series) else np.asarray(ids)
+
+
 def match_ids(wanted_id: ArrayLike, present_id: ArrayLike, complain: Callable[[list[int]], str]) -> NDArray[np.int64]:
     """Find the rows of synapses by their ids.
 
@@ -171,10 +176,10 @@ def match_ids(wanted_id: ArrayLike, present_id: ArrayLike, complain: Callable[[l
     Raises:
         TableError: If an id is missing.
     """
-    wanted_w = np.asarray(wanted_id, np.int64)
-    if np.array_equal(wanted_w, present_id):  # no table of hashes, which takes 40 bytes an id
+    wanted_w, present_n = _values(wanted_id).astype(np.int64, copy=False), _values(present_id)
+    if np.array_equal(wanted_w, present_n):  # no table of hashes, which takes 40 bytes an id
         return np.arange(len(wanted_w), dtype=np.int64)
-    rows_w = pd.Index(np.asarray(present_id)).get_indexer(pd.Index(wanted_w))
+    rows_w = pd.Index(present_n).get_indexer(pd.Index(wanted_w))
     if (rows_w < 0).any():
         raise TableError(complain(wanted_w[rows_w < 0].tolist()))
     return np.asarray(rows_w, np.int64)
@@ -239,7 +244,7 @@ def table_rows(table: pd.DataFrame, synapse_id: ArrayLike) -> pd.DataFrame:
     Returns:
         n rows by ``synapse_id``; NaN for synapses that the table lacks.
     """
-    present_n, wanted_n = table["synapse_id"].to_numpy(), np.asarray(synapse_id)
+    present_n, wanted_n = table["synapse_id"].to_numpy(), _values(synapse_id)
     if np.array_equal(present_n, wanted_n) and (np.diff(present_n) > 0).all():  # in order and each once: no copies
         of_others = {name: table[name].array for name in table.columns if name != "synapse_id"}
         return pd.DataFrame(of_others, index=pd.Index(present_n, name="synapse_id"), copy=False)
@@ -261,7 +266,7 @@ class SynapseRows(Mapping[int, int]):
 
     def rows(self, wanted_id: ArrayLike) -> NDArray[np.int64]:
         """Find the rows of ids (k,); -1 for those that are not there."""
-        wanted_id = np.asarray(wanted_id, np.int64)
+        wanted_id = _values(wanted_id).astype(np.int64, copy=False)
         if not len(self):
             return np.full(len(wanted_id), -1, np.int64)
         place_k = np.minimum(np.searchsorted(self._sorted_id, wanted_id), len(self) - 1)
