@@ -220,7 +220,7 @@ class AnnDataZarrDataset(AtAddress, AbstractDataset["AnnData | ShardedMatrix", "
 
 
 class OptionalProvenanceDataset(AtAddress, ReadOnlyDataset[dict[str, Any]]):
-    """What an annotated matrix was made from, without its features and tables; empty where there is no matrix.
+    """Provenance of an annotated matrix, without its features and tables; empty where there is no matrix.
 
     Args:
         filepath: Local path or fsspec URL of the Zarr group, which :class:`AnnDataZarrDataset` writes.
