@@ -157,9 +157,9 @@ QueryValue = Annotated[tuple[int, ...] | str, BeforeValidator(parse_query)]
 """Type of a parameter that holds synapse ids or the path of a chunk."""
 
 
-def _values(ids: ArrayLike) -> NDArray[Any]:
+def _values(ids: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     """Ids as an array. NumPy asks a series for attributes, which pandas seeks among its names: a hash table of all."""
-    return ids.to_numpy() if isinstance(ids, pd.Series) else np.asarray(ids)
+    return ids.to_numpy(dtype) if isinstance(ids, pd.Series) else np.asarray(ids, dtype)
 
 
 def match_ids(wanted_id: ArrayLike, present_id: ArrayLike, complain: Callable[[list[int]], str]) -> NDArray[np.int64]:
@@ -176,7 +176,7 @@ def match_ids(wanted_id: ArrayLike, present_id: ArrayLike, complain: Callable[[l
     Raises:
         TableError: If an id is missing.
     """
-    wanted_w, present_n = _values(wanted_id).astype(np.int64, copy=False), _values(present_id)
+    wanted_w, present_n = _values(wanted_id, np.int64), _values(present_id)
     if np.array_equal(wanted_w, present_n):  # no table of hashes, which takes 40 bytes an id
         return np.arange(len(wanted_w), dtype=np.int64)
     rows_w = pd.Index(present_n).get_indexer(pd.Index(wanted_w))
@@ -266,7 +266,7 @@ class SynapseRows(Mapping[int, int]):
 
     def rows(self, wanted_id: ArrayLike) -> NDArray[np.int64]:
         """Find the rows of ids (k,); -1 for those that are not there."""
-        wanted_id = _values(wanted_id).astype(np.int64, copy=False)
+        wanted_id = _values(wanted_id, np.int64)
         if not len(self):
             return np.full(len(wanted_id), -1, np.int64)
         place_k = np.minimum(np.searchsorted(self._sorted_id, wanted_id), len(self) - 1)
