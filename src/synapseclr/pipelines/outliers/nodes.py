@@ -103,9 +103,9 @@ def join_features(
         features_nf = layer_features(synapse_embeddings, config.layer)
     joined = []
     if config.with_masks:
-        joined.append(_statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
+        joined.append(statistics_of(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics"))
     if config.with_statistics:
-        joined.append(_statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
+        joined.append(statistics_of(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics"))
     if not joined:
         return features_nf
     return FeatureBlocks((features_nf, np.hstack(joined) if len(joined) > 1 else joined[0]))
@@ -148,8 +148,8 @@ def measure_detection(
         random_embeddings = _synapses_in_memory(random_embeddings, synapse_id)
     random_rows = aligned_rows(synapse_id, random_embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
     untrained = recorded_layers(random_embeddings)
-    statistics_nk = _statistics(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics")
-    masks_nk = _statistics(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
+    statistics_nk = statistics_of(chunk_statistics, STATISTIC_NAMES, synapse_id, "chunk_statistics")
+    masks_nk = statistics_of(mask_statistics, MASK_STATISTIC_NAMES, synapse_id, "mask_statistics")
     features_nf = layer_features(synapse_embeddings, config.layer)
     representations: dict[str, dict[str, Features]] = {
         "synapseclr": {**recorded_layers(synapse_embeddings)},
@@ -166,11 +166,6 @@ def _synapses_in_memory(embeddings: AnnData, synapse_id: np.ndarray) -> AnnData:
     """Some synapses of embeddings that may be lazy, in the order of the rows that they have."""
     rows_m = aligned_rows(synapse_id, embeddings.obs["synapse_id"].to_numpy(), "random.synapse_embeddings")
     return embeddings[np.sort(rows_m)].to_memory()
-
-
-def _statistics(table: Statistics, columns: tuple[str, ...], synapse_id: np.ndarray, name: str) -> np.ndarray:
-    """Statistics float32 (n, k) of the synapses wanted."""
-    return statistics_of(table, columns, synapse_id, name)
 
 
 def draw_candidates(outlier_candidates: pd.DataFrame, synapse_chunks: ChunkStore, config: OutliersConfig) -> Figure:
