@@ -11,6 +11,7 @@ from synapseclr.errors import ConfigurationError
 from synapseclr.hooks import (
     DefectExclusion,
     EnvironmentGuard,
+    FreedMemory,
     LogGuard,
     OneWriter,
     OutputCare,
@@ -61,6 +62,7 @@ HOOKS = (
     OutputCare(),
     DefectExclusion(),
     PipelineClock(),
+    FreedMemory(),
     RunTracking(),
 )
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)  # RunTracking extends its hook

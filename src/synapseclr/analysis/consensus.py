@@ -196,7 +196,8 @@ def summed_evidence(
     wanted = [f"{trait.name}_probability" for trait in traits if f"{trait.name}_probability" in imputed_traits]
     probabilities = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"])
     base = {trait: _base_log_odds(annotations, trait) for trait in traits if f"{trait.name}_probability" in wanted}
-    sums, of_known = [], []
+    sums: list[pd.DataFrame] = []
+    of_known: list[pd.DataFrame] = []
     for first in range(0, len(annotations), rows_at_a_time):
         rows = slice(first, first + rows_at_a_time)
         part = annotations.iloc[rows]
@@ -204,8 +205,8 @@ def summed_evidence(
             probability_n = probabilities[f"{trait.name}_probability"].to_numpy(float)[rows]
             evidence = _trait_evidence(part, trait, probability_n, trait_values(part, trait), base_log_odds)
             evidence = evidence[np.isfinite(probability_n)]
-            sums.append(_sums(evidence))
-            of_known.append(_sums(evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]))
+            _add(sums, _sums(evidence))
+            _add(of_known, _sums(evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]))
     return NeuriteEvidence(_merged(sums), _merged(of_known))
 
 
@@ -341,12 +342,24 @@ def _sums(evidence: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby("root_id", sort=True, as_index=False).sum()
 
 
+def _add(sums: list[pd.DataFrame], part: pd.DataFrame) -> None:
+    """Append sums of a part; the parts become one where the later ones have more rows than the first."""
+    sums.append(part)
+    if sum(map(len, sums[1:])) > len(sums[0]):
+        sums[:] = [_added(sums)]
+
+
+def _added(sums: list[pd.DataFrame]) -> pd.DataFrame:
+    """One row per neurite of the sums of several parts."""
+    if not sums:
+        return _sums(pd.DataFrame(columns=["root_id", "side", "probability", "evidence", "target"]))
+    together = pd.concat(sums, ignore_index=True)
+    return together.groupby("root_id", sort=True, as_index=False).sum() if len(sums) > 1 else together
+
+
 def _merged(sums: list[pd.DataFrame]) -> pd.DataFrame:
     """One row per neurite of the sums of several parts, with the means that they make."""
-    if not sums:
-        sums = [_sums(pd.DataFrame(columns=["root_id", "side", "probability", "evidence", "target"]))]
-    table = pd.concat(sums, ignore_index=True) if len(sums) > 1 else sums[0]
-    table = table.groupby("root_id", sort=True, as_index=False).sum() if len(sums) > 1 else table
+    table = _added(sums)
     counts_u, targets_u = table["n_targets"].to_numpy(dtype=float), table["target"].to_numpy(dtype=float)
     mean_u = np.full(len(table), np.nan)
     np.divide(targets_u, counts_u, out=mean_u, where=counts_u > 0)

@@ -3,6 +3,7 @@
 from synapseclr.hooks.guards import EnvironmentGuard, LogGuard, ParameterGuard, ReadOnlyGuard, SimulationGuard
 from synapseclr.hooks.inputs_and_outputs import (
     DefectExclusion,
+    FreedMemory,
     OneWriter,
     OutputCare,
     PipelineClock,
@@ -14,6 +15,7 @@ from synapseclr.hooks.tracking import RunTracking, untracked
 __all__ = [
     "DefectExclusion",
     "EnvironmentGuard",
+    "FreedMemory",
     "LogGuard",
     "OneWriter",
     "OutputCare",

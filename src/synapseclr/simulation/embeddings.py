@@ -282,10 +282,14 @@ class EmbeddingSimulation:
         return rows_k + FIRST_ID, normals_k3 / np.linalg.norm(normals_k3, axis=1, keepdims=True)
 
     def _of_rows(self, rows: range, draw: Callable[[int], np.ndarray]) -> np.ndarray:
-        parts = [draw(unit) for unit in _units(rows)]
-        first = rows.start - rows.start // _DRAW * _DRAW
-        whole_nk = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        return np.asarray(whole_nk[first : first + len(rows)])
+        found_nk = np.empty(0, np.float32)
+        for unit in _units(rows):
+            drawn_nk, first = draw(unit), unit * _DRAW
+            if found_nk.ndim == 1:
+                found_nk = np.empty((len(rows), drawn_nk.shape[1]), np.float32)
+            start, stop = max(rows.start, first), min(rows.stop, first + len(drawn_nk))
+            found_nk[start - rows.start : stop - rows.start] = drawn_nk[start - first : stop - first]
+        return found_nk
 
     def _trained_features(self, unit: int) -> np.ndarray:
         rng = np.random.default_rng([self.config.seed, 3, unit])
