@@ -111,3 +111,13 @@ def test_a_second_property_with_two_classes_is_classified():
     best = best_classes(found.neurites)
     assert (best["class_name"] == np.where(best["root_id"] % 2 == 1, "local", "far")).all()
     assert found.evaluation["accuracy"].iloc[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("dropped", [[], ["post_nt_Glu_probability"], [f"pre_nt_{name}_probability" for name in NAMES]])
+def test_sums_by_parts_give_the_classes_of_all_synapses_at_once(dropped):
+    imputed, obs, _ = synapses()
+    imputed = imputed.drop(columns=dropped).sample(frac=1, random_state=0).iloc[5:]  # another order, some are missing
+    obs.loc[3, "pre_nt"] = (obs.loc[3, "pre_nt"] + 1) % 3  # contradicts the other synapses of this neurite
+    whole, by_parts = (classify_neurites(imputed, obs, BOTH, CONFIG, n) for n in (1_000_000, 37))
+    for name in ("neurites", "held_out", "evaluation"):
+        pd.testing.assert_frame_equal(getattr(by_parts, name), getattr(whole, name), rtol=1e-6)

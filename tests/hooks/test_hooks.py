@@ -1,6 +1,8 @@
 import os
+import platform
 
 import mlflow
+import psutil
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
 from synapseclr.datasets import AnnDataZarrDataset, LedgerDataset, PublishedCheckpointDataset
 from synapseclr.errors import ConfigurationError
-from synapseclr.hooks import OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
+from synapseclr.hooks import FreedMemory, OneWriter, PipelineClock, ReadOnlyGuard, RunTracking, SimulationGuard
 from synapseclr.hooks.tracking import _system_metrics
 from synapseclr.storage.sharded_anndata import MatrixShards, ShardedMatrix
 from synapseclr.tracking import Outbox, set_current_outbox
@@ -73,6 +75,19 @@ def test_the_clock_counts_nodes_without_inputs_and_without_outputs(tmp_path, mon
     )
     Task(node, catalog, is_async=False, hook_manager=hooks).execute()
     assert seconds.load()["p"] > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no malloc_trim")
+def test_memory_that_a_node_freed_in_small_pieces_goes_back_to_the_system():
+    node = Node(lambda x: x, "x", "y", name="embed")
+    hook = FreedMemory()
+    pieces = [np.ones(1_000) for _ in range(20_000)]  # 160 MB
+    kept = pieces[::100]
+    del pieces
+    before = psutil.Process().memory_info().rss
+    hook.before_dataset_loaded(node)
+    assert before - psutil.Process().memory_info().rss > 100e6
+    assert len(kept) == 200
 
 
 @pytest.mark.parametrize("choice", [None, "false", "true"])

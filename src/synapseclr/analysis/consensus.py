@@ -84,7 +84,7 @@ CENSORED_FAILURES = TableSchema(
     {"fraction": SHARE, "seed": COUNT, "n_labels": COUNT, "reason": TEXT},
 )
 
-_ROWS_AT_A_TIME = 1_000_000
+ROWS_AT_A_TIME = 1_000_000
 _ALL_LABELLED = "every neurite of known type is labelled"
 
 CELL_TYPE_TRAITS: tuple[Trait, ...] = tuple(trait for trait in TRAITS if trait.level == "neurite")
@@ -140,6 +140,39 @@ class NeuriteEvidence(NamedTuple):
     known: pd.DataFrame
 
 
+class PartialSums:
+    """Sums over the synapses of each neurite, some synapses at a time: memory holds each neurite a few times.
+
+    Args:
+        **others: Columns of which not the sum is wanted, with the aggregation instead: ``min`` or ``max``.
+    """
+
+    def __init__(self, **others: str) -> None:
+        self._others = others
+        self._parts: list[pd.DataFrame] = []
+
+    def add(self, rows: pd.DataFrame) -> PartialSums:
+        """Add synapses: ``root_id`` and columns of numbers."""
+        self._parts.append(self._summed(rows))
+        if sum(map(len, self._parts[1:])) > len(self._parts[0]):  # seldom enough to cost little
+            self._merge()
+        return self
+
+    @property
+    def table(self) -> pd.DataFrame | None:
+        """One row per neurite, ascending; None if nothing was added."""
+        if len(self._parts) > 1:
+            self._merge()
+        return self._parts[0] if self._parts else None
+
+    def _merge(self) -> None:
+        self._parts = [self._summed(pd.concat(self._parts, ignore_index=True))]
+
+    def _summed(self, rows: pd.DataFrame) -> pd.DataFrame:
+        how = {name: self._others.get(str(name), "sum") for name in rows if name != "root_id"}
+        return rows.groupby("root_id", sort=True, as_index=False).agg(how)
+
+
 def fit_shared_errors(
     evidence_u: np.ndarray,
     n_synapses_u: np.ndarray,
@@ -183,7 +216,7 @@ def summed_evidence(
     imputed_traits: pd.DataFrame,
     annotations: pd.DataFrame,
     traits: Sequence[Trait] = CELL_TYPE_TRAITS,
-    rows_at_a_time: int = _ROWS_AT_A_TIME,
+    rows_at_a_time: int = ROWS_AT_A_TIME,
 ) -> NeuriteEvidence:
     """Sum the evidence of synapses by neurite, some rows at a time: memory holds the neurites, not their synapses.
 
@@ -196,8 +229,7 @@ def summed_evidence(
     wanted = [f"{trait.name}_probability" for trait in traits if f"{trait.name}_probability" in imputed_traits]
     probabilities = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"])
     base = {trait: _base_log_odds(annotations, trait) for trait in traits if f"{trait.name}_probability" in wanted}
-    sums: list[pd.DataFrame] = []
-    of_known: list[pd.DataFrame] = []
+    sums, of_known = PartialSums(), PartialSums()
     for first in range(0, len(annotations), rows_at_a_time):
         rows = slice(first, first + rows_at_a_time)
         part = annotations.iloc[rows]
@@ -205,9 +237,9 @@ def summed_evidence(
             probability_n = probabilities[f"{trait.name}_probability"].to_numpy(float)[rows]
             evidence = _trait_evidence(part, trait, probability_n, trait_values(part, trait), base_log_odds)
             evidence = evidence[np.isfinite(probability_n)]
-            _add(sums, _sums(evidence))
-            _add(of_known, _sums(evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]))
-    return NeuriteEvidence(_merged(sums), _merged(of_known))
+            sums.add(_summands(evidence))
+            of_known.add(_summands(evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]))
+    return NeuriteEvidence(_with_means(sums), _with_means(of_known))
 
 
 def synapse_evidence(
@@ -297,7 +329,8 @@ def neurite_posteriors(
         and the fit on all annotated neurites.
     """
     of_known = evidence[np.isfinite(evidence["target"].to_numpy(dtype=float))]
-    return posteriors_of_sums(NeuriteEvidence(_merged([_sums(evidence)]), _merged([_sums(of_known)])), config)
+    sums, sums_of_known = (_with_means(PartialSums().add(_summands(rows))) for rows in (evidence, of_known))
+    return posteriors_of_sums(NeuriteEvidence(sums, sums_of_known), config)
 
 
 def posteriors_of_sums(
@@ -322,12 +355,12 @@ def posteriors_of_sums(
     return table[list(NEURITE_COLUMNS)], _held_out(known, config), fit
 
 
-def _sums(evidence: pd.DataFrame) -> pd.DataFrame:
-    """Sums over the synapses of each neurite, which can be added further."""
+def _summands(evidence: pd.DataFrame) -> pd.DataFrame:
+    """What of synapses is added up by neurite."""
     target_n = evidence["target"].to_numpy(dtype=float)
     is_right_n = (evidence["probability"].to_numpy(dtype=float) > 0.5) == (target_n == 1.0)
     side_n = evidence["side"].to_numpy()
-    rows = pd.DataFrame(
+    return pd.DataFrame(
         {
             "root_id": evidence["root_id"].to_numpy(),
             "n_synapses": 1,
@@ -339,27 +372,14 @@ def _sums(evidence: pd.DataFrame) -> pd.DataFrame:
             "n_right": is_right_n * 1.0,
         }
     )
-    return rows.groupby("root_id", sort=True, as_index=False).sum()
 
 
-def _add(sums: list[pd.DataFrame], part: pd.DataFrame) -> None:
-    """Append sums of a part; the parts become one where the later ones have more rows than the first."""
-    sums.append(part)
-    if sum(map(len, sums[1:])) > len(sums[0]):
-        sums[:] = [_added(sums)]
-
-
-def _added(sums: list[pd.DataFrame]) -> pd.DataFrame:
-    """One row per neurite of the sums of several parts."""
-    if not sums:
-        return _sums(pd.DataFrame(columns=["root_id", "side", "probability", "evidence", "target"]))
-    together = pd.concat(sums, ignore_index=True)
-    return together.groupby("root_id", sort=True, as_index=False).sum() if len(sums) > 1 else together
-
-
-def _merged(sums: list[pd.DataFrame]) -> pd.DataFrame:
-    """One row per neurite of the sums of several parts, with the means that they make."""
-    table = _added(sums)
+def _with_means(sums: PartialSums) -> pd.DataFrame:
+    """Sums by neurite with the means that they make."""
+    table = sums.table
+    if table is None:
+        nothing = pd.DataFrame(columns=["root_id", "side", "probability", "evidence", "target"])
+        table = _summands(nothing)
     counts_u, targets_u = table["n_targets"].to_numpy(dtype=float), table["target"].to_numpy(dtype=float)
     mean_u = np.full(len(table), np.nan)
     np.divide(targets_u, counts_u, out=mean_u, where=counts_u > 0)

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig
-from synapseclr.analysis.consensus import CONSENSUS_EVALUATION, EVALUATION_COLUMNS, strata_of
+from synapseclr.analysis.consensus import (
+    CONSENSUS_EVALUATION,
+    EVALUATION_COLUMNS,
+    ROWS_AT_A_TIME,
+    PartialSums,
+    strata_of,
+)
 from synapseclr.analysis.traits import Trait, class_columns, neurite_properties, trait_values
 from synapseclr.analysis.traits.calibration import (
     calibration_error_by_chance,
@@ -96,6 +102,7 @@ def classify_neurites(
     annotations: pd.DataFrame,
     traits: Sequence[Trait],
     config: ConsensusConfig | None = None,
+    rows_at_a_time: int = ROWS_AT_A_TIME,
 ) -> ClassifiedNeurites:
     """Give every neurite a probability for each class of every property that is not typed as one of two cell types.
 
@@ -109,19 +116,16 @@ def classify_neurites(
         annotations: One row per synapse: ``synapse_id``, root ids, codes of classes (NaN where not annotated).
         traits: Traits of the run.
         config: Folds, threshold, strata.
+        rows_at_a_time: Synapses whose evidence is held at a time.
 
     Returns:
         The classes. Properties that were imputed on no side are missing.
     """
     config = config or ConsensusConfig()
-    properties = classified_properties(traits)
-    starts = tuple(f"{trait.name}_" for members in properties.values() for trait in members)
-    wanted = [str(name) for name in imputed_traits if str(name).startswith(starts) and "_probability" in str(name)]
-    aligned = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"] if properties else [])
     found = []
-    for name, members in properties.items():
-        names, sums = _evidence(aligned, annotations, members)
-        if len(sums):
+    for name, members in classified_properties(traits).items():
+        names, sums = _evidence(imputed_traits, annotations, members, rows_at_a_time)
+        if sums is not None:
             found.append(_classified(name, names, sums, config))
     empty = [pd.DataFrame(columns=list(schema.columns)) for schema in _SCHEMAS]
     tables = [
@@ -134,61 +138,75 @@ def classify_neurites(
 _SCHEMAS = (NEURITE_CLASSES, HELD_OUT_NEURITE_CLASSES, NEURITE_CLASS_EVALUATION)
 
 
-def _probabilities(aligned: pd.DataFrame, trait: Trait) -> dict[str, np.ndarray]:
-    """Imputed probability by name of the class; without those that were left out, and empty if nothing was imputed."""
-    if trait.kind == "binary":
-        if f"{trait.name}_probability" not in aligned:
-            return {}
-        of_one_n = aligned[f"{trait.name}_probability"].to_numpy(dtype=float)
-        return dict(zip(trait.classes, (1.0 - of_one_n, of_one_n), strict=True))
-    columns = zip(trait.classes, class_columns(trait), strict=True)
-    return {
-        name: aligned[f"{start}_probability"].to_numpy(dtype=float)
-        for name, start in columns
-        if f"{start}_probability" in aligned
-    }
+def _imputed_classes(imputed_traits: pd.DataFrame, trait: Trait) -> dict[str, str]:
+    """Columns of the probabilities by name of the class, without the classes that were left out.
+
+    Empty if nothing was imputed. Of two classes both have the one column, which is that of the second.
+    """
+    starts = [trait.name] * 2 if trait.kind == "binary" else class_columns(trait)
+    columns = {name: f"{start}_probability" for name, start in zip(trait.classes, starts, strict=True)}
+    return {name: column for name, column in columns.items() if column in imputed_traits}
 
 
 def _evidence(
-    aligned: pd.DataFrame, annotations: pd.DataFrame, members: Sequence[Trait]
-) -> tuple[list[str], pd.DataFrame]:
+    imputed_traits: pd.DataFrame, annotations: pd.DataFrame, members: Sequence[Trait], rows_at_a_time: int
+) -> tuple[list[str], pd.DataFrame | None]:
     """Classes, and one row per neurite: numbers of synapses, summed evidence by position, known class, accuracy."""
-    known = {trait: _probabilities(aligned, trait) for trait in members}
-    names = [name for name in members[0].classes if any(name in found for found in known.values())]
-    parts = [_side(annotations, trait, probabilities, names) for trait, probabilities in known.items() if probabilities]
-    if len(names) < 2 or not parts:
-        return names, pd.DataFrame()
-    together = pd.concat(parts, ignore_index=True)
-    positions = list(range(len(names)))
-    grouped = together.groupby("root_id", sort=True)
-    table = grouped[["n_pre", "n_post", *positions]].sum()
-    table.insert(0, "n_synapses", grouped.size())
+    columns = {trait: _imputed_classes(imputed_traits, trait) for trait in members}
+    names = [name for name in members[0].classes if any(name in found for found in columns.values())]
+    if len(names) < 2:
+        return names, None
+    wanted = sorted({column for found in columns.values() for column in found.values()})
+    aligned = table_rows(imputed_traits[["synapse_id", *wanted]], annotations["synapse_id"])
+    sums = PartialSums(lowest="min", highest="max")
+    for trait, found in columns.items():
+        if not found:
+            continue
+        target_n, base_k = _targets(annotations, trait, names)
+        root_n = annotations[trait.root_column].to_numpy()
+        for first in range(0, len(annotations), rows_at_a_time):
+            rows = slice(first, first + rows_at_a_time)
+            part = aligned.iloc[rows]
+            probability_nk = np.full((len(part), len(names)), np.nan)
+            for name, column in found.items():
+                probability_n = part[column].to_numpy(dtype=float)
+                is_other = trait.kind == "binary" and name == trait.classes[0]
+                probability_nk[:, names.index(name)] = 1.0 - probability_n if is_other else probability_n
+            sums.add(_summands(root_n[rows], target_n[rows], probability_nk, base_k, trait))
+    table = sums.table
+    if table is None:
+        return names, None
     # A neurite whose annotations contradict each other has no known class.
-    lowest, highest = grouped["target"].min(), grouped["target"].max()
-    table["target"] = lowest.where(lowest == highest)
-    table["synapse_accuracy"] = grouped["is_right"].mean()
-    # Only annotated synapses are predicted by models without their neurite, which the fit and the test need.
-    is_known = together["target"].notna()
-    of_known = together[is_known].groupby("root_id", sort=True)
-    table = table.join(of_known[positions].sum().add_prefix("known_")).join(of_known.size().rename("n_known"))
-    return names, table.reset_index()
+    table["target"] = table["lowest"].where(table["lowest"] == table["highest"])
+    table["synapse_accuracy"] = table["n_right"] / table["n_known"].where(table["n_known"] > 0)
+    return names, table.rename(columns={str(position): position for position in range(len(names))})
 
 
-def _side(
-    annotations: pd.DataFrame, trait: Trait, probabilities: dict[str, np.ndarray], names: Sequence[str]
-) -> pd.DataFrame:
-    """Evidence of every synapse for the neurite on one side; 0 for a class of which this side knows nothing."""
+def _targets(annotations: pd.DataFrame, trait: Trait, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Position of the known class of every synapse, float64 (n,), NaN for none; log share of each among neurites."""
     codes = {trait.classes.index(name): position for position, name in enumerate(names)}
     target_n = pd.Series(trait_values(annotations, trait)).map(codes).to_numpy(dtype=float)
-    root_n = annotations[trait.root_column].to_numpy()
-    of_neurites = pd.Series(target_n).groupby(root_n).min().dropna()
+    of_neurites = pd.Series(target_n).groupby(annotations[trait.root_column].to_numpy()).min().dropna()
     counts_k = np.bincount(of_neurites.astype(int), minlength=len(names)) + 0.5
-    probability_nk = np.column_stack([probabilities.get(name, np.full(len(target_n), np.nan)) for name in names])
-    surplus_nk = np.log(np.clip(probability_nk, _LEAST, 1.0)) - np.log(counts_k / counts_k.sum())
-    is_right_n = np.where(np.isnan(target_n), np.nan, np.nan_to_num(probability_nk, nan=-1).argmax(axis=1) == target_n)
-    table = pd.DataFrame(np.nan_to_num(surplus_nk), columns=list(range(len(names))))
-    side = {"n_pre": int(trait.side == "pre"), "n_post": int(trait.side == "post")}
-    return table.assign(root_id=root_n, target=target_n, is_right=is_right_n, **side)
+    return target_n, np.log(counts_k / counts_k.sum())
+
+
+def _summands(
+    root_n: np.ndarray, target_n: np.ndarray, probability_nk: np.ndarray, base_k: np.ndarray, trait: Trait
+) -> pd.DataFrame:
+    """Evidence of synapses for the neurites on one side; 0 for a class of which this side knows nothing.
+
+    ``known_<position>`` is that of annotated synapses alone: only these are predicted by models without their
+    neurite, which the fit and the test need.
+    """
+    evidence_nk = np.nan_to_num(np.log(np.clip(probability_nk, _LEAST, 1.0)) - base_k)
+    is_known_n = np.isfinite(target_n)
+    is_right_n = is_known_n & (np.nan_to_num(probability_nk, nan=-1).argmax(axis=1) == target_n)
+    table = pd.DataFrame({"root_id": root_n, "n_synapses": 1, "n_known": is_known_n * 1, "n_right": is_right_n * 1})
+    table["n_pre"], table["n_post"] = int(trait.side == "pre"), int(trait.side == "post")
+    for position, evidence_n in enumerate(evidence_nk.T):
+        table[str(position)], table[f"known_{position}"] = evidence_n, np.where(is_known_n, evidence_n, 0.0)
+    return table.assign(lowest=target_n, highest=target_n)
 
 
 @dataclass(frozen=True)
