@@ -2,9 +2,9 @@ import os
 import platform
 
 import mlflow
-import psutil
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
