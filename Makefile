@@ -54,8 +54,9 @@ format: $(READY) ## Put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) system ## Run the benchmarks; results go to benchmarks/results
-	@for benchmark in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+# A benchmark that needs arguments says which, ends with status 2, and is passed over.
+bench: $(READY) system ## Run the benchmarks that need no arguments; results go to benchmarks/results
+	@for benchmark in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$benchmark"; $(BIN)/python $$benchmark || [ $$? -eq 2 ] || exit 1; done
 
 gpu-bench: $(READY) ## Measure what a GPU does, in ten minutes; without a network: scripts/gpu_bundle.sh
 	$(BIN)/python benchmarks/gpu.py $(OPTIONS)

@@ -3,7 +3,9 @@
 Run ``python benchmarks/scale.py --synapses=1000000 --folder=/path``. It runs the documented command, ``kedro run
 --pipelines=simulated_embeddings,analysis_without_images``, as a user does, and watches its processes from outside: at
 every line of the log that names a node, their CPU seconds so far; twenty times a second, their resident memory. The
-figures go to ``benchmarks/results/scale.json``, beside those of other sizes.
+figures go to ``benchmarks/results/scale.json``, beside those of other sizes. ``python benchmarks/scale.py --table``
+prints what those of a million and of ten million say together: the seconds that do not grow, those that do, and what
+that makes of 337 million.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -152,15 +155,40 @@ def by_pipeline(nodes: list[dict[str, Any]], n_synapses: int) -> dict[str, float
     return {name: round(1e6 * value / n_synapses, 2) for name, value in seconds.items()}
 
 
+def table(small: dict[str, Any], large: dict[str, Any], n_synapses: int = 337_000_000) -> pd.DataFrame:
+    """Figures of two sizes by pipeline, and CPU seconds as ``fixed + n * growing``, the line through both."""
+    how = {"cpu_seconds": "sum", "wall_seconds": "sum", "peak_bytes": "max"}
+    found = {
+        f"{each['n_synapses'] // 1_000_000} million": pd.DataFrame(each["nodes"])
+        .groupby("pipeline", sort=False)
+        .agg(how)
+        for each in (small, large)
+    }
+    joined = pd.concat(found, axis=1)
+    first, second = found.values()
+    growing = (second["cpu_seconds"] - first["cpu_seconds"]) / (large["n_synapses"] - small["n_synapses"])
+    fixed = (first["cpu_seconds"] - growing * small["n_synapses"]).clip(lower=0.0)
+    return joined.assign(
+        fixed_s=fixed, growing_us=1e6 * growing, hours_at_337_million=(fixed + growing * n_synapses) / 3600
+    )
+
+
 def main() -> None:
     """Run, measure, and add the figures to those of other sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--synapses", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, required=True, help="Where the run writes; 2.7 kB a synapse.")
+    parser.add_argument("--folder", type=Path, help="Where the run writes; 2.7 kB a synapse.")
+    parser.add_argument("--table", action="store_true", help="Print the table of stored figures, and run nothing.")
     parser.add_argument("--params", default="", help="Further parameters, name=value,...")
     parser.add_argument("--pipelines", default="simulated_embeddings,analysis_without_images")
     parser.add_argument("--name", help="Key of the figures in the JSON file; default: the number of synapses.")
     options, further = parser.parse_known_args()
+    if options.table:
+        known = json.loads(RESULTS.read_text())
+        print(table(known["1000000"], known["10000000"]).round(2).to_string())
+        return
+    if options.folder is None:
+        parser.error("--folder is missing: the folder that the run writes to.")
     options.folder.mkdir(parents=True, exist_ok=True)
     settings = {"simulation.embeddings.n_synapses": str(options.synapses), **_SETTINGS}
     settings |= {"data_root": str(options.folder)}
