@@ -248,7 +248,9 @@ def table_rows(table: pd.DataFrame, synapse_id: ArrayLike) -> pd.DataFrame:
     if np.array_equal(present_n, wanted_n) and (np.diff(present_n) > 0).all():  # in order and each once: no copies
         of_others = {name: table[name].array for name in table.columns if name != "synapse_id"}
         return pd.DataFrame(of_others, index=pd.Index(present_n, name="synapse_id"), copy=False)
-    return table.drop_duplicates("synapse_id").set_index("synapse_id").reindex(wanted_n)
+    rows = SynapseRows(present_n).rows(wanted_n)  # an index of pandas would hash every id of a long table
+    found = table.set_axis(pd.RangeIndex(len(table))).reindex(rows)  # -1 is not in it
+    return found.drop(columns="synapse_id").set_axis(pd.Index(wanted_n, name="synapse_id"))
 
 
 class SynapseRows(Mapping[int, int]):
