@@ -47,6 +47,8 @@ def test_scatter_shows_unannotated_synapses_too():
     figure = scatter_panels(coordinates_n2, overlays)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["type (3 of 4)", "size (3 of 4)", "nothing (0 of 4)"]
+    sample = scatter_panels(coordinates_n2, overlays[:1], is_sample=True)
+    assert sample.axes[0].get_title(loc="left") == "type (3 drawn)"
     assert figure_png(figure, dpi=50).startswith(b"\x89PNG")
 
     interactive = interactive_scatter(coordinates_n2, overlays, np.arange(4) + 2**60)

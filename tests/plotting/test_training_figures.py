@@ -94,3 +94,11 @@ def test_sizes_are_drawn_in_their_units_without_the_largest_one():
     assert area.get_xlim()[1] < 3e5
     assert [text.get_text() for text in share.texts] == ["none"]
     assert figure_png(figure, dpi=50).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e5])
+def test_sizes_that_differ_by_rounding_alone_are_drawn(size):
+    values_n = np.full(50, size)
+    values_n[::2] = np.nextafter(size, 2e5)
+    figure = morphometry_histograms(pd.DataFrame(dict.fromkeys(MORPHOMETRY_LABELS, values_n)))
+    assert max(bar.get_height() for bar in figure.axes[0].patches) == 50

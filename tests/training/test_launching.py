@@ -59,7 +59,7 @@ def test_two_processes_train_as_one_with_the_doubled_batch(chunks, tiny_config, 
     switches = {name: name in shared for name in type(tiny_config.augmentation).model_fields if "enable_" in name}
     update = {
         "augmentation": tiny_config.augmentation.replaced(**switches),
-        "optimiser": tiny_config.optimiser.model_copy(update={"learning_rate": 5e-5}),
+        "optimiser": tiny_config.optimiser.model_copy(update={"learning_rate": 1e-5}),
         "epochs": 10,
     }
     targets = ProbeTargets(np.arange(10), {"pre_cell_type": np.arange(10) % 2.0}, {"pre_cell_type": np.arange(10)})

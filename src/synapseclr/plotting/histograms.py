@@ -130,6 +130,15 @@ def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
             note(axes, "none")
             continue
         drawn_n = values_n[values_n <= np.quantile(values_n, 0.995)]
-        axes.hist(drawn_n, min(n_bins, 5 + len(drawn_n) // 8), color=colour, alpha=0.9)
+        axes.hist(drawn_n, min(n_bins, 5 + len(drawn_n) // 8), _ends(drawn_n), color=colour, alpha=0.9)
         axes.axvline(float(np.median(values_n)), color=INK, linewidth=1.0)
     return figure
+
+
+def _ends(values_n: np.ndarray) -> tuple[float, float]:
+    """Ends of a histogram; around values that differ by rounding alone, between which there is room for no bins."""
+    low, high = float(values_n.min()), float(values_n.max())
+    if high - low > 1e-6 * max(abs(low), abs(high), 1e-12):
+        return low, high
+    half = 0.5 * max(1.0, abs(low))
+    return low - half, high + half

@@ -82,7 +82,11 @@ def marker_area(n_points: int) -> float:
 
 
 def scatter_panels(
-    coordinates_n2: np.ndarray, overlays: Sequence[Overlay], columns: int = 3, axis_name: str = "UMAP"
+    coordinates_n2: np.ndarray,
+    overlays: Sequence[Overlay],
+    columns: int = 3,
+    axis_name: str = "UMAP",
+    is_sample: bool = False,
 ) -> Figure:
     """Small multiples of the plane, one per overlay.
 
@@ -91,6 +95,8 @@ def scatter_panels(
         overlays: What to colour by, at least one.
         columns: Panels per row.
         axis_name: Name of the axes, such as ``UMAP``.
+        is_sample: Whether synapses without a value are a sample, of whose number titles say nothing; those with a value
+            are drawn larger then.
 
     Returns:
         A figure with one panel per overlay. Synapses without a value lie grey underneath.
@@ -99,7 +105,7 @@ def scatter_panels(
     below_in = 0.28 + _LEGEND_ROW_IN * max(0, n_rows - 1)
     figure, grid = panel_grid(len(overlays), columns, (2.65, 2.65), right_in=0.7, below_in=below_in)
     for axes, overlay in zip(grid, overlays, strict=True):
-        draw_panel(axes, coordinates_n2, overlay)
+        draw_panel(axes, coordinates_n2, overlay, is_sample)
         for place, rotation, number in (((0.02, 0.02), 0, 1), ((0.02, 0.13), 90, 2)):
             label = f"{axis_name} {number}"
             axes.text(
@@ -108,14 +114,17 @@ def scatter_panels(
     return figure
 
 
-def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay) -> None:
+def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay, is_sample: bool = False) -> None:
     """Draw the plane into existing axes, coloured by one overlay: float (n, 2), synapses without a value in grey."""
     is_known = np.isfinite(overlay.values_n)
     area = marker_area(len(coordinates_n2))
     unknown_m2 = coordinates_n2[~is_known]
     axes.scatter(unknown_m2[:, 0], unknown_m2[:, 1], s=0.6 * area, color=UNKNOWN, linewidths=0, rasterized=True)
     known_m2, values_m = coordinates_n2[is_known], overlay.values_n[is_known]
-    style_image(axes, f"{overlay.label} ({is_known.sum():,} of {len(is_known):,})")
+    if is_sample:
+        area = marker_area(len(known_m2))
+    number = f"{is_known.sum():,} drawn" if is_sample else f"{is_known.sum():,} of {len(is_known):,}"
+    style_image(axes, f"{overlay.label} ({number})")
     axes.margins(0.04)
     if not is_known.any():
         note(axes, "not annotated")

@@ -34,7 +34,7 @@ from synapseclr.analysis.representations import (
     recorded_layers,
 )
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig, sample_rows
-from synapseclr.analysis.traits import Traits
+from synapseclr.analysis.traits import Traits, trait_values
 from synapseclr.analysis.traits.passed_over import passed_over
 from synapseclr.pipelines import AnnData, ChunkStore, Drawing, Figure, PlotlyFigure
 from synapseclr.plotting.manifold import (
@@ -51,7 +51,7 @@ from synapseclr.plotting.report import Picture, ReportingConfig, Section, Table,
 from synapseclr.plotting.sections import read_slabs, section_rows
 from synapseclr.plotting.theme import representation_labels, representation_style
 from synapseclr.storage.sharded_anndata import is_lazy
-from synapseclr.volumes.synapse_table import aligned_rows
+from synapseclr.volumes.synapse_table import SynapseRows, aligned_rows
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ _NO_CLUSTER = "none"
 _MEASURABLE = "It takes positions and cleft orientations of synapses on several neurites; nothing else depends on it."
 _MOST_INTERACTIVE = 10_000
 _MOST_DRAWN = 200_000  # where features exceed memory; more points would hide each other
+_MOST_ANNOTATED, _MOST_ANNOTATED_INTERACTIVE = 20_000, 5_000  # drawn beside these
 
 
 def project_synapses(
@@ -201,21 +202,42 @@ def check_leakage(
 
 
 def draw_overlays(synapse_manifold: AnnData, traits: Traits) -> Figure:
-    """Draw the plane once per trait."""
+    """Draw the plane once per trait; of many synapses some at random, and those that are annotated."""
     rows = drawn_rows(synapse_manifold)
+    if is_sample := isinstance(rows, np.ndarray):
+        rows = _with_annotated(rows, _annotated_rows(synapse_manifold.obs, traits), _MOST_ANNOTATED)
     overlays = collect_overlays(synapse_manifold.obs.iloc[rows], traits)
-    return scatter_panels(plane_of(synapse_manifold)[rows], overlays, axis_name=axis_name(synapse_manifold))
+    name = axis_name(synapse_manifold)
+    return scatter_panels(plane_of(synapse_manifold)[rows], overlays, axis_name=name, is_sample=is_sample)
+
+
+def _annotated_rows(obs: pd.DataFrame, traits: Traits) -> np.ndarray:
+    """Rows of the synapses of which any trait is annotated."""
+    is_annotated_n = np.zeros(len(obs), dtype=bool)
+    for trait in traits:
+        is_annotated_n |= np.isfinite(trait_values(obs, trait))
+    return np.flatnonzero(is_annotated_n)
+
+
+def _with_annotated(rows: np.ndarray, annotated: np.ndarray, most: int) -> np.ndarray:
+    """Rows drawn at random, few of which may be annotated, and annotated ones: all, or as many at random."""
+    return np.union1d(rows, annotated[sample_rows(len(annotated), most, 0)])
 
 
 def draw_orientation(synapse_manifold: AnnData, synapse_orientations: pd.DataFrame) -> Figure:
     """Draw the plane coloured by the cleft's orientation, which should not show."""
     rows = drawn_rows(synapse_manifold)
+    if is_sample := isinstance(rows, np.ndarray):
+        present = SynapseRows(synapse_manifold.obs["synapse_id"].to_numpy())
+        oriented = present.rows(synapse_orientations["synapse_id"].to_numpy())
+        rows = _with_annotated(rows, oriented[oriented >= 0], _MOST_ANNOTATED)
     overlays = orientation_overlays(synapse_manifold.obs.iloc[rows], synapse_orientations)
-    return scatter_panels(plane_of(synapse_manifold)[rows], overlays, axis_name=axis_name(synapse_manifold))
+    name = axis_name(synapse_manifold)
+    return scatter_panels(plane_of(synapse_manifold)[rows], overlays, axis_name=name, is_sample=is_sample)
 
 
 def draw_interactive(synapse_manifold: AnnData, traits: Traits) -> PlotlyFigure:
-    """Draw the plane to zoom and hover in; of many synapses, 10,000 at random."""
+    """Draw the plane to zoom and hover in; of many synapses, 10,000 at random and 5,000 annotated ones at most."""
     return _interactive(synapse_manifold, "X_umap", traits)
 
 
@@ -229,6 +251,7 @@ def _interactive(synapse_manifold: AnnData, coordinates: str, traits: Traits) ->
     rows = np.arange(synapse_manifold.n_obs)
     if len(rows) > _MOST_INTERACTIVE:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_INTERACTIVE, replace=False))
+        rows = _with_annotated(rows, _annotated_rows(synapse_manifold.obs, traits), _MOST_ANNOTATED_INTERACTIVE)
     obs = synapse_manifold.obs.iloc[rows]
     return interactive_scatter(
         np.asarray(synapse_manifold.obsm[coordinates])[rows],
@@ -326,10 +349,11 @@ def describe_plane(
     """Show the plane, coloured by every trait that is annotated; its clusters, and what changes along their axes."""
     settings = synapse_manifold.uns["manifold"]
     is_all = len(synapse_manifold.obs.iloc[drawn_rows(synapse_manifold)]) == synapse_manifold.n_obs
-    drawn = "Every point" if is_all else f"Every point, {_MOST_DRAWN:,} drawn at random,"
     caption = (
-        f"{drawn} is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
+        "Every point is a synapse. Grey: not annotated, or the trait does not apply. Colours span percentiles 2 to 98."
     )
+    if not is_all:
+        caption += f" Drawn are {_MOST_DRAWN:,} at random, and the annotated ones, {_MOST_ANNOTATED:,} at most."
     if axis_name(synapse_manifold) == "UMAP":
         text = (
             f"UMAP of the first {settings['n_components']} principal components of {settings['layer']} "
