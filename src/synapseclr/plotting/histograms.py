@@ -130,7 +130,7 @@ def morphometry_histograms(sizes: pd.DataFrame, n_bins: int = 30) -> Figure:
             note(axes, "none")
             continue
         drawn_n = values_n[values_n <= np.quantile(values_n, 0.995)]
-        axes.hist(drawn_n, min(n_bins, 5 + len(drawn_n) // 8), _ends(drawn_n), color=colour, alpha=0.9)
+        axes.hist(drawn_n, min(n_bins, 5 + len(drawn_n) // 8), range=_ends(drawn_n), color=colour, alpha=0.9)
         axes.axvline(float(np.median(values_n)), color=INK, linewidth=1.0)
     return figure
 
