@@ -356,7 +356,7 @@ def posteriors_of_sums(
 
 
 def _summands(evidence: pd.DataFrame) -> pd.DataFrame:
-    """What of synapses is added up by neurite."""
+    """Columns of synapses that are added up by neurite."""
     target_n = evidence["target"].to_numpy(dtype=float)
     is_right_n = (evidence["probability"].to_numpy(dtype=float) > 0.5) == (target_n == 1.0)
     side_n = evidence["side"].to_numpy()
