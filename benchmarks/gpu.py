@@ -142,7 +142,7 @@ def _one_recipe(case: str, augmenter: Augmenter, chunks: torch.Tensor, sizes: Si
     there = augmenter.prepare(chunks.to(sizes.device))
     draws = augmenter.draw(here, torch.Generator().manual_seed(1))
     views = augmenter.begin(here), augmenter.begin(there)
-    for name, operation in zip(augmenter._names, augmenter.operations, strict=True):
+    for name, operation in zip(augmenter.names, augmenter.operations, strict=True):
         for view in views:
             operation.apply(view, draws.get(name))
         images = [view.intensity_bcxyz for view in views]

@@ -134,11 +134,10 @@ class GaussianProcessConfig(Parameters):
     )
     n_bins: int = Field(default=10, ge=2, description="Bins of the reliability diagram, equally full.")
     condense_from: int = Field(
-        default=1_000_000,
+        default=50_000,
         ge=1,
-        description="Synapses from which on, where features exceed memory, the models of a trait are condensed to few "
-        "matrices: a twentieth of the work, the same means, standard deviations to some per cent (measured: "
-        "condensation_errors).",
+        description="Synapses from which on the models of a trait are condensed to few matrices: a fraction of the "
+        "work, the same means, standard deviations to some per cent (measured: condensation_errors).",
     )
     n_condensed: int = Field(
         default=5_000,

@@ -401,8 +401,10 @@ class RowBlocks:
         key: str | None,
     ) -> BlockResults:
         if not self.is_lazy and not self.config.is_distributed:
+            from rich.progress import track
+
             made = []
-            for group in groups:
+            for group in track(groups, description=description, disable=len(groups) == 1):
                 parts = [dict(function(*self._in_memory(block), *arguments, **options)) for block in group]
                 made.append(reduce(merge, parts) if merge else parts[0])
             return BlockResults(tuple(made))

@@ -43,13 +43,17 @@ class Augmenter:
 
     Args:
         config: The operations and their parameters.
+
+    Attributes:
+        operations: In the order in which they are applied.
+        names: Of the operations, unique; the keys of what :meth:`draw` returns.
     """
 
     def __init__(self, config: AugmentationConfig) -> None:
         self.config = config
         self.operations: list[Operation] = build_operations(config)
         self.preparation = Preparation.of(config)
-        self._names = _unique_names(self.operations)
+        self.names = _unique_names(self.operations)
 
     def __call__(self, chunks: Tensor | PreparedChunks, generator: torch.Generator | None = None) -> View:
         """Draw and apply one view.
@@ -104,7 +108,7 @@ class Augmenter:
             )
         n = 1 if self.config.batch_mode == "coupled" else batch
         source = Source(generator, batch, n, batch if self.config.fidelity == "published" else n, n_sections)
-        drawn = zip(self._names, (each.draw(source, self.config) for each in self.operations), strict=True)
+        drawn = zip(self.names, (each.draw(source, self.config) for each in self.operations), strict=True)
         return {name: draws for name, draws in drawn if draws is not None}
 
     @torch.no_grad()
@@ -128,7 +132,7 @@ class Augmenter:
         view = self.begin(chunks)
         if pose is not None:
             view.pose = pose
-        for name, operation in zip(self._names, self.operations, strict=True):
+        for name, operation in zip(self.names, self.operations, strict=True):
             operation.apply(view, draws.get(name))
         return View(view.intensity_bcxyz, view.mask_bcxyz)
 

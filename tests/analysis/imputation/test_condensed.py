@@ -13,6 +13,7 @@ from synapseclr.analysis.imputation.ensemble import fit_member, mixture
 from synapseclr.analysis.imputation.imputing import impute_traits
 from synapseclr.analysis.row_blocks import RowBlocksConfig
 from synapseclr.analysis.traits import Traits, split_trait, trait_named
+from synapseclr.errors import SynapseCLRError
 
 CLEFT, TYPE = trait_named("cleft_size_log1p_zscore"), trait_named("pre_cell_type")
 TAG = Traits.model_validate([{"name": "tag", "kind": "multiclass", "classes": ["a", "b", "c", "d"]}])[0]
@@ -81,3 +82,22 @@ def test_many_synapses_are_imputed_by_condensed_models_in_one_pass(tmp_path):
     chances = [f"tag_{letter}_probability" for letter in "abc"]
     np.testing.assert_allclose(of_many.traits[chances].sum(axis=1), 1.0, atol=1e-5)
     assert (of_many.traits["tag_class"] == of_few.traits["tag_class"]).mean() > 0.97
+
+
+@pytest.mark.parametrize("kernel", ["rbf+linear", "rbf"])  # models of the second cannot be condensed
+def test_many_synapses_in_memory_are_imputed_as_those_in_files(tmp_path, kernel):
+    features_nf, table = _traits(600)
+    process = GaussianProcessConfig(n_seeds=1, compare_synapse_folds=False, kernel=kernel, n_steps=5)
+    config = ImputationConfig(gaussian_processes=process.model_copy(update={"condense_from": 600, "n_condensed": 500}))
+    in_files, in_memory = (
+        impute_traits(
+            each, table, pd.DataFrame(), config, (CLEFT, TYPE), RowBlocksConfig(rows=200, folder=str(tmp_path))
+        )
+        for each in (da.from_array(features_nf, chunks=(200, features_nf.shape[1])), features_nf)
+    )
+    assert len(in_memory.condensation) == (2 if kernel == "rbf+linear" else 0)
+    pd.testing.assert_frame_equal(in_memory.traits, in_files.traits, rtol=1e-5)
+    pd.testing.assert_frame_equal(in_memory.condensation, in_files.condensation, rtol=1e-5)
+    features_nf[3, 0] = np.nan
+    with pytest.raises(SynapseCLRError, match="not finite for 1 of 600"):
+        impute_traits(features_nf, table, pd.DataFrame(), config, (CLEFT, TYPE))

@@ -174,7 +174,8 @@ def impute_traits(
     """Impute traits at every synapse.
 
     Args:
-        features_nf: Shape (n, f), finite; or blocks. Lazy ones are predicted block by block.
+        features_nf: Shape (n, f), finite; or blocks. Lazy ones, and those of ``condense_from`` synapses, are predicted
+            block by block.
         annotations: One row per synapse: ``synapse_id``, traits (NaN where not annotated), root ids.
         scales: ``annotation_scales``, to return to the measured units.
         config: Folds, and the Gaussian processes.
@@ -201,7 +202,7 @@ def impute_traits(
             f"There are {len(features_nf)} rows of features and {len(annotations)} of annotations: run the embedding "
             "again on these synapses."
         )
-    if is_lazy_features(features_nf):
+    if is_lazy_features(features_nf) or len(features_nf) >= config.gaussian_processes.condense_from:
         return _impute_in_blocks(features_nf, annotations, scales, config, traits, row_blocks)
     check_blocks(features_nf, config.gaussian_processes.layer)
     from rich.progress import track
@@ -255,12 +256,13 @@ def _impute_in_blocks(
     traits: Sequence[Trait],
     row_blocks: RowBlocksConfig,
 ) -> Imputation:
-    """Impute where features exceed memory: models are fitted and tested on the annotated synapses, and predict blocks.
+    """Impute many synapses: models are fitted and tested on the annotated ones, and predict blocks of all.
 
-    Everything but the columns of the table is what features in memory give; these are float32 here. From
+    Everything but the columns of the table is what the whole matrix at once gives; these are float32 here. From
     ``condense_from`` synapses on models are condensed, and predict all traits in one pass over the features.
     """
     from dask.tokenize import tokenize
+    from rich.progress import track
 
     process = config.gaussian_processes
     rows_s = annotated_rows(annotations, traits)
@@ -295,7 +297,8 @@ def _impute_in_blocks(
             if split.is_multiclass:
                 table[name] = np.array(split.class_names, dtype=object)[table[name]]
 
-        sampled = _impute_all(inputs_sr, of_annotated, scales, config, traits, predict)
+        fitted = track(traits, description="Imputing annotated synapses")
+        sampled = _impute_all(inputs_sr, of_annotated, scales, config, fitted, predict)
         if condensed:
             together = (inputs, condensed, scales)
             names = [split.trait.name for *_, split in condensed]
