@@ -2,15 +2,19 @@
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 from scipy.stats import spearmanr
 
 from synapseclr.analysis.config import OutliersConfig
+from synapseclr.analysis.handcrafted import MASK_STATISTIC_NAMES, STATISTIC_NAMES
 from synapseclr.analysis.outlier_blocks import detect_in_blocks
 from synapseclr.analysis.outliers import detect, unsupervised_score, whiten
 from synapseclr.analysis.representations import FeatureBlocks
 from synapseclr.analysis.row_blocks import RowBlocksConfig
 from synapseclr.errors import SynapseCLRError
+from synapseclr.pipelines.outliers.nodes import measure_detection
 
 N = 400
 ROWS_E = np.array([7, 3])
@@ -62,3 +66,28 @@ def test_constant_features_are_an_error(small_blocks):
     features = da.ones((50, 3), chunks=(20, 3), dtype=np.float32)
     with pytest.raises(SynapseCLRError, match="all 3 features of the 50 synapses are constant"):
         detect_in_blocks(features, np.array([], int), OutliersConfig(), small_blocks)
+
+
+def test_detection_is_measured_on_the_same_drawn_synapses_in_memory_and_beyond(parts):
+    rng = np.random.default_rng(1)
+    synapse_id = 10 + np.arange(N)
+    defect = np.where(np.arange(N) < 60, "merged", "")
+    obs = pd.DataFrame({"synapse_id": synapse_id, "defect": defect}, index=synapse_id.astype(str))
+    tables = [
+        pd.DataFrame(rng.normal(size=(N, len(names))), columns=list(names)).assign(synapse_id=synapse_id)
+        for names in (MASK_STATISTIC_NAMES, STATISTIC_NAMES)
+    ]
+    lazy = da.from_array(parts[0], chunks=(64, 12))
+    of_120, of_120_beyond, of_all = (
+        measure_detection(
+            AnnData(features, obs.copy()),
+            AnnData(parts[0][:, ::-1].copy(), obs[["synapse_id"]].copy()),
+            *tables,
+            pd.DataFrame(),
+            OutliersConfig(n_evaluated=n_evaluated, n_draws=3),
+        )[0]
+        for features, n_evaluated in ((parts[0], 120), (lazy, 120), (parts[0], N))
+    )
+    pd.testing.assert_frame_equal(of_120, of_120_beyond)
+    assert (of_all["n_defects"] == 60).all()
+    assert (of_120["n_defects"] < 40).all()

@@ -343,7 +343,7 @@ class OutliersConfig(Parameters):
     n_evaluated: int = Field(
         default=20_000,
         ge=2,
-        description="Synapses, drawn at random, on which the detection is measured where features exceed memory.",
+        description="Synapses, drawn at random, on which the detection is measured if there are more.",
     )
     n_candidates: int = Field(default=48, ge=1, description="Candidates listed, best first.")
     n_drawn: int = Field(default=24, ge=1, le=60, description="Candidates on the contact sheet.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from synapseclr.analysis.config import OutliersConfig
-from synapseclr.analysis.outliers import Detection, combined
+from synapseclr.analysis.outliers import Detection, combined, greatest_cosine, unit_rows
 from synapseclr.analysis.representations import Features, blocks_of
 from synapseclr.analysis.row_blocks import HERE, Moments, RowBlocks, RowBlocksConfig, sample_rows
 from synapseclr.analysis.search import FeatureIndex
@@ -114,7 +114,7 @@ def detect_in_blocks(
     parts = blocks_of(features)
     with RowBlocks("outliers", parts, row_blocks) as blocks:
         whitenings = tuple(Whitening.fit(blocks.moments(part), config.shrinkage) for part in range(len(parts)))
-        unit_ep = _unit(whitened(whitenings, *_rows(blocks, rows_e))) if len(rows_e) else None
+        unit_ep = unit_rows(whitened(whitenings, *_rows(blocks, rows_e))) if len(rows_e) else None
         if config.unsupervised == "mahalanobis":
             found = blocks.map(_score_distance, whitenings, unit_ep, description="Scoring outliers").columns()
         else:
@@ -147,12 +147,8 @@ def _rows(blocks: RowBlocks, rows_e: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(part[places_e] for part in blocks.rows(ordered_e))
 
 
-def _unit(white_np: np.ndarray) -> np.ndarray:
-    return np.asarray(white_np / np.maximum(np.linalg.norm(white_np, axis=1, keepdims=True), 1e-12))
-
-
 def _likeness(white_np: np.ndarray, unit_ep: np.ndarray | None) -> dict[str, np.ndarray]:
-    return {} if unit_ep is None else {"likeness": (_unit(white_np) @ unit_ep.T).max(axis=1)}
+    return {} if unit_ep is None else {"likeness": greatest_cosine(unit_rows(white_np), unit_ep)}
 
 
 def _score_distance(*given: Any) -> dict[str, np.ndarray]:

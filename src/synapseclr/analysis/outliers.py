@@ -245,9 +245,18 @@ def likeness(white_nf: np.ndarray, rows_e: np.ndarray) -> np.ndarray:
 
     Source: Hariharan, Malik & Ramanan 2012, doi:10.1007/978-3-642-33765-9_33, section 2.
     """
-    length_n = np.maximum(np.linalg.norm(white_nf, axis=1, keepdims=True), 1e-12)
-    unit_nf = white_nf / length_n
-    return np.asarray((unit_nf @ unit_nf[rows_e].T).max(axis=1))
+    unit_nf = unit_rows(white_nf)
+    return greatest_cosine(unit_nf, unit_nf[rows_e])
+
+
+def unit_rows(white_nf: np.ndarray) -> np.ndarray:
+    """Scale rows (n, p) to unit length; rows of zeros stay as they are."""
+    return np.asarray(white_nf / np.maximum(np.linalg.norm(white_nf, axis=1, keepdims=True), 1e-12))
+
+
+def greatest_cosine(unit_np: np.ndarray, unit_ep: np.ndarray) -> np.ndarray:
+    """Greatest cosine (n,) of each row of unit length (n, p) with any of others (e, p)."""
+    return np.asarray((unit_np @ unit_ep.T).max(axis=1))
 
 
 def detect(white_nf: np.ndarray, unsupervised_n: np.ndarray, rows_e: np.ndarray, prior_examples: float) -> Detection:
@@ -396,6 +405,8 @@ def evaluate_detection(
         for layer, features_nf in layers.items():
             white_nf = whiten(features_nf, config.shrinkage)
             scores = {kind: unsupervised_score(white_nf, kind, config.n_neighbours) for kind in _UNSUPERVISED}
+            unit_nf = unit_rows(white_nf)
+            del white_nf
             for method, score_n in scores.items():
                 for kind in (ALL_KINDS, *_kinds(defect_n)):
                     measured = [_measure(score_n, defect_n, kind, np.array([], dtype=int), config.precision_at)]
@@ -403,8 +414,9 @@ def evaluate_detection(
             for (kind, n_examples), examples in draws.items():
                 measured = []
                 for rows_e in examples:
-                    score_n = detect(white_nf, scores[config.unsupervised], rows_e, config.prior_examples).score_n
-                    measured.append(_measure(score_n, defect_n, kind, rows_e, config.precision_at))
+                    likeness_n = greatest_cosine(unit_nf, unit_nf[rows_e])
+                    found = combined(scores[config.unsupervised], likeness_n, len(rows_e), config.prior_examples)
+                    measured.append(_measure(found.score_n, defect_n, kind, rows_e, config.precision_at))
                 rows += _summary((name, layer, "examples", kind, n_examples), measured, defect_n, config)
     return pd.DataFrame(rows, columns=list(DETECTION_COLUMNS))
 

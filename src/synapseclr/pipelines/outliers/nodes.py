@@ -140,8 +140,8 @@ def measure_detection(
     if defect_n is None:
         logger.info("No truth about defects of these synapses is known: the detection of outliers is not evaluated.")
         return pd.DataFrame(columns=list(DETECTION_COLUMNS)), {}
-    if is_lazy(synapse_embeddings.X):
-        rows_m = sample_rows(len(synapse_id), config.n_evaluated, config.seed)
+    rows_m = sample_rows(len(synapse_id), config.n_evaluated, config.seed)
+    if is_lazy(synapse_embeddings.X) or len(rows_m) < len(synapse_id):
         logger.info("The detection of outliers is measured on %d of %d synapses.", len(rows_m), len(synapse_id))
         synapse_id, defect_n = synapse_id[rows_m], defect_n[rows_m]
         synapse_embeddings = synapse_embeddings[rows_m].to_memory()
