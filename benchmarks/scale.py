@@ -5,7 +5,11 @@ Run ``python benchmarks/scale.py --synapses=1000000 --folder=/path``. It runs th
 every line of the log that names a node, their CPU seconds so far; twenty times a second, their resident memory. The
 figures go to ``benchmarks/results/scale.json``, beside those of other sizes. ``python benchmarks/scale.py --table``
 prints what those of a million and of ten million say together: the seconds that do not grow, those that do, and what
-that makes of 337 million.
+that makes of 337 million; and runs of 100,000 side by side.
+
+"100000 in memory, before" is of 0.1.0: all features in memory (``--params=in_memory=true``), no condensed models below
+a million synapses (``imputation.gaussian_processes.condense_from=1000000000``), the detection of defects measured on
+all. "100000 in memory" and "100000" are of the same tree, the latter block by block.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import psutil
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 _NODE = re.compile(r"Node \d+ of \d+, (\w+): ([\w.]+)")
 _POLL_S = 0.05
+_SIDE_BY_SIDE = ("100000 in memory, before", "100000 in memory", "100000")
 _SETTINGS = {"in_memory": "false", "simulation.embeddings.n_annotated": "1500"}
 
 
@@ -155,17 +160,17 @@ def by_pipeline(nodes: list[dict[str, Any]], n_synapses: int) -> dict[str, float
     return {name: round(1e6 * value / n_synapses, 2) for name, value in seconds.items()}
 
 
+def side_by_side(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Seconds and greatest memory of several runs by pipeline."""
+    how = {"cpu_seconds": "sum", "wall_seconds": "sum", "peak_bytes": "max"}
+    found = {name: pd.DataFrame(each["nodes"]).groupby("pipeline", sort=False).agg(how) for name, each in runs.items()}
+    return pd.concat(found, axis=1)
+
+
 def table(small: dict[str, Any], large: dict[str, Any], n_synapses: int = 337_000_000) -> pd.DataFrame:
     """Figures of two sizes by pipeline, and CPU seconds as ``fixed + n * growing``, the line through both."""
-    how = {"cpu_seconds": "sum", "wall_seconds": "sum", "peak_bytes": "max"}
-    found = {
-        f"{each['n_synapses'] // 1_000_000} million": pd.DataFrame(each["nodes"])
-        .groupby("pipeline", sort=False)
-        .agg(how)
-        for each in (small, large)
-    }
-    joined = pd.concat(found, axis=1)
-    first, second = found.values()
+    joined = side_by_side({f"{each['n_synapses'] // 1_000_000} million": each for each in (small, large)})
+    first, second = (joined[name] for name in joined.columns.unique(0))
     growing = (second["cpu_seconds"] - first["cpu_seconds"]) / (large["n_synapses"] - small["n_synapses"])
     fixed = (first["cpu_seconds"] - growing * small["n_synapses"]).clip(lower=0.0)
     return joined.assign(
@@ -186,6 +191,7 @@ def main() -> None:
     if options.table:
         known = json.loads(RESULTS.read_text())
         print(table(known["1000000"], known["10000000"]).round(2).to_string())
+        print(side_by_side({name: known[name] for name in _SIDE_BY_SIDE}).round(1).to_string())
         return
     if options.folder is None:
         parser.error("--folder is missing: the folder that the run writes to.")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ConsensusConfig, ImputationConfig
-from synapseclr.analysis.gaussian_processes.kernels import inputs_of_rows, kernel_inputs
+from synapseclr.analysis.gaussian_processes.kernels import inputs_of_rows
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes
-from synapseclr.analysis.representations import Features, is_lazy_features
+from synapseclr.analysis.representations import Features
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait, trait_values
 from synapseclr.analysis.traits.calibration import (
@@ -569,13 +569,10 @@ def evaluate_censored(
     truth = annotations if truth is None else truth
     process = imputation.gaussian_processes
     n_synapses = len(annotations)
-    if is_lazy_features(features_nf):
-        # No neurite is tested but those of known type: the others' synapses are neither drawn nor predicted.
-        rows_s = _rows_of_known_neurites(annotations, truth, traits)
-        inputs_nr = inputs_of_rows(features_nf, rows_s, process, imputation.seed, row_blocks)
-        annotations, truth = annotations.iloc[rows_s], truth.iloc[rows_s]
-    else:
-        inputs_nr = kernel_inputs(features_nf, process.n_inputs, imputation.seed)
+    # No neurite is tested but those of known type: the others' synapses are neither drawn nor predicted.
+    rows_s = _rows_of_known_neurites(annotations, truth, traits)
+    inputs_nr = inputs_of_rows(features_nf, rows_s, process, imputation.seed, row_blocks)
+    annotations, truth = annotations.iloc[rows_s], truth.iloc[rows_s]
     tested, failed = [], []
     n_labels: dict[float, int] = {}
     draws = [(fraction, seed) for fraction in consensus.label_fractions for seed in range(consensus.n_label_seeds)]

@@ -133,7 +133,7 @@ class FeatureClusters:
 
 def layer_moments(features_nf: Any, layer: str, row_blocks: RowBlocksConfig = HERE) -> Moments:
     """Moments of lazy features (n, f) by merged blocks; values that are not finite are an error."""
-    with RowBlocks(f"moments of {layer}", (features_nf,), row_blocks) as blocks:
+    with RowBlocks(layer, (features_nf,), row_blocks) as blocks:
         return blocks.moments()
 
 

@@ -401,13 +401,7 @@ class RowBlocks:
         key: str | None,
     ) -> BlockResults:
         if not self.is_lazy and not self.config.is_distributed:
-            from rich.progress import track
-
-            made = []
-            for group in track(groups, description=description, disable=len(groups) == 1):
-                parts = [dict(function(*self._in_memory(block), *arguments, **options)) for block in group]
-                made.append(reduce(merge, parts) if merge else parts[0])
-            return BlockResults(tuple(made))
+            return BlockResults(self._in_threads(groups, function, merge, (arguments, options), description))
         prefix = self._prefix(function, arguments, options, key, [len(group) for group in groups])
         self._used.add(prefix)
         keys = [f"{prefix}/{group.start:06d}.npz" for group in groups]
@@ -420,9 +414,30 @@ class RowBlocks:
             self._submit([groups[n] for n in left], [keys[n] for n in left], call, description)
         return BlockResults(tuple(keys), self.folder)
 
-    def _in_memory(self, block: int) -> tuple[np.ndarray, ...]:
-        rows = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
-        return tuple(array[rows] for array in self.arrays)
+    def _in_threads(
+        self,
+        groups: list[range],
+        function: Callable[..., Mapping[str, np.ndarray]],
+        merge: Callable[[Arrays, Arrays], Arrays] | None,
+        shared: tuple[tuple[Any, ...], dict[str, Any]],
+        description: str,
+    ) -> tuple[Arrays, ...]:
+        """Compute groups of blocks of arrays in memory, with a progress bar if there are several."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from rich.progress import track
+        from threadpoolctl import threadpool_limits
+
+        def compute(group: range) -> Arrays:
+            parts = []
+            for block in group:
+                rows = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
+                parts.append(_call(function, shared, *(array[rows] for array in self.arrays)))
+            return reduce(merge, parts) if merge else parts[0]
+
+        with ThreadPoolExecutor(self.config.threads) as pool, threadpool_limits(1, user_api="blas"):  # as in _call
+            made = pool.map(compute, groups)
+            return tuple(track(made, description, total=len(groups), disable=len(groups) == 1))
 
     def _prefix(
         self,

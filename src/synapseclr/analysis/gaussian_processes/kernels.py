@@ -12,6 +12,7 @@ from synapseclr.analysis.representations import (
     Features,
     Statistics,
     blocks_of,
+    is_lazy_features,
     layer_array,
     layer_features,
     with_statistics,
@@ -109,18 +110,28 @@ class KernelInputMap:
 def inputs_of_rows(
     features: Features, rows_s: np.ndarray, config: GaussianProcessConfig, seed: int, row_blocks: RowBlocksConfig
 ) -> np.ndarray:
-    """Kernel inputs of some rows of features that exceed memory, float64 (s, r), as :func:`kernel_inputs` gives them.
+    """Kernel inputs of some rows, float64 (s, r), as :func:`kernel_inputs` gives them; fitted on all rows.
 
     Args:
-        features: Lazy (n, f), or blocks of which one is lazy.
+        features: Shape (n, f), or blocks; in memory, or lazy.
         rows_s: int (s,), ascending.
         config: Its kernel says how many components are wanted.
         seed: As of :func:`kernel_inputs`.
-        row_blocks: Blocks of rows, and who computes them.
+        row_blocks: Blocks of rows of lazy features, and who computes them.
     """
+    if not is_lazy_features(features):
+        return kernel_inputs(features, config.n_inputs, seed)[rows_s]
     with RowBlocks("kernel inputs", blocks_of(features), row_blocks) as blocks:
         found = KernelInputMap.fit(blocks, config.n_inputs, seed)
         return found.apply(*blocks.rows(rows_s)) if len(rows_s) else np.zeros((0, 1))
+
+
+def threads_for(n_synapses: int, config: GaussianProcessConfig) -> int | None:
+    """Threads of libraries for models of so many synapses; None: all.
+
+    Below some thousands, one is faster than two: they wait for each other.
+    """
+    return 1 if n_synapses <= 2 * config.exact_up_to else None
 
 
 def _by_array(blocks: RowBlocks, of_columns_f: np.ndarray) -> list[tuple[Any, np.ndarray]]:

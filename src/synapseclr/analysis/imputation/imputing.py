@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.gaussian_processes.kernels import KernelInputMap, kernel_inputs
+from synapseclr.analysis.gaussian_processes.kernels import KernelInputMap, kernel_inputs, threads_for
 from synapseclr.analysis.imputation.condensed import CONDENSATION_ERRORS, CondensedModels, condense
 from synapseclr.analysis.imputation.ensemble import (
     Correction,
@@ -208,8 +208,7 @@ def impute_traits(
     from rich.progress import track
     from threadpoolctl import threadpool_limits
 
-    # Several threads pay beyond a few thousand training synapses only.
-    with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
+    with threadpool_limits(threads_for(len(annotations), config.gaussian_processes)):
         inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
         return _impute_all(inputs_nr, annotations, scales, config, track(traits, description="Imputing traits"))
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from synapseclr.analysis.config import ImputationConfig
-from synapseclr.analysis.gaussian_processes.kernels import inputs_of_rows, kernel_inputs
+from synapseclr.analysis.gaussian_processes.kernels import inputs_of_rows, threads_for
 from synapseclr.analysis.gaussian_processes.models import class_probability, fit_classes, fit_regression
 from synapseclr.analysis.gaussian_processes.multiclass import class_probabilities, fit_multiclass
-from synapseclr.analysis.representations import Features, is_lazy_features
+from synapseclr.analysis.representations import Features
 from synapseclr.analysis.row_blocks import HERE, RowBlocksConfig
 from synapseclr.analysis.traits import TRAITS, Trait
 from synapseclr.analysis.traits.folds import TraitSplit, UnscorableTraitError, annotated_rows, split_trait
@@ -64,17 +64,15 @@ def learning_curves(
         or no variation, ``score`` is NaN and ``reason`` says why; of a trait without folds there is one such row.
     """
     config = config or ImputationConfig()
-    if is_lazy_features(features_nf):
-        rows_s = annotated_rows(annotations, traits)
-        inputs_nr = inputs_of_rows(features_nf, rows_s, config.gaussian_processes, config.seed, row_blocks)
-        annotations = annotations.iloc[rows_s]
-    else:
-        inputs_nr = kernel_inputs(features_nf, config.gaussian_processes.n_inputs, config.seed)
+    process = config.gaussian_processes
+    rows_s = annotated_rows(annotations, traits)
+    inputs_nr = inputs_of_rows(features_nf, rows_s, process, config.seed, row_blocks)
+    annotations = annotations.iloc[rows_s]
     rows: list[tuple[object, ...]] = []
     from rich.progress import track
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1 if len(annotations) <= 2 * config.gaussian_processes.exact_up_to else None):
+    with threadpool_limits(threads_for(len(rows_s), process)):
         for trait in track(traits if config.label_fractions else (), description="Learning curves"):
             try:
                 split = _split(annotations, trait, config)

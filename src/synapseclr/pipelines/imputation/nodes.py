@@ -216,10 +216,12 @@ def impute(
             "without measured units."
         )
     _warn(found.unimputed, "not imputed")
-    for row in found.condensation.to_dict("records"):
+    if len(found.condensation):
+        worst = found.condensation[["mean_error_in_sd", "sd_error"]].max()
         logger.info(
-            "Condensed models of %s change means by %.4f standard deviations and these by %.1f %% (root mean square).",
-            *(row["trait"], row["mean_error_in_sd"], 100 * row["sd_error"]),
+            "Models of %d traits were condensed: a trait's means change by %.4f standard deviations at most, and these "
+            "by %.1f %% (root mean square; condensation_errors.csv).",
+            *(len(found.condensation), worst["mean_error_in_sd"], 100 * worst["sd_error"]),
         )
     return (*(found.traits, found.held_out, found.scores, found.calibration, found.unimputed, found.condensation),)
 
