@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from synapseclr.analysis.outliers import OutliersConfig, evaluate_detection
+from synapseclr.pipelines.outliers.nodes import describe_candidates
 from synapseclr.plotting import (
     detection_figure,
     distance_panels,
@@ -79,3 +80,17 @@ def test_features_are_called_by_their_provenance(detection, provenance, label):
 def test_no_known_defects_are_said_to_be_none(detection):
     texts = [text.get_text() for axes in detection_figure(detection[:0]).axes for text in axes.texts]
     assert texts == ["no defects are known here"]
+
+
+@pytest.mark.parametrize(
+    ("n_synapses", "said"),
+    [
+        (60, "The simulation made 12 of the synapses defective."),
+        (4_000, "Of 60 synapses, drawn from all 4,000 at random, the simulation made 12 defective."),
+    ],
+)
+def test_section_tells_which_synapses_the_detection_was_measured_on(detection, n_synapses, said):
+    candidates = pd.DataFrame({"is_example": [False], "is_accepted": [False]})
+    config = OutliersConfig(n_evaluated=60)
+    section = describe_candidates(candidates, detection, None, None, config, {}, n_synapses)
+    assert said in " ".join(section.text)

@@ -197,7 +197,11 @@ def describe_outliers(
     """Write the report's section on the likeliest defects, and on how well known ones are found."""
     figures, provenance = (outlier_sheet, outlier_detection_figure), synapse_embeddings.uns.get("provenance", {})
     return pipeline_section(
-        [describe_candidates(outlier_candidates, outlier_detection, *figures, outliers, provenance)],
+        [
+            describe_candidates(
+                outlier_candidates, outlier_detection, *figures, outliers, provenance, synapse_embeddings.n_obs
+            )
+        ],
         config,
         made_from=embedding_digests(provenance),
         evaluation={"outliers": outlier_metrics} if len(outlier_detection) else {},
@@ -210,9 +214,10 @@ def describe_candidates(
     sheet: Drawing,
     detection: Drawing,
     config: OutliersConfig,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any],
+    n_synapses: int,
 ) -> Section:
-    """Show the likeliest defects, and tell how well known ones are found."""
+    """Show the likeliest defects, and tell how well known ones, of all synapses or of drawn ones, are found."""
     n_examples = int(outlier_candidates["is_example"].sum())
     source = f"likeness to {n_examples} marked examples and " if n_examples else ""
     searched = " and ".join(
@@ -231,9 +236,14 @@ def describe_candidates(
         text.append("No defects are known in these data, so the detection is not evaluated.")
         return Section("Outliers", text, [candidates])
     n_defects = int(outlier_detection["n_defects"].max())
+    if n_synapses > config.n_evaluated:
+        judged = f"Of {config.n_evaluated:,} synapses, drawn from all {n_synapses:,} at random, the simulation made"
+        judged += f" {n_defects} defective."
+    else:
+        judged = f"The simulation made {n_defects} of the synapses defective."
     text.append(
-        f"The simulation made {n_defects} of these synapses defective. They were searched with examples drawn from "
-        "them at random, many times over; the examples themselves are not judged."
+        f"{judged} They were searched with examples drawn from them at random, many times over; the examples "
+        "themselves are not judged."
     )
     caption = "Mean and standard deviation over draws of the examples. Dashed: chance."
     return Section(
