@@ -75,6 +75,16 @@ def test_leakage_marks_stand_beyond_their_null():
     assert len(heights) == 6
 
 
+def test_few_annotated_synapses_among_many_are_large_enough_to_see():
+    coordinates_n2, values_n = RNG.normal(size=(20_000, 2)), np.full(20_000, np.nan)
+    values_n[:100] = RNG.normal(size=100)
+    overlays = [Overlay("size", values_n)]
+    unknown, known = scatter_panels(coordinates_n2, overlays).axes[0].collections
+    assert known.get_sizes()[0] > 10 * unknown.get_sizes()[0]
+    traces = interactive_scatter(coordinates_n2, overlays, np.arange(20_000)).data
+    assert traces[1].marker.size > 3 * traces[0].marker.size
+
+
 @pytest.mark.parametrize(("n_dimensions", "kind"), [(2, "scattergl"), (3, "scatter3d")])
 def test_the_interactive_plane_may_be_a_space(n_dimensions, kind):
     overlay = Overlay("trait", np.array([0.0, 1.0, np.nan, 2.0]), limits=(0.0, 5.0))

@@ -95,11 +95,11 @@ def scatter_panels(
         overlays: What to colour by, at least one.
         columns: Panels per row.
         axis_name: Name of the axes, such as ``UMAP``.
-        is_sample: Whether synapses without a value are a sample, of whose number titles say nothing; those with a value
-            are drawn larger then.
+        is_sample: Whether synapses without a value are a sample, of whose number titles say nothing.
 
     Returns:
-        A figure with one panel per overlay. Synapses without a value lie grey underneath.
+        A figure with one panel per overlay. Synapses without a value lie grey underneath; points are the smaller the
+        more of a kind there are.
     """
     n_rows = max(_legend_shape(overlay.class_names)[1] for overlay in overlays)
     below_in = 0.28 + _LEGEND_ROW_IN * max(0, n_rows - 1)
@@ -121,8 +121,7 @@ def draw_panel(axes: Axes, coordinates_n2: np.ndarray, overlay: Overlay, is_samp
     unknown_m2 = coordinates_n2[~is_known]
     axes.scatter(unknown_m2[:, 0], unknown_m2[:, 1], s=0.6 * area, color=UNKNOWN, linewidths=0, rasterized=True)
     known_m2, values_m = coordinates_n2[is_known], overlay.values_n[is_known]
-    if is_sample:
-        area = marker_area(len(known_m2))
+    area = marker_area(len(known_m2))  # a few annotated ones among many would be too small to see
     number = f"{is_known.sum():,} drawn" if is_sample else f"{is_known.sum():,} of {len(is_known):,}"
     style_image(axes, f"{overlay.label} ({number})")
     axes.margins(0.04)
@@ -202,11 +201,12 @@ def interactive_scatter(
     figure = go.Figure()
     is_plane = coordinates_nd.shape[1] == 2
     trace_type = go.Scattergl if is_plane else go.Scatter3d
-    size = float(np.sqrt(marker_area(len(coordinates_nd))) * (1.7 if is_plane else 1.1))
+    scale = 1.7 if is_plane else 1.1
     for index, overlay in enumerate(overlays):
         is_known = np.isfinite(overlay.values_n)
         for known in (False, True):
             chosen = is_known == known
+            size = scale * float(np.sqrt(marker_area(int(is_known.sum()) if known else len(is_known))))
             marker = _known_marker(overlay, overlay.values_n[chosen]) if known else {"color": UNKNOWN}
             figure.add_trace(
                 trace_type(
