@@ -149,7 +149,9 @@ def test_the_command_serves_the_page_until_it_is_interrupted(run_folder):
     import sys
     import urllib.request
 
-    command = [sys.executable, "-m", "kedro", "explore", "--env=test", f"--params=data_root={run_folder}", "--port=0"]
+    # Tests that run in the background of a script are started with Ctrl-C ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "kedro", "explore"]
+    command += ["--env=test", f"--params=data_root={run_folder}", "--port=0"]
     process = subprocess.Popen(
         [*command, "--no-browser"],
         cwd=PROJECT,
