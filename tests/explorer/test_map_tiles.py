@@ -64,6 +64,18 @@ def test_classes_are_mixed_and_the_densest_pixel_is_opaque(tree, plane):
     assert 50 < faint < 128
 
 
+def test_a_single_synapse_with_a_value_is_seen_among_many_without(tree, plane):
+    codes = np.full(len(plane), 255, np.uint8)
+    codes[0] = 1  # in the densest pixel
+    colours = TileColours(GREY, np.array([[255, 0, 0], [0, 0, 255]], np.uint8))
+    drawn = tree.tile(0, 0, 0, codes[tree.row_m], np.full(len(plane) - 1, SHOWN, np.uint8), colours)
+    across, up = pixels_of(tree, plane, 0, 0, 0)[0]
+    assert drawn[up, across].tolist() == [0, 0, 255, 255]
+    others = drawn[..., 3] > 0
+    others[up, across] = False
+    assert (drawn[..., :3][others] == GREY).all()
+
+
 def test_what_is_not_selected_is_pale(tree, plane):
     flags = np.full(len(plane), SHOWN, np.uint8)
     flags[:500] |= SELECTED

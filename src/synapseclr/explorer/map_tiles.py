@@ -287,7 +287,10 @@ def _drawn(
         _count_classes(key_t, value_t, flag_t, wanted, shift, count_pc)
         count_p = count_pc.sum(axis=1)
         is_any_p = count_p > 0
-        drawn_p4[is_any_p, :3] = count_pc[is_any_p] @ colour_c3 / count_p[is_any_p, None]
+        # Of a thousand annotated synapses among a million, nothing could be seen in the mixture with the others.
+        is_known_p = count_pc[:, :-1].any(axis=1)
+        count_pc[is_known_p, -1] = 0
+        drawn_p4[is_any_p, :3] = count_pc[is_any_p] @ colour_c3 / count_pc[is_any_p].sum(axis=1)[:, None]
     else:
         sum_p, known_p, count_p = np.zeros(len(drawn_p4)), np.zeros(len(drawn_p4)), np.zeros(len(drawn_p4))
         value_t = np.empty(0, np.float32) if value_t is None else value_t

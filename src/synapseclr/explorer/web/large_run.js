@@ -140,7 +140,7 @@ export class LargeRun extends Run {
   get limits() {
     const most = this.about.large.max_points.toLocaleString("en");
     return [
-      `Seen from afar the map shows densities: the mean of numbers, the mixture of the classes' colours. Where at most ${most} synapses are in sight, they become single points, with a tip under the pointer; size and opacity apply to these. A click picks the nearest synapse in both.`,
+      `Seen from afar the map shows densities: the mean of numbers, the mixture of the classes' colours, and grey where no synapse has a value. Where at most ${most} synapses are in sight, they become single points, with a tip under the pointer; size and opacity apply to these. A click picks the nearest synapse in both.`,
       `Maps in space show ${most} synapses at random, and a lasso there selects among those.`,
       "A selection that was combined, or not drawn as one lasso, lives in this explorer as long as it runs: its link opens nowhere else. Save it as a label or as CSV.",
       "The summary of a selection of more than 500,000 synapses is that of 500,000 at random.",
