@@ -7,9 +7,10 @@ figures go to ``benchmarks/results/scale.json``, beside those of other sizes. ``
 prints what those of a million and of ten million say together: the seconds that do not grow, those that do, and what
 that makes of 337 million; and runs of 100,000 side by side.
 
-"100000 in memory, before" is of 0.1.0: all features in memory (``--params=in_memory=true``), no condensed models below
-a million synapses (``imputation.gaussian_processes.condense_from=1000000000``), the detection of defects measured on
-all. "100000 in memory" and "100000" are of the same tree, the latter block by block.
+"100000 in memory, before" is of commit 42524f4 with the former settings: all features in memory
+(``--params=in_memory=true``), no condensed models below a million synapses
+(``imputation.gaussian_processes.condense_from=1000000000``), the detection of defects measured on all. "100000", block
+by block, is of 6cbecf4; "100000 in memory" of 7118183, which changed what is done in memory only.
 """
 
 from __future__ import annotations
